@@ -1,0 +1,166 @@
+//! Labels and ids.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use posthaste_engine_proto::Sid;
+use smallvec::SmallVec;
+
+/// The public id of a socket: 15 random bytes, written as 20 characters. It names the socket's own room.
+///
+/// It says nothing about the session's secret id, and each namespace of a client has another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(Sid);
+
+impl SocketId {
+    /// The id made of these random bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Sid::BYTES]) -> Self {
+        Self(Sid::from_bytes(bytes))
+    }
+
+    /// Reads an id from its text; `None` if it cannot be one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Sid::parse(text).map(Self)
+    }
+
+    /// The text, on the stack.
+    #[must_use]
+    pub fn to_text(self) -> posthaste_engine_proto::sid::SidText {
+        self.0.to_text()
+    }
+}
+
+impl fmt::Display for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SocketId({self})")
+    }
+}
+
+/// A label that sockets join. Cloning it is a reference count.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Room(Arc<str>);
+
+impl Deref for Room {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Room {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl From<&str> for Room {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<String> for Room {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<&String> for Room {
+    fn from(name: &String) -> Self {
+        Self(name.as_str().into())
+    }
+}
+
+impl From<&Self> for Room {
+    fn from(room: &Self) -> Self {
+        room.clone()
+    }
+}
+
+impl From<SocketId> for Room {
+    fn from(id: SocketId) -> Self {
+        Self(id.to_text().as_str().into())
+    }
+}
+
+/// A few rooms; one needs no allocation.
+pub type Rooms = SmallVec<[Room; 1]>;
+
+/// What may be given where rooms are asked for: one, or any list of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` names no rooms",
+    note = "give a `&str`, `String`, `Room` or `SocketId`, or an array, slice or `Vec` of those"
+)]
+pub trait IntoRooms {
+    /// Appends the rooms.
+    fn append_to(self, rooms: &mut Rooms);
+}
+
+macro_rules! one_room {
+    ($($name:ty),*) => {$(
+        impl IntoRooms for $name {
+            fn append_to(self, rooms: &mut Rooms) {
+                rooms.push(self.into());
+            }
+        }
+    )*};
+}
+one_room!(&str, String, &String, Room, &Room, SocketId);
+
+impl<T: IntoRooms, const N: usize> IntoRooms for [T; N] {
+    fn append_to(self, rooms: &mut Rooms) {
+        self.into_iter().for_each(|room| room.append_to(rooms));
+    }
+}
+
+impl<T: IntoRooms> IntoRooms for Vec<T> {
+    fn append_to(self, rooms: &mut Rooms) {
+        self.into_iter().for_each(|room| room.append_to(rooms));
+    }
+}
+
+impl<'a, T> IntoRooms for &'a [T]
+where
+    &'a T: IntoRooms,
+{
+    fn append_to(self, rooms: &mut Rooms) {
+        self.iter().for_each(|room| room.append_to(rooms));
+    }
+}
+
+impl<'a, T> IntoRooms for &'a Vec<T>
+where
+    &'a T: IntoRooms,
+{
+    fn append_to(self, rooms: &mut Rooms) {
+        self.as_slice().append_to(rooms);
+    }
+}
+
+impl IntoRooms for &&str {
+    fn append_to(self, rooms: &mut Rooms) {
+        (*self).append_to(rooms);
+    }
+}

@@ -1,0 +1,38 @@
+//! Engine.IO as values: the transport protocol under Socket.IO, without sockets, clocks or tasks.
+//!
+//! ```text
+//!   HTTP request line ─► query ─► error (status and body) or
+//!                                 ├─ handshake ─► open packet
+//!                                 └─ session: what each packet, poll, probe and tick means
+//!   polling body ─► payload ─► packets ─┐
+//!   WebSocket frame ─► packet ──────────┴─► Session::receive ─► Deliver · Ignore · Close
+//!   frames of the application ─► Outbox ─► bytes for a WebSocket, or the body of a poll
+//! ```
+//!
+//! Everything that waits for a transport is kept in one form: complete WebSocket frames. Server frames are unmasked, so those
+//! bytes are the same for every receiver, and an upgrade hands the [`Outbox`] over without touching it; a poll strips the frame
+//! headers on its way out ([`payload`]).
+//!
+//! This crate leaves HTTP, connections and time to its caller: whatever depends on time takes `now`.
+//!
+//! Source: Engine.IO protocol v4, and the behaviour of the official server 4.8.
+
+pub mod close;
+pub mod error;
+pub mod handshake;
+pub mod outbox;
+pub mod packet;
+pub mod payload;
+pub mod query;
+pub mod session;
+pub mod sid;
+
+pub use close::CloseReason;
+pub use error::RequestError;
+pub use handshake::{OpenPacket, Transport, TransportSet};
+pub use outbox::{Outbox, OutboxFull, OutboxLimits};
+pub use packet::{Packet, PacketError, PacketType};
+pub use payload::{PayloadError, split_payload};
+pub use query::{Query, Revision, SidParam, TransportParam};
+pub use session::{Session, Settings};
+pub use sid::Sid;

@@ -1,0 +1,228 @@
+//! Pings and pongs.
+
+use std::time::Instant;
+
+use super::{Settings, deadline_after};
+
+/// The heartbeat of one session: a ping every interval after the last pong, and the end when a pong stays away.
+///
+/// The first ping leaves a whole interval after the handshake. Traffic other than pongs does not count as life, save once per
+/// ping: the first packet of another kind that comes while a pong is awaited restarts the wait, since a busy client's pong may
+/// queue behind its data.
+///
+/// Source: Engine.IO protocol v4, "Heartbeat"; the grace is `engine.io` 6.6.10's.
+#[derive(Debug)]
+pub struct Heartbeat {
+    at: Instant,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A ping leaves at `at`.
+    Resting,
+    /// A pong must come before `at`.
+    Awaiting { grace: bool },
+}
+
+/// What time brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    Nothing,
+    Ping,
+    Dead,
+}
+
+impl Heartbeat {
+    pub(super) fn new(now: Instant, settings: &Settings) -> Self {
+        Self { at: deadline_after(now, settings.ping_interval), phase: Phase::Resting }
+    }
+
+    pub(super) const fn deadline(&self) -> Instant {
+        self.at
+    }
+
+    pub(super) fn pong(&mut self, now: Instant, settings: &Settings) {
+        // A pong nobody asked for changes nothing: a flood of them neither costs timers nor puts the next ping off.
+        if self.phase != Phase::Resting {
+            *self = Self::new(now, settings);
+        }
+    }
+
+    pub(super) fn heard_something(&mut self, now: Instant, settings: &Settings) {
+        if self.phase == (Phase::Awaiting { grace: true }) {
+            *self = Self { at: deadline_after(now, settings.ping_timeout), phase: Phase::Awaiting { grace: false } };
+        }
+    }
+
+    /// The server itself did not listen: an awaited pong gets its whole time again.
+    pub(super) fn excuse(&mut self, now: Instant, settings: &Settings) {
+        if let Phase::Awaiting { .. } = self.phase {
+            self.at = deadline_after(now, settings.ping_timeout);
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Instant, settings: &Settings) -> Beat {
+        if now < self.at {
+            return Beat::Nothing;
+        }
+        match self.phase {
+            Phase::Resting => {
+                *self = Self { at: deadline_after(now, settings.ping_timeout), phase: Phase::Awaiting { grace: true } };
+                Beat::Ping
+            }
+            Phase::Awaiting { .. } => Beat::Dead,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::script::{NOTHING, PING, Step, ends, play};
+    use super::super::{Received, Session};
+    use super::*;
+    use crate::close::CloseReason;
+    use crate::handshake::Transport;
+    use crate::packet::PacketType::{Message, Noop, Open, Ping, Pong, Upgrade};
+    use Step::{Packet, Tick};
+
+    const BOTH: [Transport; 2] = [Transport::Polling, Transport::WebSocket];
+    const DEAD: super::super::Due = ends(CloseReason::PingTimeout);
+
+    #[test]
+    fn the_first_ping_leaves_after_a_whole_interval() {
+        for transport in BOTH {
+            play(
+                transport,
+                &[(0, Tick(NOTHING), 25_000), (24_999, Tick(NOTHING), 25_000), (25_000, Tick(PING), 45_000)],
+            );
+        }
+    }
+
+    #[test]
+    fn the_next_ping_is_measured_from_the_last_pong() {
+        for transport in BOTH {
+            play(
+                transport,
+                &[
+                    (25_000, Tick(PING), 45_000),
+                    (31_000, Packet(Pong, Received::Nothing), 56_000),
+                    (55_999, Tick(NOTHING), 56_000),
+                    (56_000, Tick(PING), 76_000),
+                ],
+            );
+        }
+    }
+
+    #[test]
+    fn a_late_tick_gives_the_pong_its_whole_time() {
+        play(
+            Transport::WebSocket,
+            &[(25_500, Tick(PING), 45_500), (45_499, Tick(NOTHING), 45_500), (45_500, Tick(DEAD), 45_500)],
+        );
+    }
+
+    #[test]
+    fn a_pong_that_stays_away_ends_the_session() {
+        for transport in BOTH {
+            play(
+                transport,
+                &[(25_000, Tick(PING), 45_000), (44_999, Tick(NOTHING), 45_000), (45_000, Tick(DEAD), 45_000)],
+            );
+        }
+    }
+
+    #[test]
+    fn traffic_between_two_pings_does_not_put_the_next_one_off() {
+        play(
+            Transport::WebSocket,
+            &[
+                (10_000, Packet(Message, Received::Deliver), 25_000),
+                (24_000, Packet(Message, Received::Deliver), 25_000),
+                (25_000, Tick(PING), 45_000),
+                // What came before the ping gives no grace after it.
+                (45_000, Tick(DEAD), 45_000),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_first_packet_that_is_no_pong_restarts_the_wait_and_the_second_does_not() {
+        for (first, answer) in [
+            (Message, Received::Deliver),
+            (Noop, Received::Nothing),
+            (Open, Received::Nothing),
+            (Upgrade, Received::Nothing),
+        ] {
+            play(
+                Transport::WebSocket,
+                &[
+                    (25_000, Tick(PING), 45_000),
+                    (40_000, Packet(first, answer), 60_000),
+                    (45_000, Packet(Message, Received::Deliver), 60_000),
+                    (59_999, Packet(Message, Received::Deliver), 60_000),
+                    (60_000, Tick(DEAD), 60_000),
+                ],
+            );
+        }
+    }
+
+    #[test]
+    fn the_next_ping_gives_its_own_grace() {
+        play(
+            Transport::Polling,
+            &[
+                (25_000, Tick(PING), 45_000),
+                (30_000, Packet(Message, Received::Deliver), 50_000),
+                (31_000, Packet(Message, Received::Deliver), 50_000),
+                (49_000, Packet(Pong, Received::Nothing), 74_000),
+                (60_000, Packet(Message, Received::Deliver), 74_000),
+                (74_000, Tick(PING), 94_000),
+                (80_000, Packet(Message, Received::Deliver), 100_000),
+                (81_000, Packet(Message, Received::Deliver), 100_000),
+                (100_000, Tick(DEAD), 100_000),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_pong_that_nobody_asked_for_changes_nothing() {
+        play(
+            Transport::WebSocket,
+            &[
+                (1_000, Packet(Pong, Received::Nothing), 25_000),
+                (25_000, Tick(PING), 45_000),
+                (26_000, Packet(Pong, Received::Nothing), 51_000),
+                (30_000, Packet(Pong, Received::Nothing), 51_000),
+                (51_000, Tick(PING), 71_000),
+            ],
+        );
+    }
+
+    #[test]
+    fn sec_26_a_pong_flood_moves_no_deadline_and_starts_no_ping() {
+        let settings = Settings::default();
+        let start = Instant::now();
+        for transport in BOTH {
+            let mut session = Session::new(start, transport, &settings);
+            let before = format!("{session:?}");
+            for count in 0..10_000 {
+                let now = start + Duration::from_millis(2 * count);
+                assert_eq!(session.receive(now, Pong, &settings), Received::Nothing);
+                assert_eq!(session.tick(now, &settings), NOTHING);
+            }
+            assert_eq!(format!("{session:?}"), before, "nothing was counted, moved or kept");
+        }
+    }
+
+    #[test]
+    fn a_ping_from_the_client_ends_the_session_with_a_transport_error() {
+        for transport in BOTH {
+            let refused = Packet(Ping, Received::Close(CloseReason::TransportError));
+            play(transport, &[(1_000, refused, 25_000)]);
+            play(transport, &[(25_000, Tick(PING), 45_000), (26_000, refused, 46_000)]);
+        }
+    }
+}

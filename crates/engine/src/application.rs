@@ -1,0 +1,30 @@
+//! What runs on top of the engine.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use posthaste_engine_proto::CloseReason;
+
+use crate::request::Request;
+use crate::worker::{ConnectionId, Worker};
+
+/// A protocol on top of Engine.IO. It has one half on each worker, so that what belongs to a connection needs no lock.
+pub trait Application: Send + Sync + 'static {
+    /// Makes the half that lives on `worker`; called once on each worker's own thread.
+    fn attach(&self, worker: &Worker) -> Rc<dyn WorkerApplication>;
+}
+
+/// The half of an [`Application`] that lives on one worker. All calls come on the worker's thread, none while another is running.
+pub trait WorkerApplication {
+    /// A handshake succeeded. The client sees nothing sent here before its open packet.
+    fn open(&self, id: ConnectionId, request: &Arc<Request>);
+    /// A text message arrived.
+    fn text(&self, id: ConnectionId, text: &str);
+    /// A binary message arrived.
+    fn binary(&self, id: ConnectionId, data: Bytes);
+    /// The connection ended; the id means nothing from now on. Called exactly once for each `open`.
+    fn close(&self, id: ConnectionId, reason: CloseReason);
+    /// A handler of this connection panicked; `tag` is what it was started with.
+    fn panicked(&self, id: ConnectionId, tag: u32);
+}

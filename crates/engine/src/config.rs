@@ -1,0 +1,147 @@
+//! The engine's settings, checked once.
+
+use std::time::Duration;
+
+use posthaste_engine_proto::{OutboxLimits, Settings, TransportSet};
+
+use crate::cors::Cors;
+
+/// Settings of one [`Engine`](crate::Engine). The defaults are Socket.IO's where it has one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EngineConfig {
+    /// Where the engine answers; `/socket.io` by default. One trailing slash is ignored.
+    pub path: String,
+    /// Whether requests must have a slash behind the path; true by default.
+    pub add_trailing_slash: bool,
+    /// Heartbeat and upgrade timing.
+    pub settings: Settings,
+    /// The transports on offer; both by default.
+    pub transports: TransportSet,
+    /// Whether polling sessions may upgrade to a WebSocket; true by default.
+    pub allow_upgrades: bool,
+    /// The largest polling body or WebSocket message taken from a client, in bytes; 1,000,000 by default.
+    pub max_payload: usize,
+    /// The most packets taken from one polling body; 65,536 by default (Socket.IO has no bound).
+    pub max_payload_packets: usize,
+    /// The most fragments of one WebSocket message; 16,384 by default.
+    pub max_fragments: usize,
+    /// What may wait for one client; 8 MiB and 65,536 packets by default (Socket.IO has no bound). A client past it is
+    /// disconnected with the reason `slow`.
+    pub outbox: OutboxLimits,
+    /// How many handlers of one connection may be unfinished before the worker stops reading from it; 256 by default.
+    pub max_handlers: usize,
+    /// Cross-origin answers; none by default.
+    pub cors: Option<Cors>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            path: "/socket.io".to_owned(),
+            add_trailing_slash: true,
+            settings: Settings::default(),
+            transports: TransportSet::ALL,
+            allow_upgrades: true,
+            max_payload: 1_000_000,
+            max_payload_packets: 65_536,
+            max_fragments: 16_384,
+            outbox: OutboxLimits { bytes: 8 << 20, packets: 65_536 },
+            max_handlers: 256,
+            cors: None,
+        }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The path does not start with `/`, or has a query.
+    #[error("the path {path:?} must start with \"/\" and hold no \"?\" or \"#\"")]
+    Path {
+        /// What was given.
+        path: String,
+    },
+    /// A bound or a time of zero.
+    #[error("{what} must be more than zero")]
+    Zero {
+        /// The setting's name.
+        what: &'static str,
+    },
+    /// No transport is left.
+    #[error("at least one transport must be offered")]
+    NoTransport,
+}
+
+impl EngineConfig {
+    /// Checks the settings and brings the path into the form that requests are compared with.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first setting that cannot be.
+    pub(crate) fn checked(mut self) -> Result<Self, ConfigError> {
+        if !self.path.starts_with('/') || self.path.contains(['?', '#']) {
+            return Err(ConfigError::Path { path: self.path });
+        }
+        if let Some(bare) = self.path.strip_suffix('/') {
+            self.path = bare.to_owned();
+        }
+        if self.add_trailing_slash {
+            self.path.push('/');
+        }
+        let zero = [
+            ("ping_interval", self.settings.ping_interval == Duration::ZERO),
+            ("ping_timeout", self.settings.ping_timeout == Duration::ZERO),
+            ("upgrade_timeout", self.settings.upgrade_timeout == Duration::ZERO),
+            ("max_payload", self.max_payload == 0),
+            ("max_payload_packets", self.max_payload_packets == 0),
+            ("max_fragments", self.max_fragments == 0),
+            ("outbox.bytes", self.outbox.bytes == 0),
+            ("outbox.packets", self.outbox.packets == 0),
+            ("max_handlers", self.max_handlers == 0),
+        ];
+        if let Some((what, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
+            return Err(ConfigError::Zero { what });
+        }
+        if !self.transports.polling && !self.transports.websocket {
+            return Err(ConfigError::NoTransport);
+        }
+        Ok(self)
+    }
+
+    /// Whether a polling client is told that it may upgrade.
+    pub(crate) const fn offers_upgrade(&self) -> bool {
+        self.allow_upgrades && self.transports.websocket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_gets_exactly_one_slash_unless_told_otherwise() {
+        for (path, slash, expected) in [
+            ("/socket.io", true, "/socket.io/"),
+            ("/socket.io/", true, "/socket.io/"),
+            ("/socket.io/", false, "/socket.io"),
+            ("/", true, "/"),
+        ] {
+            let config = EngineConfig { path: path.to_owned(), add_trailing_slash: slash, ..Default::default() };
+            assert_eq!(config.checked().expect("a good path").path, expected);
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_named() {
+        let path = EngineConfig { path: "chat".to_owned(), ..Default::default() };
+        assert_eq!(path.checked().err(), Some(ConfigError::Path { path: "chat".to_owned() }));
+        let none = TransportSet { polling: false, websocket: false };
+        assert_eq!(
+            EngineConfig { transports: none, ..Default::default() }.checked().err(),
+            Some(ConfigError::NoTransport)
+        );
+        let zero = EngineConfig { max_payload: 0, ..Default::default() };
+        assert_eq!(zero.checked().err(), Some(ConfigError::Zero { what: "max_payload" }));
+    }
+}

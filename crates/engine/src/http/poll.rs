@@ -1,0 +1,160 @@
+//! GET and POST of a polling session.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Body;
+use tokio::sync::oneshot;
+
+use super::{Engine, EngineBody, empty, payload, polling, unavailable};
+use crate::worker::{ConnectionId, GetAnswer, PostAnswer, PostRefused, SessionFacts, WorkerHandle};
+
+impl Engine {
+    pub(super) async fn open_polling(&self, parts: &Parts) -> Response<EngineBody> {
+        let (app, request) = (self.0.app, Arc::new(self.0.request(parts)));
+        match self.0.workers.nearest().call(move |worker| worker.local().open_polling(app, request)).await {
+            Ok(Some(body)) => payload(body, &parts.headers),
+            Ok(None) | Err(_) => unavailable(),
+        }
+    }
+
+    /// Waits for packets. Dropped before its answer (the client hung up), the session ends.
+    pub(super) async fn poll(
+        &self,
+        worker: &WorkerHandle,
+        facts: SessionFacts,
+        headers: &HeaderMap,
+    ) -> Response<EngineBody> {
+        let (reply, answer) = oneshot::channel();
+        let id = facts.id;
+        let Ok(Some(number)) = worker.call(move |worker| worker.local().poll(id, reply)).await else {
+            return empty(StatusCode::BAD_REQUEST);
+        };
+        let mut hangup = Hangup { worker, armed: true, tell: Told::Poll { id, number } };
+        let answer = answer.await;
+        hangup.armed = false;
+        match answer {
+            Ok(GetAnswer::Body(body)) => payload(body, headers),
+            Ok(GetAnswer::Overlap) | Err(_) => empty(StatusCode::BAD_REQUEST),
+        }
+    }
+
+    /// Takes packets. The body is counted as it comes: one above the bound is refused before it is held.
+    pub(super) async fn post<B>(
+        &self,
+        worker: &WorkerHandle,
+        facts: SessionFacts,
+        headers: &HeaderMap,
+        body: B,
+    ) -> Response<EngineBody>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+    {
+        let id = facts.id;
+        let (cut, cut_off) = oneshot::channel();
+        let number = match worker.call(move |worker| worker.local().post_begin(id, cut)).await {
+            Ok(Ok(number)) => number,
+            Ok(Err(PostRefused::Unknown | PostRefused::Overlap)) => return empty(StatusCode::BAD_REQUEST),
+            Err(_) => return unavailable(),
+        };
+        let mut hangup = Hangup { worker, armed: true, tell: Told::Post { id, number } };
+        // Revision 4 carries binary as base64 text.
+        let is_binary = headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().eq_ignore_ascii_case(b"application/octet-stream"));
+        if is_binary {
+            return empty(StatusCode::BAD_REQUEST); // and the hang-up ends the session
+        }
+        let body = tokio::select! {
+            body = read_body(body, self.0.config.max_payload) => body,
+            // The session ended under the request: nobody will take what it still brings.
+            _ = cut_off => Err(BodyError::Broken),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(BodyError::TooLarge) => {
+                hangup.armed = false;
+                let dropped = worker.call(move |worker| worker.local().post_dropped(id, number, false)).await;
+                return if dropped.is_ok() { empty(StatusCode::PAYLOAD_TOO_LARGE) } else { unavailable() };
+            }
+            Err(BodyError::Broken) => {
+                let mut answer = empty(StatusCode::BAD_REQUEST);
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                return answer;
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        let posted = worker.call(move |worker| worker.local().post(id, body, reply)).await;
+        // Complete: from here on the client may hang up without losing anything.
+        hangup.armed = false;
+        if posted.is_err() {
+            return unavailable();
+        }
+        match answer.await {
+            Ok(PostAnswer::Ok) => polling("text/html", "ok", headers),
+            Ok(PostAnswer::Overlap) | Err(_) => empty(StatusCode::BAD_REQUEST),
+        }
+    }
+}
+
+enum Told {
+    Poll { id: ConnectionId, number: u64 },
+    Post { id: ConnectionId, number: u64 },
+}
+
+/// Tells the worker when a request is dropped before its answer.
+struct Hangup<'a> {
+    worker: &'a WorkerHandle,
+    armed: bool,
+    tell: Told,
+}
+
+impl Drop for Hangup<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        // A worker that has ended has no sessions left to end.
+        let _ = match self.tell {
+            Told::Poll { id, number } => self.worker.post(move |worker| worker.local().poll_aborted(id, number)),
+            Told::Post { id, number } => self.worker.post(move |worker| worker.local().post_dropped(id, number, true)),
+        };
+    }
+}
+
+enum BodyError {
+    TooLarge,
+    Broken,
+}
+
+/// Reads a body of at most `limit` bytes.
+async fn read_body<B: Body>(body: B, limit: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = std::pin::pin!(body);
+    if body.size_hint().lower() > limit as u64 {
+        return Err(BodyError::TooLarge);
+    }
+    let mut whole = Vec::new();
+    while let Some(frame) =
+        std::future::poll_fn(|cx: &mut Context<'_>| -> Poll<_> { Pin::as_mut(&mut body).poll_frame(cx) }).await
+    {
+        let frame = frame.map_err(|_| BodyError::Broken)?;
+        if let Ok(data) = frame.into_data() {
+            let mut data = data;
+            while bytes::Buf::has_remaining(&data) {
+                let chunk = bytes::Buf::chunk(&data);
+                if whole.len() + chunk.len() > limit {
+                    return Err(BodyError::TooLarge);
+                }
+                whole.extend_from_slice(chunk);
+                let taken = chunk.len();
+                bytes::Buf::advance(&mut data, taken);
+            }
+        }
+    }
+    Ok(whole)
+}

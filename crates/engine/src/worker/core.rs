@@ -1,0 +1,315 @@
+//! The connections of one worker: places, ids, and what this turn produced for them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use posthaste_engine_proto::{Outbox, Session, Sid, Transport};
+use rustc_hash::FxHashMap;
+
+use super::connection::{Connection, Polls, Probe, StreamState};
+use super::mailbox::Mailbox;
+use super::turn::{self, Out, Piece, Staged};
+use super::wheel::{Entry, Wheel};
+use super::{AppEntry, AppIndex, ConnectionId};
+use crate::config::EngineConfig;
+
+/// Everything a worker owns. Never borrowed while user code runs.
+pub(super) struct Core {
+    mailbox: Arc<Mailbox>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    sids: FxHashMap<Sid, u32>,
+    /// What this turn produced: complete frames, one behind the other.
+    pub(super) turn: Vec<u8>,
+    /// Counts turn buffers, so that nothing staged in one is taken from another.
+    pub(super) turn_number: u64,
+    /// Bytes this turn shared instead of copying them into its buffer.
+    pub(super) turn_shared: usize,
+    pub(super) dirty: Vec<u32>,
+    pub(super) wheel: Wheel,
+    entropy: Entropy,
+}
+
+struct Slot {
+    generation: u32,
+    tenant: Tenant,
+}
+
+enum Tenant {
+    None,
+    Connection(Box<Connection>),
+    Probe(Box<Probe>),
+}
+
+impl Core {
+    pub(super) fn new(mailbox: Arc<Mailbox>, now: Instant) -> Self {
+        Self {
+            mailbox,
+            slots: Vec::new(),
+            free: Vec::new(),
+            sids: FxHashMap::default(),
+            turn: Vec::new(),
+            turn_number: 0,
+            turn_shared: 0,
+            dirty: Vec::new(),
+            wheel: Wheel::new(now),
+            entropy: Entropy::default(),
+        }
+    }
+
+    fn place(&mut self, tenant: Tenant) -> ConnectionId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, tenant: Tenant::None });
+            u32::try_from(self.slots.len() - 1).expect("invariant: file descriptors end before 2^32 connections")
+        });
+        let place = &mut self.slots[slot as usize];
+        place.tenant = tenant;
+        ConnectionId { worker: self.mailbox.index, slot, generation: place.generation }
+    }
+
+    fn vacate(&mut self, id: ConnectionId) -> Tenant {
+        let place = &mut self.slots[id.slot as usize];
+        place.generation = place.generation.wrapping_add(1);
+        std::mem::replace(&mut place.tenant, Tenant::None)
+    }
+
+    /// Makes a session and gives it a place.
+    pub(super) fn open(
+        &mut self,
+        app: AppIndex,
+        transport: Transport,
+        base64: bool,
+        config: &EngineConfig,
+        now: Instant,
+    ) -> (ConnectionId, Sid) {
+        let mut bytes = [0; Sid::BYTES];
+        self.entropy.fill(&mut bytes);
+        // The last byte says which worker knows the session; 112 random bits are left.
+        bytes[Sid::BYTES - 1] = self.mailbox.index.to_le_bytes()[0];
+        let sid = Sid::from_bytes(bytes);
+        let id = self.place(Tenant::Connection(Box::new(Connection {
+            app,
+            told: false,
+            dirty: false,
+            paused: false,
+            base64,
+            handlers: 0,
+            sid,
+            session: Session::new(now, transport, &config.settings),
+            out: Out::default(),
+            outbox: Outbox::default(),
+            stream: None,
+            polls: (transport == Transport::Polling).then(Box::<Polls>::default),
+            wheel_tick: None,
+        })));
+        self.sids.insert(sid, id.slot);
+        self.mailbox.load.fetch_add(1, Ordering::Relaxed);
+        (id, sid)
+    }
+
+    /// Gives a place to the next tenant.
+    pub(super) fn free(&mut self, slot: u32) {
+        self.free.push(slot);
+    }
+
+    /// Takes a connection out; its id means nothing from now on. Its place stays empty until [`Core::free`]: not before its
+    /// application was told, for whom the place still stands for the old tenant.
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+        self.get(id)?;
+        let Tenant::Connection(connection) = self.vacate(id) else {
+            unreachable!("invariant: `get` found a connection")
+        };
+        self.sids.remove(&connection.sid);
+        self.mailbox.load.fetch_sub(1, Ordering::Relaxed);
+        Some(connection)
+    }
+
+    pub(super) fn place_probe(&mut self, probe: Probe) -> ConnectionId {
+        self.place(Tenant::Probe(Box::new(probe)))
+    }
+
+    pub(super) fn remove_probe(&mut self, id: ConnectionId) -> Option<Box<Probe>> {
+        self.probe(id)?;
+        let Tenant::Probe(probe) = self.vacate(id) else { unreachable!("invariant: `probe` found one") };
+        // No application knows of probes.
+        self.free(id.slot);
+        Some(probe)
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        match self.slots.get(id.slot as usize) {
+            Some(Slot { generation, tenant: Tenant::Connection(connection) }) if *generation == id.generation => {
+                Some(connection)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        match self.slots.get_mut(id.slot as usize) {
+            Some(Slot { generation, tenant: Tenant::Connection(connection) }) if *generation == id.generation => {
+                Some(connection)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn probe(&mut self, id: ConnectionId) -> Option<&mut Probe> {
+        match self.slots.get_mut(id.slot as usize) {
+            Some(Slot { generation, tenant: Tenant::Probe(probe) }) if *generation == id.generation => Some(probe),
+            _ => None,
+        }
+    }
+
+    /// The stream at a place, whoever the tenant is.
+    pub(super) fn stream(&mut self, id: ConnectionId) -> Option<&mut StreamState> {
+        match self.slots.get_mut(id.slot as usize) {
+            Some(Slot { generation, tenant }) if *generation == id.generation => match tenant {
+                Tenant::Connection(connection) => connection.stream.as_mut(),
+                Tenant::Probe(probe) => Some(&mut probe.stream),
+                Tenant::None => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub(super) fn by_sid(&self, sid: &Sid) -> Option<ConnectionId> {
+        let slot = *self.sids.get(sid)?;
+        Some(ConnectionId { worker: self.mailbox.index, slot, generation: self.slots[slot as usize].generation })
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ConnectionId> {
+        (0u32..).zip(&self.slots).filter_map(|(slot, place)| {
+            matches!(place.tenant, Tenant::Connection(_)).then_some(ConnectionId {
+                worker: self.mailbox.index,
+                slot,
+                generation: place.generation,
+            })
+        })
+    }
+
+    /// Copies `frames` into the turn's buffer.
+    pub(super) fn stage(&mut self, frames: &[u8]) -> Staged {
+        if frames.len() > turn::SHARE_ABOVE {
+            self.turn_shared += frames.len();
+            return Staged { piece: Piece::Shared(bytes::Bytes::copy_from_slice(frames)), turn: self.turn_number };
+        }
+        let start = u32::try_from(self.turn.len()).expect("invariant: a turn is flushed long before 4 GiB");
+        self.turn.extend_from_slice(frames);
+        let len = u32::try_from(frames.len()).expect("invariant: it fits the turn's buffer");
+        Staged { piece: Piece::Range { start, len }, turn: self.turn_number }
+    }
+
+    /// Notes `staged` for each connection. Returns how many took it.
+    pub(super) fn deliver(&mut self, staged: &Staged, slots: impl Iterator<Item = u32>, volatile: bool) -> usize {
+        let mut delivered = 0;
+        if staged.turn != self.turn_number && matches!(staged.piece, Piece::Range { .. }) {
+            // Its bytes are gone with its turn.
+            return 0;
+        }
+        for slot in slots {
+            let Some(Slot { tenant: Tenant::Connection(connection), .. }) = self.slots.get_mut(slot as usize) else {
+                continue;
+            };
+            if connection.told || volatile && !connection.is_writable() {
+                continue;
+            }
+            connection.out.push(&staged.piece);
+            if !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push(slot);
+            }
+            delivered += 1;
+        }
+        delivered
+    }
+
+    /// The connection at a place, for the flush.
+    pub(super) fn at(&mut self, slot: u32) -> Option<(ConnectionId, &mut Connection)> {
+        let worker = self.mailbox.index;
+        match self.slots.get_mut(slot as usize) {
+            Some(Slot { generation, tenant: Tenant::Connection(connection) }) => {
+                Some((ConnectionId { worker, slot, generation: *generation }, connection))
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts a connection into the wheel if its deadline comes before its entry. Returns whether the timer may have to change.
+    pub(super) fn rearm(&mut self, id: ConnectionId) -> bool {
+        let Some(Slot { generation, tenant: Tenant::Connection(connection) }) = self.slots.get_mut(id.slot as usize)
+        else {
+            return false;
+        };
+        if *generation != id.generation {
+            return false;
+        }
+        let deadline = connection.session.deadline();
+        if connection.wheel_tick.is_some_and(|tick| tick <= self.wheel.would_be(deadline)) {
+            return false;
+        }
+        let entry = Entry { slot: id.slot, generation: id.generation };
+        connection.wheel_tick = Some(self.wheel.insert(entry, deadline));
+        true
+    }
+
+    /// A handler of this connection waits: past the bound the connection is not read any more.
+    pub(super) fn handler_pending(&mut self, id: ConnectionId, apps: &[AppEntry]) {
+        let Some(connection) = self.get_mut(id) else { return };
+        connection.handlers += 1;
+        connection.paused = connection.handlers as usize >= apps[connection.app as usize].config.max_handlers;
+    }
+
+    /// A handler that had waited is done. Returns whether a paused connection goes on.
+    pub(super) fn handler_finished(&mut self, id: ConnectionId, apps: &[AppEntry]) -> bool {
+        let Some(connection) = self.get_mut(id) else { return false };
+        connection.handlers = connection.handlers.saturating_sub(1);
+        let paused = connection.handlers as usize >= apps[connection.app as usize].config.max_handlers;
+        if std::mem::replace(&mut connection.paused, paused) == paused {
+            return false;
+        }
+        if let Some(waker) = connection.stream.as_ref().and_then(|stream| stream.waker.as_ref()) {
+            waker.wake_by_ref();
+        }
+        true
+    }
+}
+
+impl Connection {
+    /// Whether something sent now would leave at once.
+    fn is_writable(&self) -> bool {
+        self.outbox.is_empty()
+            && match self.session.transport() {
+                Transport::WebSocket => true,
+                Transport::Polling => self.session.has_parked_poll() && self.out.is_empty(),
+            }
+    }
+}
+
+/// Random bytes, fetched from the system many at a time.
+struct Entropy {
+    buffer: Box<[u8; 4096]>,
+    used: usize,
+}
+
+impl Default for Entropy {
+    fn default() -> Self {
+        Self { buffer: Box::new([0; 4096]), used: 4096 }
+    }
+}
+
+impl Entropy {
+    fn fill(&mut self, out: &mut [u8]) {
+        if self.used + out.len() > self.buffer.len() {
+            getrandom::fill(&mut self.buffer[..])
+                .expect("invariant: the system gives random bytes, or nothing is safe");
+            self.used = 0;
+        }
+        let bytes = &mut self.buffer[self.used..self.used + out.len()];
+        out.copy_from_slice(bytes);
+        // What was given out is a secret of its holder only.
+        bytes.fill(0);
+        self.used += out.len();
+    }
+}

@@ -1,0 +1,301 @@
+//! HTTP long-polling: the GET that waits and the POST that brings.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use posthaste_engine_proto::payload::{append_control, split_text};
+use posthaste_engine_proto::session::{PollDecision, Received};
+use posthaste_engine_proto::{CloseReason, OpenPacket, Outbox, Packet, PacketType, Sid, Transport};
+use tokio::sync::oneshot;
+
+use super::connection::{Connection, Farewell, Polls, Post};
+use super::{AppIndex, ConnectionId, Local};
+use crate::request::Request;
+
+/// The answer to a GET.
+#[derive(Debug)]
+pub(crate) enum GetAnswer {
+    Body(Vec<u8>),
+    /// Refused without a body: two polls at once.
+    Overlap,
+}
+
+/// The answer to a POST.
+#[derive(Debug)]
+pub(crate) enum PostAnswer {
+    Ok,
+    Overlap,
+}
+
+/// A POST that was not taken.
+#[derive(Debug)]
+pub(crate) enum PostRefused {
+    /// The session is gone.
+    Unknown,
+    /// Another POST is open; the session has ended.
+    Overlap,
+}
+
+/// What a request needs to know of its session before it goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionFacts {
+    pub(crate) id: ConnectionId,
+    pub(crate) transport: Transport,
+}
+
+impl Local {
+    /// Opens a polling session. Returns the body of the handshake's answer.
+    ///
+    /// `None` when the worker takes no connections any more.
+    pub(crate) fn open_polling(&self, app: AppIndex, request: Arc<Request>) -> Option<Vec<u8>> {
+        let (_, sid) = self.open(app, request, Transport::Polling)?;
+        let config = self.app(app).config;
+        let mut body = Vec::with_capacity(128);
+        OpenPacket {
+            sid,
+            upgrade: config.offers_upgrade(),
+            ping_interval: config.settings.ping_interval,
+            ping_timeout: config.settings.ping_timeout,
+            max_payload: config.max_payload,
+        }
+        .encode(&mut body);
+        Some(body)
+    }
+
+    /// Looks a session of `app` up.
+    pub(crate) fn session(&self, app: AppIndex, sid: &Sid) -> Option<SessionFacts> {
+        let core = self.core.borrow();
+        let id = core.by_sid(sid)?;
+        let connection = core.get(id)?;
+        (connection.app == app).then(|| SessionFacts { id, transport: connection.session.transport() })
+    }
+
+    /// A GET arrived. Its number tells it from the GETs before and after it.
+    pub(crate) fn poll(&self, id: ConnectionId, reply: oneshot::Sender<GetAnswer>) -> Option<u64> {
+        if self.core.borrow().get(id).is_some_and(|connection| !connection.out.is_empty()) {
+            // What this turn produced so far waits as well, and nothing may be decided without it.
+            self.flush();
+        }
+        let (decision, number) = {
+            let mut core = self.core.borrow_mut();
+            let connection = core.get_mut(id)?;
+            let decision = connection.session.open_poll(!connection.outbox.is_empty());
+            let polls = connection.polls.get_or_insert_default();
+            polls.get_number += 1;
+            (decision, polls.get_number)
+        };
+        match decision {
+            PollDecision::Park => {
+                let mut core = self.core.borrow_mut();
+                let connection = core.get_mut(id)?;
+                connection.polls.get_or_insert_default().get = Some(reply);
+            }
+            PollDecision::Answer => {
+                let mut core = self.core.borrow_mut();
+                let connection = core.get_mut(id)?;
+                let mut body = Vec::with_capacity(connection.outbox.bytes());
+                connection.outbox.drain_into_payload(&mut body);
+                // An answer nobody waits for any more: the abort of the request ends the session.
+                let _ = reply.send(GetAnswer::Body(body));
+            }
+            PollDecision::AnswerClose => {
+                self.drop_probe(id);
+                self.core.borrow_mut().remove(id)?;
+                self.free_later(id);
+                let mut body = Vec::with_capacity(4);
+                append_control(&mut body, PacketType::Noop);
+                append_control(&mut body, PacketType::Close);
+                let _ = reply.send(GetAnswer::Body(body));
+            }
+            PollDecision::Overlap => {
+                let _ = reply.send(GetAnswer::Overlap);
+                self.end(id, CloseReason::TransportError, Farewell::Quiet);
+            }
+            PollDecision::Mismatch => {
+                let _ = reply.send(GetAnswer::Overlap);
+            }
+        }
+        self.settle();
+        Some(number)
+    }
+
+    /// The client dropped the GET of that number before it was answered.
+    pub(crate) fn poll_aborted(&self, id: ConnectionId, number: u64) {
+        let reason = {
+            let mut core = self.core.borrow_mut();
+            let Some(connection) = core.get_mut(id) else { return };
+            let Some(polls) = connection.polls.as_mut().filter(|polls| polls.get_number == number) else { return };
+            polls.get = None;
+            connection.session.poll_aborted()
+        };
+        if let Some(reason) = reason {
+            self.end(id, reason, Farewell::Gone);
+            self.settle();
+        }
+    }
+
+    /// A POST begins; `cut` is dropped when the session ends before it. Returns its number.
+    pub(crate) fn post_begin(&self, id: ConnectionId, cut: oneshot::Sender<()>) -> Result<u64, PostRefused> {
+        let begun = {
+            let mut core = self.core.borrow_mut();
+            let connection = core.get_mut(id).ok_or(PostRefused::Unknown)?;
+            connection.session.open_post().map(|()| {
+                let polls = connection.polls.get_or_insert_default();
+                polls.post_number += 1;
+                polls.posting = Some(cut);
+                polls.post_number
+            })
+        };
+        begun.map_err(|_overlap| {
+            self.end(id, CloseReason::TransportError, Farewell::Quiet);
+            self.settle();
+            PostRefused::Overlap
+        })
+    }
+
+    /// The POST of that number will not come to its end. `ends` says whether its session ends with it.
+    pub(crate) fn post_dropped(&self, id: ConnectionId, number: u64, ends: bool) {
+        let reason = {
+            let mut core = self.core.borrow_mut();
+            let Some(connection) = core.get_mut(id) else { return };
+            if connection.polls.as_ref().is_none_or(|polls| polls.post_number != number) {
+                return;
+            }
+            if ends {
+                connection.session.post_aborted()
+            } else {
+                connection.session.post_answered();
+                None
+            }
+        };
+        if let Some(reason) = reason {
+            self.end(id, reason, Farewell::Gone);
+            self.settle();
+        }
+    }
+
+    /// The body of a POST is complete. The answer comes when all its packets were handed over.
+    pub(crate) fn post(&self, id: ConnectionId, body: Vec<u8>, reply: oneshot::Sender<PostAnswer>) {
+        // Checked once: the body may be gone through in many steps.
+        let Ok(body) = String::from_utf8(body) else {
+            let _ = reply.send(PostAnswer::Ok);
+            self.end(id, CloseReason::ParseError, Farewell::Quiet);
+            return self.settle();
+        };
+        {
+            let mut core = self.core.borrow_mut();
+            let Some(connection) = core.get_mut(id) else { return };
+            connection.polls.get_or_insert_default().post = Some(Post { body, offset: 0, packets: 0, reply });
+        }
+        self.continue_post(id);
+        self.settle();
+    }
+
+    /// Hands over packets of the open POST until it ends or the connection is paused.
+    pub(super) fn continue_post(&self, id: ConnectionId) {
+        let Some((mut post, app)) = self.core.borrow_mut().get_mut(id).and_then(|connection| {
+            let post = connection.polls.as_mut()?.post.take()?;
+            Some((post, connection.app))
+        }) else {
+            return;
+        };
+        let config = self.app(app).config;
+        let body = std::mem::take(&mut post.body);
+        let mut packets = split_text(&body[post.offset..], config.max_payload_packets.saturating_sub(post.packets));
+        let mut failed = None;
+        while packets.rest().is_some() {
+            if self.core.borrow().get(id).is_some_and(|connection| connection.paused) {
+                post.offset = body.len() - packets.rest().map_or(0, str::len);
+                post.body = body;
+                let mut core = self.core.borrow_mut();
+                if let Some(connection) = core.get_mut(id) {
+                    connection.polls.get_or_insert_default().post = Some(post);
+                }
+                return;
+            }
+            let Some(packet) = packets.next() else { break };
+            post.packets += 1;
+            let Ok(packet) = packet else {
+                failed = Some(CloseReason::ParseError);
+                break;
+            };
+            let received = {
+                let mut core = self.core.borrow_mut();
+                let Some(connection) = core.get_mut(id) else { break };
+                connection.session.receive(self.now.get(), packet.packet_type(), &config.settings)
+            };
+            match (received, packet) {
+                (Received::Deliver, Packet::Text(_, text)) => self.call_app(app, |app| app.text(id, text)),
+                (Received::Deliver, Packet::Binary(data)) => {
+                    self.call_app(app, |app| app.binary(id, Bytes::from(data.into_owned())));
+                }
+                (Received::Nothing, _) => {}
+                (Received::Close(reason), _) => {
+                    failed = Some(reason);
+                    break;
+                }
+            }
+        }
+        if let Some(connection) = self.core.borrow_mut().get_mut(id) {
+            connection.session.post_answered();
+            if connection.stream.is_some() {
+                // Upgraded while this was read: polling is over.
+                connection.polls = None;
+            }
+        }
+        // The official server answers `ok` even to a body it could not read, then ends the session.
+        let _ = post.reply.send(PostAnswer::Ok);
+        if let Some(reason) = failed {
+            self.end(id, reason, Farewell::Quiet);
+        }
+    }
+
+    /// Lets a parked poll go, so that the client can pause polling.
+    pub(super) fn answer_with_noop(&self, id: ConnectionId) {
+        let mut core = self.core.borrow_mut();
+        let Some(connection) = core.get_mut(id) else { return };
+        connection.answer(|body| append_control(body, PacketType::Noop));
+    }
+}
+
+impl Connection {
+    /// Answers the parked GET with what waits, if both are there.
+    pub(super) fn answer_parked_poll(&mut self) {
+        if !self.outbox.is_empty() && self.session.has_parked_poll() {
+            self.answer(|_| {});
+        }
+    }
+
+    fn answer(&mut self, more: impl FnOnce(&mut Vec<u8>)) {
+        let Some(get) = self.polls.as_mut().and_then(|polls| polls.get.take()) else { return };
+        if get.is_closed() {
+            // Nobody reads this answer: the news that the request was dropped ends the session, and nothing is taken for sent.
+            return;
+        }
+        self.session.poll_answered();
+        let mut body = Vec::with_capacity(self.outbox.bytes());
+        self.outbox.drain_into_payload(&mut body);
+        more(&mut body);
+        // Whoever asked is gone: the abort of the request ends the session.
+        let _ = get.send(GetAnswer::Body(body));
+    }
+}
+
+/// Answers the requests of a polling session that has ended.
+pub(super) fn end(polls: Polls, mut outbox: Outbox, reason: CloseReason) {
+    if let Some(get) = polls.get {
+        let mut body = Vec::with_capacity(outbox.bytes() + 4);
+        outbox.drain_into_payload(&mut body);
+        // The poll of a client that closed the session itself gets a noop; any other end is told with a close packet.
+        if reason == CloseReason::TransportClose {
+            append_control(&mut body, PacketType::Noop);
+        } else {
+            append_control(&mut body, PacketType::Close);
+        }
+        let _ = get.send(GetAnswer::Body(body));
+    }
+    if let Some(post) = polls.post {
+        let _ =
+            post.reply.send(if reason == CloseReason::TransportError { PostAnswer::Overlap } else { PostAnswer::Ok });
+    }
+}

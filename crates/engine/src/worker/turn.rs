@@ -1,0 +1,123 @@
+//! Everything one turn of a worker produces, in one buffer.
+
+use bytes::Bytes;
+
+/// Runs of frames above this size are shared, not copied into the turn's buffer.
+pub(super) const SHARE_ABOVE: usize = 16 * 1024;
+/// A turn that produced this much flushes before it goes on.
+pub(super) const FLUSH_ABOVE: usize = 256 * 1024;
+/// The same for what is shared instead of copied.
+pub(super) const FLUSH_SHARED_ABOVE: usize = 1024 * 1024;
+
+/// An encoded packet on its way to any number of connections: a run of complete WebSocket frames.
+///
+/// Cloning it is a reference count.
+#[derive(Clone, Debug)]
+pub struct Frames(Bytes);
+
+impl Frames {
+    /// Takes a run of complete, unmasked WebSocket frames.
+    #[must_use]
+    pub fn new(frames: impl Into<Bytes>) -> Self {
+        Self(frames.into())
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+/// Frames made ready for this turn's receivers, and good for nothing after it; see [`Worker::stage`](super::Worker::stage).
+#[derive(Clone, Debug)]
+pub struct Staged {
+    pub(super) piece: Piece,
+    pub(super) turn: u64,
+}
+
+/// A part of what one connection is to be sent this turn.
+#[derive(Clone, Debug)]
+pub(super) enum Piece {
+    /// A range of the turn's buffer.
+    Range {
+        start: u32,
+        len: u32,
+    },
+    Shared(Bytes),
+}
+
+/// What one connection is to be sent this turn: usually one range, which grows as long as pieces touch.
+#[derive(Debug, Default)]
+pub(super) struct Out {
+    start: u32,
+    len: u32,
+    // Boxed twice over: pieces that do not touch are rare, and every connection carries this field.
+    #[expect(clippy::box_collection, reason = "one word per idle connection instead of three")]
+    more: Option<Box<Vec<Piece>>>,
+}
+
+impl Out {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0 && self.more.is_none()
+    }
+
+    pub(super) fn push(&mut self, piece: &Piece) {
+        if let Some(more) = &mut self.more {
+            match (more.last_mut(), piece) {
+                (Some(Piece::Range { start, len }), Piece::Range { start: next, len: added })
+                    if *start + *len == *next =>
+                {
+                    *len += added;
+                }
+                _ => more.push(piece.clone()),
+            }
+            return;
+        }
+        match *piece {
+            Piece::Range { start, len } if self.len == 0 => (self.start, self.len) = (start, len),
+            Piece::Range { start, len } if self.start + self.len == start => self.len += len,
+            _ => self.more = Some(Box::new(vec![piece.clone()])),
+        }
+    }
+
+    /// The pieces in order; nothing is left.
+    pub(super) fn take(&mut self) -> Taken {
+        let Self { start, len, more } = std::mem::take(self);
+        Taken { first: (start as usize, len as usize), more: more.map_or_else(Vec::new, |more| *more) }
+    }
+}
+
+/// What [`Out::take`] took.
+pub(super) struct Taken {
+    first: (usize, usize),
+    pub(super) more: Vec<Piece>,
+}
+
+impl Taken {
+    /// The one range of the turn's buffer, when that is all.
+    pub(super) fn single<'a>(&self, turn: &'a [u8]) -> Option<&'a [u8]> {
+        self.more.is_empty().then(|| self.first(turn))
+    }
+
+    /// All pieces behind one another.
+    pub(super) fn concat(&self, turn: &[u8]) -> Vec<u8> {
+        let mut all = self.first(turn).to_vec();
+        self.more.iter().for_each(|piece| all.extend_from_slice(piece.bytes(turn)));
+        all
+    }
+
+    /// The first range, which may be empty.
+    pub(super) fn first<'a>(&self, turn: &'a [u8]) -> &'a [u8] {
+        &turn[self.first.0..self.first.0 + self.first.1]
+    }
+}
+
+impl Piece {
+    pub(super) fn bytes<'a>(&'a self, turn: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Range { start, len } => &turn[*start as usize..(*start + *len) as usize],
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}

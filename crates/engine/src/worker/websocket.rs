@@ -1,0 +1,698 @@
+//! WebSockets: what arrives on them, what leaves, how they end, and how one takes a polling session over.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use posthaste_engine_proto::payload;
+use posthaste_engine_proto::session::{ProbeDecision, Received};
+use posthaste_engine_proto::{
+    CloseReason, OpenPacket, Outbox, OutboxFull, OutboxLimits, Packet, PacketType, Transport,
+};
+use posthaste_websocket_proto as ws;
+use posthaste_websocket_proto::{Decoded, Decoder, Event, Opcode};
+use tokio::io::AsyncWrite;
+
+use super::connection::{Connection, Farewell, Probe, StreamState};
+use super::turn::Taken;
+use super::{AppIndex, ConnectionId, Local, driver};
+use crate::config::EngineConfig;
+use crate::request::Request;
+use crate::stream::{Handover, Stream};
+
+/// Up to this much is gathered into one buffer before it is written; more goes out vectored.
+const CORK: usize = 16 * 1024;
+
+/// What a decoded frame asks for, once the borrow of the worker's state is over.
+enum Incoming<'a> {
+    Text(AppIndex, std::borrow::Cow<'a, str>),
+    Binary(AppIndex, std::borrow::Cow<'a, [u8]>),
+    /// A WebSocket ping, to be answered with its payload.
+    Ping(&'a [u8]),
+    Probe(ProbeDecision),
+    Close(CloseReason, Farewell),
+    Nothing,
+}
+
+impl Local {
+    /// A WebSocket whose handshake opened a session.
+    pub(crate) fn open_websocket(
+        self: &Rc<Self>,
+        app: AppIndex,
+        request: Arc<Request>,
+        stream: Handover,
+        leftover: &[u8],
+    ) {
+        let stream = match Stream::adopt(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, "an accepted stream could not be registered"),
+        };
+        let Some((id, sid)) = self.open(app, request, Transport::WebSocket) else { return };
+        let config = self.app(app).config;
+        let at = {
+            let mut core = self.core.borrow_mut();
+            let Some(connection) = core.get_mut(id) else { return };
+            connection.stream.insert(StreamState::new(stream, id)).at.clone()
+        };
+        let mut open = Vec::with_capacity(128);
+        let start = ws::FrameStart::begin(&mut open, Opcode::Text);
+        OpenPacket {
+            sid,
+            upgrade: false,
+            ping_interval: config.settings.ping_interval,
+            ping_timeout: config.settings.ping_timeout,
+            max_payload: config.max_payload,
+        }
+        .encode(&mut open);
+        start.finish(&mut open);
+        let staged = self.stage(&open);
+        self.deliver(&staged, std::iter::once(id.slot), false);
+        self.read_leftover(id, leftover);
+        driver::drive(self, at);
+    }
+
+    /// A WebSocket that asks for the polling session `session`.
+    pub(crate) fn open_probe(self: &Rc<Self>, session: ConnectionId, stream: Handover, leftover: &[u8]) {
+        let stream = match Stream::adopt(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, "an accepted stream could not be registered"),
+        };
+        let now = self.now.get();
+        let at = {
+            let mut core = self.core.borrow_mut();
+            let apps = self.apps.borrow();
+            let admitted = core.get_mut(session).is_some_and(|connection| {
+                connection.session.begin_upgrade(now, &apps[connection.app as usize].config.settings).is_ok()
+            });
+            if !admitted {
+                drop((core, apps));
+                driver::end_stream(stream, Outbox::default(), &Farewell::Quiet);
+                return;
+            }
+            let mut stream = StreamState::new(stream, session);
+            // Read by the task that drives the stream, once that can take an answer.
+            stream.tail = leftover.to_vec();
+            let at = stream.at.clone();
+            let id = core.place_probe(Probe { session, stream });
+            at.set(id);
+            if let Some(polls) = core.get_mut(session).and_then(|connection| connection.polls.as_mut()) {
+                polls.probe = Some(id);
+            }
+            at
+        };
+        self.rearm(session);
+        driver::drive(self, at);
+    }
+
+    fn read_leftover(&self, id: ConnectionId, leftover: &[u8]) {
+        if !leftover.is_empty() {
+            self.input(id, &mut leftover.to_vec());
+        }
+    }
+
+    /// Bytes arrived on the stream at `id`.
+    pub(super) fn input(&self, id: ConnectionId, data: &mut [u8]) {
+        let tail = {
+            let mut core = self.core.borrow_mut();
+            let Some(stream) = core.stream(id) else { return };
+            if stream.tail.is_empty() {
+                None
+            } else {
+                stream.tail.extend_from_slice(data);
+                Some(std::mem::take(&mut stream.tail))
+            }
+        };
+        match tail {
+            None => {
+                let (at, used) = self.frames(id, data);
+                self.keep_tail(at, |tail| tail.extend_from_slice(&data[used..]), used < data.len());
+            }
+            Some(mut tail) => {
+                let (at, used) = self.frames(id, &mut tail);
+                let unfinished = used < tail.len();
+                self.keep_tail(
+                    at,
+                    |kept| {
+                        tail.drain(..used);
+                        *kept = tail;
+                    },
+                    unfinished,
+                );
+            }
+        }
+    }
+
+    /// Whether the stream at `id` takes what its input may ask for at once. A stream that was just registered does not, whoever
+    /// waits on it hears when it does; a probe that is in a hurry must not fail of that.
+    pub(super) fn takes_answers(&self, id: ConnectionId, cx: &mut Context<'_>) -> bool {
+        match self.core.borrow_mut().probe(id) {
+            Some(probe) if !probe.stream.tail.is_empty() => probe.stream.io.poll_write_ready(cx).is_ready(),
+            _ => true,
+        }
+    }
+
+    /// Goes on with what was left unread when the connection was paused.
+    pub(super) fn input_tail(&self, id: ConnectionId) {
+        let waits = self.core.borrow_mut().stream(id).is_some_and(|stream| !stream.tail.is_empty());
+        if waits {
+            self.input(id, &mut []);
+        }
+    }
+
+    fn keep_tail(&self, id: ConnectionId, keep: impl FnOnce(&mut Vec<u8>), unfinished: bool) {
+        if unfinished && let Some(stream) = self.core.borrow_mut().stream(id) {
+            keep(&mut stream.tail);
+        }
+    }
+
+    /// Reads frame after frame. Returns how much of `data` was consumed, and where the stream is now: an upgrade moves it.
+    fn frames(&self, mut id: ConnectionId, data: &mut [u8]) -> (ConnectionId, usize) {
+        let mut used = 0;
+        loop {
+            let (consumed, incoming) = match self.next_frame(id, &mut data[used..]) {
+                Some(next) => next,
+                None => return (id, used),
+            };
+            match incoming {
+                Incoming::Text(app, text) => self.call_app(app, |app| app.text(id, &text[1..])),
+                Incoming::Binary(app, data) => {
+                    self.call_app(app, |app| app.binary(id, Bytes::from(data.into_owned())));
+                }
+                Incoming::Ping(payload) => self.pong(id, payload),
+                Incoming::Probe(decision) => id = self.probe_decided(id, decision),
+                Incoming::Close(reason, farewell) => {
+                    self.end_at(id, reason, farewell);
+                    return (id, data.len());
+                }
+                Incoming::Nothing => {}
+            }
+            used += consumed;
+        }
+    }
+
+    /// Decodes the next frame and lets the session judge it. `None` when there is no whole frame, or nothing may be read now.
+    fn next_frame<'a>(&self, id: ConnectionId, data: &'a mut [u8]) -> Option<(usize, Incoming<'a>)> {
+        let mut core = self.core.borrow_mut();
+        let apps = self.apps.borrow();
+        if let Some(connection) = core.get_mut(id) {
+            let config = &apps[connection.app as usize].config;
+            let stream = connection.stream.as_mut()?;
+            if connection.paused || data.is_empty() {
+                return None;
+            }
+            let (consumed, event) = match decode(&mut stream.decoder, data, config) {
+                Ok(next) => next?,
+                Err(farewell) => return Some((0, Incoming::Close(CloseReason::TransportError, farewell))),
+            };
+            let now = self.now.get();
+            let settings = &config.settings;
+            let incoming = match event {
+                Event::Text(text) => match Packet::decode(&text) {
+                    Ok(packet) => match (connection.session.receive(now, packet.packet_type(), settings), packet) {
+                        (Received::Deliver, Packet::Binary(data)) => {
+                            Incoming::Binary(connection.app, data.into_owned().into())
+                        }
+                        (Received::Deliver, Packet::Text(..)) => Incoming::Text(connection.app, text),
+                        (Received::Nothing, _) => Incoming::Nothing,
+                        (Received::Close(reason), _) => Incoming::Close(reason, Farewell::Quiet),
+                    },
+                    Err(_) => Incoming::Close(CloseReason::ParseError, Farewell::Quiet),
+                },
+                Event::Binary(data) => match connection.session.receive(now, PacketType::Message, settings) {
+                    Received::Deliver => Incoming::Binary(connection.app, data),
+                    Received::Nothing => Incoming::Nothing,
+                    Received::Close(reason) => Incoming::Close(reason, Farewell::Quiet),
+                },
+                other => control(other),
+            };
+            return Some((consumed, incoming));
+        }
+        let probe = core.probe(id)?;
+        if data.is_empty() {
+            return None;
+        }
+        let session = probe.session;
+        // The session may have ended while its probe was under way.
+        let Some(connection) = core.get_mut(session) else {
+            return Some((0, Incoming::Close(CloseReason::TransportClose, Farewell::Quiet)));
+        };
+        let config = apps[connection.app as usize].config.clone();
+        let probe = core.probe(id)?;
+        let (consumed, event) = match decode(&mut probe.stream.decoder, data, &config) {
+            Ok(next) => next?,
+            Err(farewell) => return Some((0, Incoming::Close(CloseReason::TransportError, farewell))),
+        };
+        let packet = match event {
+            Event::Text(ref text) => Packet::decode(text).ok(),
+            Event::Binary(_) => None,
+            other => return Some((consumed, control(other))),
+        };
+        let connection = core.get_mut(session)?;
+        let decision = match packet {
+            Some(Packet::Text(kind, data)) => connection.session.receive_probe(self.now.get(), kind, data == "probe"),
+            _ => {
+                connection.session.probe_lost();
+                ProbeDecision::Close
+            }
+        };
+        Some((consumed, Incoming::Probe(decision)))
+    }
+
+    /// Answers a WebSocket ping.
+    fn pong(&self, id: ConnectionId, payload: &[u8]) {
+        let mut frame = Vec::with_capacity(payload.len() + 2);
+        ws::append_frame(&mut frame, Opcode::Pong, payload);
+        self.send_on(id, &frame);
+    }
+
+    /// Sends a frame on the stream at `id`, session or probe.
+    fn send_on(&self, id: ConnectionId, frame: &[u8]) {
+        let is_probe = self.core.borrow_mut().probe(id).is_some();
+        if !is_probe {
+            let staged = self.stage(frame);
+            self.deliver(&staged, std::iter::once(id.slot), false);
+            return;
+        }
+        let sent = {
+            let mut core = self.core.borrow_mut();
+            let Some(probe) = core.probe(id) else { return };
+            // A probe says a few bytes in its life: a socket that does not take them at once is given up.
+            matches!(probe.stream.write(frame), Ok(written) if written == frame.len())
+        };
+        if !sent {
+            self.end_at(id, CloseReason::TransportError, Farewell::Gone);
+        }
+    }
+
+    /// Acts on what the session decided about its probe. Returns where the probe's stream is now.
+    fn probe_decided(&self, id: ConnectionId, decision: ProbeDecision) -> ConnectionId {
+        match decision {
+            ProbeDecision::SendPong => {
+                let session = self.core.borrow_mut().probe(id).map(|probe| probe.session);
+                let mut frame = Vec::new();
+                ws::append_frame(&mut frame, Opcode::Text, b"3probe");
+                self.send_on(id, &frame);
+                if let Some(session) = session {
+                    self.rearm(session);
+                }
+                id
+            }
+            ProbeDecision::Switch => self.switch(id),
+            ProbeDecision::Close => {
+                self.end_at(id, CloseReason::TransportClose, Farewell::Quiet);
+                id
+            }
+        }
+    }
+
+    /// The probe takes its session over: its stream moves, and what waited for a poll leaves on it.
+    fn switch(&self, probe: ConnectionId) -> ConnectionId {
+        let session = {
+            let mut core = self.core.borrow_mut();
+            let Some(probe) = core.remove_probe(probe) else { return probe };
+            let session = probe.session;
+            let Some(connection) = core.get_mut(session) else { return session };
+            probe.stream.at.set(session);
+            connection.stream = Some(probe.stream);
+            let polls = connection.polls.take();
+            connection.session.poll_answered();
+            // A POST that is being read goes on: its packets came before the upgrade.
+            if let Some(mut polls) = polls {
+                if let Some(get) = polls.get.take() {
+                    // Whoever asked is gone: then nothing is lost either.
+                    let _ = get.send(super::GetAnswer::Body(b"1".to_vec()));
+                }
+                polls.probe = None;
+                if polls.post.is_some() || polls.posting.is_some() {
+                    connection.polls = Some(polls);
+                }
+            }
+            if !connection.dirty {
+                connection.dirty = true;
+                core.dirty.push(session.slot);
+            }
+            session
+        };
+        self.rearm(session);
+        self.want_turn();
+        session
+    }
+
+    /// Closes the probe of a session; polling goes on.
+    pub(super) fn drop_probe(&self, session: ConnectionId) {
+        let probe = {
+            let mut core = self.core.borrow_mut();
+            let id = core.get_mut(session).and_then(|connection| connection.polls.as_mut()?.probe.take());
+            id.and_then(|id| core.remove_probe(id))
+        };
+        if let Some(probe) = probe {
+            probe.stream.end(Outbox::default(), &Farewell::Quiet);
+        }
+    }
+
+    /// Ends whatever owns the stream at `id`: a connection with its session, a probe alone.
+    pub(super) fn end_at(&self, id: ConnectionId, reason: CloseReason, farewell: Farewell) {
+        let probe = {
+            let mut core = self.core.borrow_mut();
+            let probe = core.remove_probe(id);
+            if let Some(connection) = probe.as_ref().and_then(|probe| core.get_mut(probe.session)) {
+                connection.session.probe_lost();
+                if let Some(polls) = &mut connection.polls {
+                    polls.probe = None;
+                }
+            }
+            probe
+        };
+        match probe {
+            Some(probe) => probe.stream.end(Outbox::default(), &farewell),
+            None => self.end(id, reason, farewell),
+        }
+    }
+
+    /// Ends a connection: what it was sent before still leaves, its requests are answered, its application is told.
+    pub(super) fn end(&self, id: ConnectionId, reason: CloseReason, farewell: Farewell) {
+        self.drop_probe(id);
+        self.tell_closed(id, reason);
+        let mut core = self.core.borrow_mut();
+        let Some(connection) = core.remove(id) else { return };
+        self.free_later(id);
+        let Connection { mut outbox, mut out, stream, polls, base64, .. } = *connection;
+        let no_limits = OutboxLimits { bytes: usize::MAX, packets: usize::MAX };
+        let taken = out.take();
+        // The last turn's output is bounded by the turn itself.
+        let _ = if base64 {
+            outbox.push(&payload::frames_as_text(&taken.concat(&core.turn)), 1, &no_limits)
+        } else {
+            keep(&mut outbox, &taken, &core.turn, &no_limits)
+        };
+        drop(core);
+        if let Some(stream) = stream {
+            stream.end(outbox, &farewell);
+        } else if let Some(polls) = polls {
+            super::polling::end(*polls, outbox, reason);
+        }
+    }
+
+    /// The end of a turn: each connection that has something to say says it once.
+    pub(super) fn flush(&self) {
+        // Outside of tokio's budget: it is the budget of whichever task this is, and past it sockets that would take a write
+        // say that they are busy.
+        let flush = std::pin::pin!(tokio::task::unconstrained(async { self.write_dirty() }));
+        let done = flush.poll(&mut Context::from_waker(Waker::noop()));
+        debug_assert!(done.is_ready(), "invariant: it waits for nothing");
+    }
+
+    fn write_dirty(&self) {
+        self.turn_wanted.set(false);
+        let mut failed: Vec<(ConnectionId, CloseReason, Farewell)> = Vec::new();
+        {
+            let mut core = self.core.borrow_mut();
+            core.turn_number += 1;
+            core.turn_shared = 0;
+            if core.dirty.is_empty() {
+                // Staged, and nobody took it.
+                core.turn.clear();
+                return;
+            }
+            let apps = self.apps.borrow();
+            let mut dirty = std::mem::take(&mut core.dirty);
+            let mut turn = std::mem::take(&mut core.turn);
+            for slot in dirty.drain(..) {
+                let Some((id, connection)) = core.at(slot) else { continue };
+                if !std::mem::replace(&mut connection.dirty, false) {
+                    continue;
+                }
+                let limits = &apps[connection.app as usize].config.outbox;
+                let taken = connection.out.take();
+                if let Err((reason, farewell)) = connection.write_out(&taken, &turn, limits) {
+                    failed.push((id, reason, farewell));
+                }
+            }
+            core.dirty = dirty;
+            // The buffer of a burst is not kept.
+            if turn.capacity() > 2 * super::turn::FLUSH_ABOVE {
+                turn = Vec::new();
+            }
+            turn.clear();
+            core.turn = turn;
+        }
+        for (id, reason, farewell) in failed {
+            if reason == CloseReason::Slow {
+                tracing::debug!(connection = ?id, "disconnected: it reads too slowly");
+            }
+            self.end(id, reason, farewell);
+        }
+    }
+
+    /// The stream at `id` can be written again. Returns false when the stream is gone.
+    pub(super) fn writable(&self, id: ConnectionId) -> bool {
+        let failed = {
+            let mut core = self.core.borrow_mut();
+            match core.stream(id) {
+                None => return false,
+                Some(stream) => {
+                    let flushed = if stream.holds_back { stream.push_through() } else { Ok(()) };
+                    flushed.is_err() || core.get_mut(id).is_some_and(|connection| connection.write_outbox().is_err())
+                }
+            }
+        };
+        if failed {
+            self.end_at(id, CloseReason::TransportClose, Farewell::Gone);
+        }
+        !failed
+    }
+}
+
+impl Connection {
+    /// Hands what this turn produced to the transport, or keeps it for later.
+    fn write_out(&mut self, taken: &Taken, turn: &[u8], limits: &OutboxLimits) -> Result<(), (CloseReason, Farewell)> {
+        let slow = |_: OutboxFull| (CloseReason::Slow, Farewell::Quiet);
+        if self.base64 {
+            let text = payload::frames_as_text(&taken.concat(turn));
+            self.outbox.push(&text, payload::count_frames(&text), limits).map_err(slow)?;
+            if self.stream.is_none() {
+                self.answer_parked_poll();
+                return Ok(());
+            }
+            return self.write_outbox().map_err(|()| (CloseReason::TransportClose, Farewell::Gone));
+        }
+        let Some(stream) = &mut self.stream else {
+            keep(&mut self.outbox, taken, turn, limits).map_err(slow)?;
+            self.answer_parked_poll();
+            return Ok(());
+        };
+        if !self.outbox.is_empty() {
+            // A slow reader, or what waited for a poll before the upgrade.
+            keep(&mut self.outbox, taken, turn, limits).map_err(slow)?;
+            return self.write_outbox().map_err(|()| (CloseReason::TransportClose, Farewell::Gone));
+        }
+        let gone = |_| (CloseReason::TransportClose, Farewell::Gone);
+        if let Some(single) = taken.single(turn) {
+            let written = stream.write(single).map_err(gone)?;
+            return keep_rest(&mut self.outbox, single, written, limits).map_err(slow);
+        }
+        let mut pieces = Vec::with_capacity(taken.more.len() + 1);
+        pieces.push(taken.first(turn));
+        pieces.extend(taken.more.iter().map(|piece| piece.bytes(turn)));
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if total <= CORK {
+            let gathered = pieces.concat();
+            let written = stream.write(&gathered).map_err(gone)?;
+            return keep_rest(&mut self.outbox, &gathered, written, limits).map_err(slow);
+        }
+        // First to the kernel, as much as it takes: what a fast reader is sent does not count against its outbox.
+        let mut written = 0;
+        let mut rest = &pieces[..];
+        while let Some(first) = rest.first() {
+            let count = stream.write_vectored(&rest[..rest.len().min(16)]).map_err(gone)?;
+            if count == 0 {
+                break;
+            }
+            written += count;
+            // Whole pieces go; a part of one is left to the outbox.
+            let mut left = count;
+            let mut part = first.len();
+            while left >= part {
+                left -= part;
+                rest = &rest[1..];
+                match rest.first() {
+                    Some(next) => part = next.len(),
+                    None => break,
+                }
+            }
+            if left > 0 {
+                break;
+            }
+        }
+        keep_from(&mut self.outbox, taken, turn, written, limits).map_err(slow)?;
+        self.write_outbox().map_err(|()| (CloseReason::TransportClose, Farewell::Gone))
+    }
+
+    /// Offers what waits to the stream.
+    fn write_outbox(&mut self) -> Result<(), ()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        while !self.outbox.is_empty() {
+            let (slices, count) = self.outbox.slices::<16>();
+            let written = stream.write_vectored(&slices[..count]).map_err(drop)?;
+            if written == 0 {
+                break;
+            }
+            self.outbox.advance(written);
+        }
+        Ok(())
+    }
+}
+
+impl StreamState {
+    fn new(io: Stream, id: ConnectionId) -> Self {
+        Self {
+            io,
+            decoder: Decoder::new(),
+            tail: Vec::new(),
+            holds_back: false,
+            waker: None,
+            at: Rc::new(Cell::new(id)),
+        }
+    }
+
+    /// Writes as much as the stream takes; past that the driving task is woken when there is room.
+    fn write(&mut self, mut data: &[u8]) -> std::io::Result<usize> {
+        let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut written = 0;
+        while !data.is_empty() {
+            match Pin::new(&mut self.io).poll_write(&mut cx, data) {
+                Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    written += count;
+                    data = &data[count..];
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        self.push_through()?;
+        Ok(written)
+    }
+
+    /// As [`StreamState::write`], once, for several runs.
+    fn write_vectored(&mut self, runs: &[&[u8]]) -> std::io::Result<usize> {
+        if !self.io.is_write_vectored() {
+            return self.write(runs.first().copied().unwrap_or_default());
+        }
+        let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut slices = [IoSlice::new(&[]); 16];
+        for (slice, run) in slices.iter_mut().zip(runs) {
+            *slice = IoSlice::new(run);
+        }
+        let written = match Pin::new(&mut self.io).poll_write_vectored(&mut cx, &slices[..runs.len().min(16)]) {
+            Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(written)) => written,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => 0,
+        };
+        self.push_through()?;
+        Ok(written)
+    }
+
+    /// Streams with a buffer of their own (TLS) are told to empty it, and asked again when they can.
+    fn push_through(&mut self) -> std::io::Result<()> {
+        let Stream::Other(io) = &mut self.io else { return Ok(()) };
+        let waker = self.waker.as_ref().unwrap_or(Waker::noop());
+        let flushed = Pin::new(io).poll_flush(&mut Context::from_waker(waker));
+        self.holds_back = flushed.is_pending();
+        match flushed {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Sends what is left and says goodbye; the task that drove the stream ends.
+    fn end(self, outbox: Outbox, farewell: &Farewell) {
+        driver::end_stream(self.io, outbox, farewell);
+        if let Some(waker) = self.waker {
+            waker.wake();
+        }
+    }
+}
+
+/// Queues what a turn produced.
+fn keep(outbox: &mut Outbox, taken: &Taken, turn: &[u8], limits: &OutboxLimits) -> Result<(), OutboxFull> {
+    keep_from(outbox, taken, turn, 0, limits)
+}
+
+/// Queues what a turn produced, without its first `written` bytes. Shared pieces stay shared, so that what the kernel refuses
+/// is not copied for every slow receiver.
+fn keep_from(
+    outbox: &mut Outbox,
+    taken: &Taken,
+    turn: &[u8],
+    mut written: usize,
+    limits: &OutboxLimits,
+) -> Result<(), OutboxFull> {
+    let count = payload::count_frames;
+    let mut skip = |len: usize| {
+        let skipped = written.min(len);
+        written -= skipped;
+        skipped
+    };
+    let first = taken.first(turn);
+    let skipped = skip(first.len());
+    if skipped < first.len() {
+        outbox.push(&first[skipped..], count(first), limits)?;
+    }
+    for piece in &taken.more {
+        let bytes = piece.bytes(turn);
+        let skipped = skip(bytes.len());
+        if skipped == bytes.len() {
+            continue;
+        }
+        match piece {
+            super::turn::Piece::Shared(shared) => outbox.push_shared(shared.slice(skipped..), count(shared), limits)?,
+            super::turn::Piece::Range { .. } => outbox.push(&bytes[skipped..], count(bytes), limits)?,
+        }
+    }
+    Ok(())
+}
+
+/// Queues what the stream did not take of `run`.
+fn keep_rest(outbox: &mut Outbox, run: &[u8], written: usize, limits: &OutboxLimits) -> Result<(), OutboxFull> {
+    if written == run.len() {
+        return Ok(());
+    }
+    // Counted as a whole run: a packet more than is left at most.
+    outbox.push(&run[written..], payload::count_frames(run), limits)
+}
+
+/// The next event of a stream, if a whole frame is there.
+fn decode<'a>(
+    decoder: &mut Decoder,
+    data: &'a mut [u8],
+    config: &EngineConfig,
+) -> Result<Option<(usize, Event<'a>)>, Farewell> {
+    let limits = ws::Limits { max_message_bytes: config.max_payload, max_fragments: config.max_fragments };
+    match decoder.decode(data, &limits) {
+        Ok(Decoded::Incomplete { .. } | Decoded::Finished) => Ok(None),
+        Ok(Decoded::Frame { consumed, event }) => Ok(Some((consumed, event))),
+        Err(error) => Err(Farewell::Code(error.close_code(), error.reason())),
+    }
+}
+
+/// Frames that are the WebSocket's own.
+fn control(event: Event<'_>) -> Incoming<'_> {
+    match event {
+        Event::Ping(payload) => Incoming::Ping(payload),
+        Event::Close(frame) => {
+            // The peer's own code comes back, as RFC 6455 §5.5.1 has it.
+            let farewell = frame.map_or(Farewell::Quiet, |frame| Farewell::Code(frame.code, ""));
+            Incoming::Close(CloseReason::TransportClose, farewell)
+        }
+        Event::Text(_) | Event::Binary(_) | Event::Pong(_) | Event::Fragment => Incoming::Nothing,
+    }
+}

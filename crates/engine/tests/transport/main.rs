@@ -1,0 +1,13 @@
+//! Sessions on real connections: polling, WebSocket, and the way from one to the other.
+
+#![allow(clippy::unwrap_used, clippy::type_complexity, reason = "tests: a failed expectation is the point")]
+
+mod echo;
+mod heartbeat;
+mod polling;
+mod traffic;
+mod upgrade;
+mod websocket;
+
+/// Where the echo server answers.
+const PATH: &str = "/engine.io/";

@@ -1,0 +1,220 @@
+//! Settings of a server.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthaste_adapter::{Adapter, MemoryAdapter};
+use posthaste_engine::{Cors, EngineConfig, OutboxLimits, TransportSet, Workers};
+use posthaste_socket_proto::ConnectionLimits;
+
+use crate::error::BuildError;
+use crate::server::Server;
+
+/// Makes the adapter of a namespace.
+pub(crate) type MakeAdapter = Box<dyn Fn(&str) -> Arc<dyn Adapter> + Send + Sync>;
+pub(crate) type States = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+
+/// The settings above the transport. Defaults are Socket.IO's where it has one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// How long a client may take to join a namespace; 45 s by default.
+    pub connect_timeout: Duration,
+    /// How long an answer may take when the question names no timeout; 10 s by default (Socket.IO waits for ever).
+    pub ack_timeout: Duration,
+    /// How many answers one socket may owe; 4,096 by default (Socket.IO has no bound).
+    pub max_pending_acks: usize,
+    /// Bounds of packets and namespaces of one client.
+    pub limits: ConnectionLimits,
+    /// Whether the browser client is served under the path; true by default.
+    pub serve_client: bool,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(45),
+            ack_timeout: Duration::from_secs(10),
+            max_pending_acks: 4096,
+            limits: ConnectionLimits::default(),
+            serve_client: true,
+        }
+    }
+}
+
+/// Builds a [`Server`].
+///
+/// ```
+/// use posthaste::{Cors, Server};
+/// use std::time::Duration;
+///
+/// let io = Server::builder()
+///     .path("/live")
+///     .ping(Duration::from_secs(10), Duration::from_secs(5))
+///     .cors(Cors::origin("https://app.example")?)
+///     .state(String::from("shared with every handler"))
+///     .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    pub(crate) engine: EngineConfig,
+    pub(crate) config: ServerConfig,
+    pub(crate) adapter: MakeAdapter,
+    pub(crate) states: States,
+    pub(crate) workers: WorkerChoice,
+}
+
+pub(crate) enum WorkerChoice {
+    PerCore,
+    Count(usize),
+    Shared(Workers),
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            engine: EngineConfig::default(),
+            config: ServerConfig::default(),
+            adapter: Box::new(|_| Arc::new(MemoryAdapter)),
+            states: States::new(),
+            workers: WorkerChoice::PerCore,
+        }
+    }
+}
+
+impl Builder {
+    /// Where the server answers; `/socket.io` by default.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.engine.path = path.into();
+        self
+    }
+
+    /// Whether requests must have a slash behind the path; true by default.
+    pub fn add_trailing_slash(mut self, slash: bool) -> Self {
+        self.engine.add_trailing_slash = slash;
+        self
+    }
+
+    /// Time between two pings, and how long a pong may take; 25 s and 20 s by default. Shorter finds dead clients sooner and
+    /// costs a packet per socket.
+    pub fn ping(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.engine.settings.ping_interval = interval;
+        self.engine.settings.ping_timeout = timeout;
+        self
+    }
+
+    /// How long an upgrade to a WebSocket may take; 10 s by default.
+    pub fn upgrade_timeout(mut self, timeout: Duration) -> Self {
+        self.engine.settings.upgrade_timeout = timeout;
+        self
+    }
+
+    /// How long a client may take to join a namespace; 45 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.connect_timeout = timeout;
+        self
+    }
+
+    /// How long an answer may take when the question names no timeout; 10 s by default.
+    pub fn ack_timeout(mut self, timeout: Duration) -> Self {
+        self.config.ack_timeout = timeout;
+        self
+    }
+
+    /// How many answers one socket may owe; 4,096 by default.
+    pub fn max_pending_acks(mut self, count: usize) -> Self {
+        self.config.max_pending_acks = count;
+        self
+    }
+
+    /// The largest polling body or WebSocket message taken from a client, in bytes; 1,000,000 by default (Socket.IO's
+    /// `maxHttpBufferSize`).
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.engine.max_payload = bytes;
+        self.config.limits.decode.max_attachment_bytes = bytes;
+        self
+    }
+
+    /// The most binary values in one packet; 10 by default.
+    pub fn max_attachments(mut self, count: usize) -> Self {
+        self.config.limits.decode.max_attachments = count;
+        self
+    }
+
+    /// The most namespaces one client may be in; 64 by default (Socket.IO has no bound).
+    pub fn max_namespaces(mut self, count: usize) -> Self {
+        self.config.limits.max_namespaces = count;
+        self
+    }
+
+    /// What may wait for one client; 8 MiB and 65,536 packets by default. A client past it is disconnected as `slow`.
+    pub fn outbox(mut self, limits: OutboxLimits) -> Self {
+        self.engine.outbox = limits;
+        self
+    }
+
+    /// How many handlers of one connection may be unfinished before it is not read any more; 256 by default.
+    pub fn max_handlers(mut self, count: usize) -> Self {
+        self.engine.max_handlers = count;
+        self
+    }
+
+    /// The transports on offer; polling and WebSocket by default.
+    pub fn transports(mut self, transports: TransportSet) -> Self {
+        self.engine.transports = transports;
+        self
+    }
+
+    /// Whether polling clients may upgrade; true by default.
+    pub fn allow_upgrades(mut self, allow: bool) -> Self {
+        self.engine.allow_upgrades = allow;
+        self
+    }
+
+    /// What browsers on other origins are told; nothing by default, and they refuse the answers.
+    pub fn cors(mut self, cors: Cors) -> Self {
+        self.engine.cors = Some(cors);
+        self
+    }
+
+    /// Whether the browser client is served under the path (`/socket.io/socket.io.js`); true by default.
+    pub fn serve_client(mut self, serve: bool) -> Self {
+        self.config.serve_client = serve;
+        self
+    }
+
+    /// Who connects this node with others: called once for each namespace. By default nobody.
+    pub fn adapter(mut self, make: impl Fn(&str) -> Arc<dyn Adapter> + Send + Sync + 'static) -> Self {
+        self.adapter = Box::new(make);
+        self
+    }
+
+    /// Something for every handler that asks for a [`State`](crate::State) of this type. One value per type; the last wins.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.states.insert(TypeId::of::<T>(), Box::new(state));
+        self
+    }
+
+    /// How many I/O workers to start; one per core by default.
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = WorkerChoice::Count(count);
+        self
+    }
+
+    /// Runs on workers that other servers of this process share.
+    pub fn shared_workers(mut self, workers: &Workers) -> Self {
+        self.workers = WorkerChoice::Shared(workers.clone());
+        self
+    }
+
+    /// Starts the workers and makes the server. It answers once it is mounted or listens.
+    ///
+    /// # Errors
+    /// [`BuildError`] when a setting cannot be, or the workers cannot be started.
+    pub fn build(self) -> Result<Server, BuildError> {
+        Server::build(self)
+    }
+}

@@ -1,0 +1,123 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::fmt;
+
+use posthaste_adapter::AdapterError;
+use posthaste_socket_proto::{ArgsError, EncodeError};
+use serde_json::value::RawValue;
+
+/// Why something was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The value cannot be sent as Socket.IO arguments, or the event's name is reserved.
+    #[error("the event could not be encoded")]
+    Encode(#[from] EncodeError),
+    /// The socket is disconnected.
+    #[error("the socket is disconnected")]
+    Disconnected,
+    /// This node's sockets have it, others may not.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+}
+
+/// Why an answer did not come.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// It took too long. The official server's text.
+    #[error("operation has timed out")]
+    Timeout,
+    /// The socket was disconnected before it answered.
+    #[error("socket has been disconnected")]
+    Disconnected,
+    /// The socket owes as many answers as it may.
+    #[error("the socket owes too many answers")]
+    TooMany,
+    /// The question was not sent.
+    #[error("the question was not sent")]
+    Send(#[from] SendError),
+    /// The answer is not of the type that was asked for.
+    #[error("the answer is of another type")]
+    Type(#[from] ArgsError),
+}
+
+/// Why a client may not join a namespace; it receives the message and the data (`connect_error`).
+///
+/// ```
+/// use posthaste::ConnectError;
+/// let refusal = ConnectError::new("not authorized").with_data(&serde_json::json!({ "code": 401 }));
+/// assert_eq!(refusal.to_string(), "not authorized");
+/// ```
+#[derive(Debug)]
+pub struct ConnectError {
+    message: String,
+    data: Option<Box<RawValue>>,
+}
+
+impl ConnectError {
+    /// A refusal with this message and no data.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), data: None }
+    }
+
+    /// Adds data for the client (`err.data`). Data that cannot be JSON is left out, with a warning in the log.
+    #[must_use]
+    pub fn with_data(mut self, data: &(impl serde::Serialize + ?Sized)) -> Self {
+        match serde_json::value::to_raw_value(data) {
+            Ok(data) => self.data = Some(data),
+            Err(error) => tracing::warn!(%error, "the data of a connect error cannot be JSON"),
+        }
+        self
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn data(&self) -> Option<&RawValue> {
+        self.data.as_deref()
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+// Not an `Error` itself: so every error can become one, as `?` in a middleware wants.
+impl<E: std::error::Error> From<E> for ConnectError {
+    fn from(error: E) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Why a handler could not be called: what it takes is not there, or of another type.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtractError {
+    /// The arguments are not of the type asked for.
+    #[error("the arguments of the event: {0}")]
+    Args(#[from] ArgsError),
+    /// The connection's auth is not of the type asked for.
+    #[error("the auth of the connection: {0}")]
+    Auth(#[from] serde_json::Error),
+    /// No state of that type was given to the builder.
+    #[error("no state of type {0} was given to the server's builder")]
+    State(&'static str),
+}
+
+/// Why a server could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting cannot be.
+    #[error(transparent)]
+    Engine(#[from] posthaste_engine::EngineError),
+    /// The workers could not be started.
+    #[error("the I/O workers could not be started")]
+    Workers(#[source] std::io::Error),
+}

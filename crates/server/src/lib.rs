@@ -1,0 +1,65 @@
+//! A realtime event server that speaks Socket.IO: the library.
+//!
+//! ```no_run
+//! use posthaste::{Data, Server, Socket};
+//!
+//! async fn chat(io: Server, Data(text): Data<String>) -> Result<(), posthaste::SendError> {
+//!     io.emit("chat message", &text).await
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let io = Server::new()?;
+//! io.on_connect(async |socket: Socket| println!("{} came", socket.id()));
+//! io.on("chat message", chat);
+//! let listener = io.listen(([127, 0, 0, 1], 3000).into())?;
+//! println!("listening on {}", listener.local_addr());
+//! std::thread::park();
+//! # Ok(()) }
+//! ```
+//!
+//! - [`Server`] holds [`Namespace`]s; a client in a namespace is a [`Socket`].
+//! - Handlers are async functions, registered once for all sockets of a namespace. What they take is *extracted* from what
+//!   happened ([`Data`], [`Ack`], [`Auth`], [`State`], …), and their `Result` answers the client's acknowledgement.
+//! - [`Operator`] says who an event goes to: `io.to("room").except("other").emit("event", &data)`.
+//! - Inside an axum, hyper or tower application mount [`Server::layer`]; beside it or alone use [`Server::listen`].
+//!
+//! Handlers run on the thread of the worker that owns the socket's connection, each from its first line to its first await that
+//! has to wait before the next event is handled. Heavy work belongs on `tokio::task::spawn_blocking`.
+
+mod ack;
+mod bundle;
+mod config;
+mod encode;
+mod error;
+mod extract;
+mod handler;
+mod handshake;
+mod local;
+mod namespace;
+mod operator;
+mod reason;
+mod sent;
+mod server;
+mod socket;
+mod stats;
+
+pub use ack::{Ack, AckFuture, Acks, AcksFuture};
+pub use config::{Builder, ServerConfig};
+pub use error::{AckError, BuildError, ConnectError, ExtractError, SendError};
+pub use extract::{AckId, Auth, Data, Event, FromConnect, FromDisconnect, FromEvent, State};
+pub use handler::{Answer, ConnectHandler, DisconnectHandler, EventHandler, IntoAnswer, Middleware};
+pub use handshake::Handshake;
+pub use namespace::Namespace;
+pub use operator::{Operator, SocketOperator};
+pub use posthaste_adapter::{Adapter, IntoRooms, MemoryAdapter, Room, SocketId};
+pub use posthaste_engine::{
+    AllowOrigin, Cors, EngineLayer, EngineService, ListenError, Listener, OutboxLimits, RemoteAddr, Transport,
+    TransportSet, Workers,
+};
+pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
+pub use reason::DisconnectReason;
+pub use sent::Sent;
+pub use server::Server;
+
+pub use socket::Socket;
+pub use stats::Stats;

@@ -1,0 +1,108 @@
+//! Who waits for whose answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use posthaste_adapter::AckCollector;
+use posthaste_engine::{ConnectionId, Frames};
+use posthaste_engine_proto::session::deadline_after;
+use posthaste_socket_proto::Args;
+use tokio::sync::oneshot;
+
+use super::{Handle, Local};
+use crate::error::AckError;
+use crate::socket::{Phase, Socket};
+
+/// A socket that owes answers: its connection, and its namespace's number.
+pub(super) type Asked = (ConnectionId, u32);
+
+/// Whoever waits.
+pub(super) enum Waiter {
+    One(oneshot::Sender<Result<Args<'static>, AckError>>),
+    Many(Arc<AckCollector>),
+}
+
+impl Waiter {
+    // A future that was dropped wants to hear nothing.
+    fn fail(self, error: AckError) {
+        match self {
+            Self::One(reply) => drop(reply.send(Err(error))),
+            Self::Many(collector) => collector.lose(),
+        }
+    }
+}
+
+impl Local {
+    /// Notes who waits for a socket's answer, then asks it: an answer always finds who waits.
+    pub(crate) fn ask(
+        &self,
+        socket: &Socket,
+        id: u64,
+        question: &Frames,
+        volatile: bool,
+        timeout: Duration,
+        reply: oneshot::Sender<Result<Args<'static>, AckError>>,
+    ) {
+        if socket.phase() == Phase::Gone {
+            return Waiter::One(reply).fail(AckError::Disconnected);
+        }
+        let asked = (socket.0.connection, socket.0.namespace.number);
+        if !self.wait_for(asked, id, deadline_after(Instant::now(), timeout), Waiter::One(reply)) {
+            return;
+        }
+        let sent = self.worker.send(socket.0.connection, question.bytes(), volatile);
+        if !sent && !volatile {
+            let waiter = self.acks.borrow_mut().take(asked, id);
+            waiter.into_iter().for_each(|waiter| waiter.fail(AckError::Disconnected));
+        }
+    }
+
+    /// Notes that a socket was asked something by a broadcast.
+    pub(super) fn expect_answer_of(
+        &self,
+        connection: ConnectionId,
+        namespace: u32,
+        id: u64,
+        deadline: Instant,
+        collector: &Arc<AckCollector>,
+    ) {
+        self.wait_for((connection, namespace), id, deadline, Waiter::Many(collector.clone()));
+    }
+
+    /// Notes who waits. False if nobody may: they were told.
+    fn wait_for(&self, asked: Asked, id: u64, deadline: Instant, waiter: Waiter) -> bool {
+        let mut acks = self.acks.borrow_mut();
+        let earliest = acks.next_deadline().is_none_or(|first| deadline < first);
+        if let Err(refused) = acks.insert(asked, id, deadline, waiter) {
+            drop(acks);
+            refused.into_inner().fail(AckError::TooMany);
+            return false;
+        }
+        if earliest {
+            self.timer_changed.notify_one();
+        }
+        true
+    }
+
+    /// An answer came. Nobody waits for one that is late or unasked.
+    pub(super) fn answered(&self, connection: ConnectionId, handle: Handle, id: u64, args: Args<'_>) {
+        let waiter = self.acks.borrow_mut().take((connection, handle.namespace), id);
+        match waiter {
+            Some(Waiter::One(reply)) => drop(reply.send(Ok(args.into_owned()))),
+            Some(Waiter::Many(collector)) => collector.answer(args.into_owned()),
+            None => {}
+        }
+    }
+
+    /// A socket is gone: nobody waits for it any more.
+    pub(super) fn lose_answers(&self, socket: &Socket) {
+        let asked = (socket.0.connection, socket.0.namespace.number);
+        let lost = self.acks.borrow_mut().remove_socket(asked);
+        lost.into_iter().for_each(|(_, waiter)| waiter.fail(AckError::Disconnected));
+    }
+
+    pub(super) fn expire_answers(&self, now: Instant) {
+        let late: Vec<Waiter> = self.acks.borrow_mut().expire(now).map(|(_, _, waiter)| waiter).collect();
+        late.into_iter().for_each(|waiter| waiter.fail(AckError::Timeout));
+    }
+}

@@ -1,0 +1,235 @@
+//! Coming and going.
+
+use std::cmp::Reverse;
+use std::rc::{Rc, Weak as RcWeak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use posthaste_engine::{CloseReason, ConnectionId};
+use posthaste_socket_proto::{encode_connect, encode_connect_error, encode_disconnect};
+
+use super::{Handle, Local, LocalNamespace};
+use crate::encode::with_plain_packet;
+use crate::error::ConnectError;
+use crate::extract::{ConnectContext, DisconnectContext};
+use crate::handler::BoxedCheck;
+use crate::reason::DisconnectReason;
+use crate::socket::{Phase, Socket};
+
+impl Local {
+    /// A client asks to join a namespace.
+    pub(super) fn connect(&self, id: ConnectionId, name: &str, auth: Option<&str>) {
+        let Some(server) = self.server.upgrade() else { return };
+        let Some(namespace) = server.find(name) else {
+            return self.refuse(id, name, &ConnectError::new("Invalid namespace"));
+        };
+        let Some(request) = self.with_client(id, |client| client.request.clone()) else { return };
+        let local = self.enter(&namespace);
+        let serial = self.next_serial();
+        let socket = Socket::new(self.new_id(), id, serial, namespace.0.clone(), request, auth.map(Box::from));
+        let middlewares = local.router().middlewares.clone();
+        if middlewares.is_empty() {
+            return self.accept(&socket, &local);
+        }
+        let Some(this) = self.this.upgrade() else { return };
+        let checks = async move {
+            // Refused is better than let in unchecked.
+            let panicked = || Err(ConnectError::new("Internal server error"));
+            match super::dispatch::caught(check(&middlewares, &socket)).await.unwrap_or_else(panicked) {
+                Ok(()) => this.accept(&socket, &local),
+                Err(refusal) => {
+                    socket.set_phase(Phase::Gone);
+                    this.lose_answers(&socket);
+                    this.pending_joins.borrow_mut().remove(&socket.id());
+                    this.refuse(id, &local.shared.name, &refusal);
+                }
+            }
+        };
+        self.worker.start(id, serial, Box::pin(checks));
+    }
+
+    fn refuse(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
+        // Gone while it was being checked.
+        if self.with_client(id, |client| client.connection.refuse(name)) == Some(true) {
+            self.send_connect_error(id, name, refusal);
+        }
+    }
+
+    pub(super) fn send_connect_error(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
+        with_plain_packet(
+            |out| encode_connect_error(out, name, refusal.message(), refusal.data()),
+            |frames| self.worker.send(id, frames, false),
+        );
+    }
+
+    /// Lets a socket into its namespace.
+    fn accept(&self, socket: &Socket, namespace: &Rc<LocalNamespace>) {
+        let id = socket.0.connection;
+        let rooms = self.pending_joins.borrow_mut().remove(&socket.id());
+        let member = namespace.membership.borrow_mut().insert(socket.id(), id.slot);
+        let handle = Handle { namespace: namespace.shared.number, member };
+        let accepted = self
+            .with_client(id, |client| client.connection.accept(&namespace.shared.name, handle).is_ok())
+            .unwrap_or(false);
+        if !accepted {
+            // The connection ended while it was being checked.
+            namespace.membership.borrow_mut().remove(member);
+            socket.set_phase(Phase::Gone);
+            return;
+        }
+        {
+            let mut membership = namespace.membership.borrow_mut();
+            for room in rooms.iter().flatten() {
+                membership.join(member, room);
+            }
+        }
+        {
+            let mut sockets = namespace.sockets.borrow_mut();
+            let place = member.0 as usize;
+            if sockets.len() <= place {
+                sockets.resize_with(place + 1, || None);
+            }
+            sockets[place] = Some(socket.clone());
+        }
+        socket.set_phase(Phase::Connected);
+        let text = socket.id().to_text();
+        with_plain_packet(
+            |out| encode_connect(out, &namespace.shared.name, text.as_str(), None),
+            |frames| self.worker.send(id, frames, false),
+        );
+        let router = namespace.router();
+        for handler in &router.connect {
+            let started = super::dispatch::guarded(|| handler(&mut ConnectContext { socket }));
+            match started {
+                Some(Ok(running)) => self.worker.start(id, socket.0.serial, running),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "a connect handler could not be called: the socket is disconnected");
+                    return self.disconnect(socket, false);
+                }
+                None => return self.disconnect(socket, false),
+            }
+        }
+    }
+
+    /// The server takes a socket out of its namespace.
+    pub(crate) fn disconnect(&self, socket: &Socket, close: bool) {
+        let id = socket.0.connection;
+        if self.handle(socket).is_none() {
+            return;
+        }
+        let names: Vec<Arc<str>> = if close {
+            self.with_client(id, |client| client.connection.iter().map(|(name, _)| Arc::from(name)).collect())
+                .unwrap_or_default()
+        } else {
+            vec![socket.0.namespace.name.clone()]
+        };
+        for name in names {
+            let Some(handle) = self.with_client(id, |client| client.connection.leave(&name)).flatten() else {
+                continue;
+            };
+            with_plain_packet(|out| encode_disconnect(out, &name), |frames| self.worker.send(id, frames, false));
+            self.left(handle, DisconnectReason::ServerNamespaceDisconnect);
+        }
+        if close {
+            self.worker.close(id, CloseReason::ForcedClose);
+        }
+    }
+
+    /// A socket has left its namespace: it leaves its rooms, nobody waits for its answers, and its handlers hear of it.
+    pub(super) fn left(&self, handle: Handle, reason: DisconnectReason) {
+        let Some(namespace) = self.namespace(handle.namespace) else { return };
+        let socket = namespace.sockets.borrow_mut().get_mut(handle.member.0 as usize).and_then(Option::take);
+        let Some(socket) = socket else { return };
+        namespace.membership.borrow_mut().remove(handle.member);
+        socket.set_phase(Phase::Gone);
+        self.lose_answers(&socket);
+        let router = namespace.router();
+        for handler in &router.disconnect {
+            match super::dispatch::guarded(|| handler(&mut DisconnectContext { socket: &socket, reason })) {
+                Some(Ok(running)) => self.worker.start(socket.0.connection, socket.0.serial, running),
+                Some(Err(error)) => tracing::warn!(%error, "a disconnect handler could not be called"),
+                None => {}
+            }
+        }
+    }
+
+    /// Has a connection looked at when `deadline` has come.
+    pub(super) fn watch(&self, id: ConnectionId, deadline: Instant) {
+        let news = self.with_client(id, |client| {
+            let sooner = client.watched.is_none_or(|watched| deadline < watched);
+            if sooner {
+                client.watched = Some(deadline);
+            }
+            sooner
+        });
+        if news != Some(true) {
+            return;
+        }
+        let mut deadlines = self.deadlines.borrow_mut();
+        let earliest = deadlines.peek().is_none_or(|Reverse((first, _))| deadline < *first);
+        deadlines.push(Reverse((deadline, id)));
+        if earliest {
+            self.timer_changed.notify_one();
+        }
+    }
+
+    /// Ends what took too long, for as long as the server lives.
+    pub(super) async fn keep_time(this: RcWeak<Self>) {
+        let Some(changed) = this.upgrade().map(|local| local.timer_changed.clone()) else { return };
+        loop {
+            let next = {
+                let Some(local) = this.upgrade() else { return };
+                let first = local.deadlines.borrow().peek().map(|Reverse((deadline, _))| *deadline);
+                let ack = local.acks.borrow().next_deadline();
+                first.into_iter().chain(ack).min()
+            };
+            match next {
+                None => changed.notified().await,
+                Some(next) => {
+                    let slept = tokio::time::timeout_at(next.into(), changed.notified()).await.is_err();
+                    let Some(local) = this.upgrade() else { return };
+                    if slept {
+                        local.expire(Instant::now());
+                    }
+                }
+            }
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        self.expire_answers(now);
+        loop {
+            let (at, id) = {
+                let mut deadlines = self.deadlines.borrow_mut();
+                match deadlines.peek() {
+                    Some(Reverse((deadline, id))) if *deadline <= now => {
+                        let due = (*deadline, *id);
+                        deadlines.pop();
+                        due
+                    }
+                    _ => return,
+                }
+            };
+            let state = self.with_client(id, |client| {
+                client.watched.take_if(|watched| *watched == at);
+                (client.connection.expired(now), client.connection.deadline())
+            });
+            match state {
+                Some((Some(violation), _)) => {
+                    tracing::debug!(%violation, connection = ?id, "connection closed");
+                    self.worker.close(id, CloseReason::ForcedClose);
+                }
+                Some((None, Some(later))) => self.watch(id, later),
+                Some((None, None)) | None => {}
+            }
+        }
+    }
+}
+
+/// Asks the middlewares one after the other.
+async fn check(middlewares: &[Arc<BoxedCheck>], socket: &Socket) -> Result<(), ConnectError> {
+    for middleware in middlewares {
+        middleware(&mut ConnectContext { socket }).map_err(|error| ConnectError::new(error.to_string()))?.await?;
+    }
+    Ok(())
+}

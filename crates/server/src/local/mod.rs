@@ -1,0 +1,324 @@
+//! A server's half on one worker: its clients, their namespaces, and what they owe.
+//!
+//! ```text
+//!   message ─► Client.connection (socket-proto) ─► Inbound ─┬─ Connect    ─► connect: middlewares ─► accept or refuse
+//!                                                           ├─ Event      ─► dispatch: handler, polled in place
+//!                                                           ├─ Ack        ─► acks: whoever waits
+//!                                                           └─ Disconnect ─► connect: leave
+//!   broadcast ─► node: one job per worker ─► deliver: this worker's members of the target
+//! ```
+//!
+//! No handler runs while anything here is borrowed.
+
+mod acks;
+mod connect;
+mod dispatch;
+mod node;
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::{Rc, Weak as RcWeak};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use bytes::Bytes;
+use posthaste_adapter::{Member, Membership, Room, Rooms, SocketId};
+use posthaste_engine::{Application, CloseReason, ConnectionId, Request, Worker, WorkerApplication};
+use posthaste_engine_proto::session::deadline_after;
+use posthaste_socket_proto::{AckTable, Connection};
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+use crate::namespace::{Namespace, NamespaceInner, Router};
+use crate::server::Inner;
+use crate::socket::{Phase, Socket};
+use crate::stats::Stats;
+use acks::{Asked, Waiter};
+pub(crate) use node::LocalNode;
+
+/// A server's half on one worker.
+pub(crate) struct Local {
+    pub(crate) worker: Worker,
+    server: Weak<Inner>,
+    /// By the place of the connection.
+    clients: RefCell<Vec<Option<Box<Client>>>>,
+    /// By the number of the namespace; made when its first client comes.
+    namespaces: RefCell<Vec<Option<Rc<LocalNamespace>>>>,
+    acks: RefCell<AckTable<Asked, Waiter>>,
+    /// Connections that have to do something in time: join a namespace, or send attachments they announced. An entry is looked
+    /// at when its time has come, and may be out of date then.
+    deadlines: RefCell<BinaryHeap<Reverse<(Instant, ConnectionId)>>>,
+    timer_changed: Rc<Notify>,
+    /// Reused by every broadcast.
+    slots: RefCell<Vec<u32>>,
+    pending_joins: RefCell<FxHashMap<SocketId, Rooms>>,
+    entropy: RefCell<Entropy>,
+    serials: Cell<u32>,
+    this: RcWeak<Self>,
+}
+
+struct Client {
+    generation: u32,
+    request: Arc<Request>,
+    connection: Connection<Handle>,
+    /// When it is looked at next, if it is in the list for that: it is there once.
+    watched: Option<Instant>,
+}
+
+/// A client's place in a namespace it has joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Handle {
+    namespace: u32,
+    member: Member,
+}
+
+/// A namespace's half on one worker.
+pub(crate) struct LocalNamespace {
+    shared: Arc<NamespaceInner>,
+    membership: RefCell<Membership>,
+    /// By member.
+    sockets: RefCell<Vec<Option<Socket>>>,
+    router: RefCell<Arc<Router>>,
+    version: Cell<u64>,
+}
+
+thread_local! {
+    /// This thread's halves, one for each server that runs on its worker.
+    static LOCALS: RefCell<Vec<Rc<Local>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// This thread's half of a server.
+pub(crate) fn of(server: &Weak<Inner>) -> Option<Rc<Local>> {
+    LOCALS.with_borrow(|locals| locals.iter().find(|local| Weak::ptr_eq(&local.server, server)).cloned())
+}
+
+/// This thread's half of a socket's server, if this thread's worker owns the socket.
+pub(crate) fn here(socket: &Socket) -> Option<Rc<Local>> {
+    of(&socket.0.namespace.server).filter(|local| local.worker.index() == socket.0.connection.worker)
+}
+
+/// A server as the engine sees it.
+pub(crate) struct App(pub(crate) Weak<Inner>);
+
+impl Application for App {
+    fn attach(&self, worker: &Worker) -> Rc<dyn WorkerApplication> {
+        let max_pending = self.0.upgrade().map_or(0, |server| server.config.max_pending_acks);
+        let local = Rc::new_cyclic(|this| Local {
+            worker: worker.clone(),
+            server: self.0.clone(),
+            clients: RefCell::default(),
+            namespaces: RefCell::default(),
+            acks: RefCell::new(AckTable::new(max_pending)),
+            deadlines: RefCell::default(),
+            timer_changed: Rc::default(),
+            slots: RefCell::default(),
+            pending_joins: RefCell::default(),
+            entropy: RefCell::default(),
+            serials: Cell::new(0),
+            this: this.clone(),
+        });
+        LOCALS.with_borrow_mut(|locals| {
+            // Servers that were dropped leave their halves behind.
+            locals.retain(|local| local.server.strong_count() > 0);
+            locals.push(local.clone());
+        });
+        tokio::task::spawn_local(Local::keep_time(Rc::downgrade(&local)));
+        local
+    }
+}
+
+impl WorkerApplication for Local {
+    fn open(&self, id: ConnectionId, request: &Arc<Request>) {
+        // Nobody is left to answer.
+        let Some(server) = self.server.upgrade() else { return self.worker.close(id, CloseReason::ServerShutdown) };
+        let deadline = deadline_after(self.worker.now(), server.config.connect_timeout);
+        let client = Client {
+            generation: id.generation,
+            request: request.clone(),
+            connection: Connection::new(deadline),
+            watched: None,
+        };
+        let mut clients = self.clients.borrow_mut();
+        let place = id.slot as usize;
+        if clients.len() <= place {
+            clients.resize_with(place + 1, || None);
+        }
+        clients[place] = Some(Box::new(client));
+        drop(clients);
+        self.watch(id, deadline);
+    }
+
+    fn text(&self, id: ConnectionId, text: &str) {
+        self.message(id, |connection, now, limits| connection.receive_text(text, now, limits));
+    }
+
+    fn binary(&self, id: ConnectionId, data: Bytes) {
+        self.message(id, |connection, _, limits| connection.receive_binary(data, limits));
+    }
+
+    fn close(&self, id: ConnectionId, reason: CloseReason) {
+        let client = {
+            let mut clients = self.clients.borrow_mut();
+            clients
+                .get_mut(id.slot as usize)
+                .and_then(|place| place.take_if(|client| client.generation == id.generation))
+        };
+        let Some(mut client) = client else { return };
+        for handle in client.connection.drain() {
+            self.left(handle, reason.into());
+        }
+    }
+
+    fn panicked(&self, id: ConnectionId, tag: u32) {
+        let handles = self.with_client(id, |client| client.connection.iter().map(|(_, handle)| *handle).collect());
+        let handles: Vec<Handle> = handles.unwrap_or_default();
+        // It may have left while its handler waited: then nobody is disconnected for it.
+        let socket = handles.into_iter().filter_map(|handle| self.socket(handle)).find(|it| it.0.serial == tag);
+        if let Some(socket) = socket {
+            self.disconnect(&socket, false);
+        }
+    }
+}
+
+impl Local {
+    fn with_client<R>(&self, id: ConnectionId, act: impl FnOnce(&mut Client) -> R) -> Option<R> {
+        let mut clients = self.clients.borrow_mut();
+        let client = clients.get_mut(id.slot as usize)?.as_deref_mut()?;
+        (client.generation == id.generation).then(|| act(client))
+    }
+
+    fn namespace(&self, number: u32) -> Option<Rc<LocalNamespace>> {
+        self.namespaces.borrow().get(number as usize).cloned().flatten()
+    }
+
+    /// This worker's half of a namespace, made if it is not there.
+    fn enter(&self, namespace: &Namespace) -> Rc<LocalNamespace> {
+        let number = namespace.0.number as usize;
+        let mut namespaces = self.namespaces.borrow_mut();
+        if namespaces.len() <= number {
+            namespaces.resize_with(number + 1, || None);
+        }
+        namespaces[number].get_or_insert_with(|| Rc::new(LocalNamespace::new(namespace.0.clone()))).clone()
+    }
+
+    fn socket(&self, handle: Handle) -> Option<Socket> {
+        self.namespace(handle.namespace)?.sockets.borrow().get(handle.member.0 as usize).cloned().flatten()
+    }
+
+    /// The place of a socket in its namespace.
+    fn handle(&self, socket: &Socket) -> Option<Handle> {
+        let name = &socket.0.namespace.name;
+        let handle = self.with_client(socket.0.connection, |client| client.connection.get(name).copied()).flatten()?;
+        // The client may have left and joined again: that is another socket.
+        (self.socket(handle)? == *socket).then_some(handle)
+    }
+
+    pub(crate) fn join(&self, socket: &Socket, rooms: &Rooms) {
+        if socket.phase() == Phase::Joining {
+            // Done when it is let in; until then no broadcast may find it.
+            self.pending_joins.borrow_mut().entry(socket.id()).or_default().extend(rooms.iter().cloned());
+            return;
+        }
+        let Some(handle) = self.handle(socket) else { return };
+        let Some(namespace) = self.namespace(handle.namespace) else { return };
+        let mut membership = namespace.membership.borrow_mut();
+        for room in rooms {
+            membership.join(handle.member, room);
+        }
+    }
+
+    pub(crate) fn leave(&self, socket: &Socket, rooms: &Rooms) {
+        if let Some(pending) = self.pending_joins.borrow_mut().get_mut(&socket.id()) {
+            pending.retain(|room| !rooms.contains(room));
+        }
+        let Some(handle) = self.handle(socket) else { return };
+        let Some(namespace) = self.namespace(handle.namespace) else { return };
+        let mut membership = namespace.membership.borrow_mut();
+        for room in rooms {
+            membership.leave(handle.member, room);
+        }
+    }
+
+    pub(crate) fn rooms(&self, socket: &Socket) -> Vec<Room> {
+        let Some(handle) = self.handle(socket) else { return Vec::new() };
+        self.namespace(handle.namespace)
+            .map_or_else(Vec::new, |namespace| namespace.membership.borrow().rooms_of(handle.member))
+    }
+
+    /// What this worker holds; of one namespace, if one is named. Rooms come by name, for others may hold them as well.
+    pub(crate) fn stats(&self, only: Option<u32>) -> (Stats, Vec<(u32, Room)>) {
+        let namespaces = self.namespaces.borrow();
+        let counted =
+            namespaces.iter().flatten().filter(|namespace| only.is_none_or(|only| namespace.shared.number == only));
+        let (mut sockets, mut rooms) = (0, Vec::new());
+        for namespace in counted {
+            let membership = namespace.membership.borrow();
+            sockets += membership.len();
+            rooms.extend(membership.rooms().map(|(room, _)| (namespace.shared.number, room.clone())));
+        }
+        let stats = Stats {
+            connections: self.clients.borrow().iter().flatten().count(),
+            sockets,
+            // Each socket has the room of its own id, and is on this worker alone.
+            rooms: sockets,
+            pending_acks: self.acks.borrow().len(),
+            handlers: self.worker.handlers(),
+        };
+        (stats, rooms)
+    }
+
+    fn next_serial(&self) -> u32 {
+        let serial = self.serials.get();
+        self.serials.set(serial.wrapping_add(1));
+        serial
+    }
+
+    fn new_id(&self) -> SocketId {
+        self.entropy.borrow_mut().id()
+    }
+}
+
+impl LocalNamespace {
+    fn new(shared: Arc<NamespaceInner>) -> Self {
+        // The version first: a handler registered in between is then found at the next look.
+        let version = Cell::new(shared.version());
+        let router = RefCell::new(shared.router());
+        Self { shared, membership: RefCell::default(), sockets: RefCell::default(), router, version }
+    }
+
+    /// The handlers, as of now.
+    fn router(&self) -> Arc<Router> {
+        let version = self.shared.version();
+        if self.version.replace(version) != version {
+            *self.router.borrow_mut() = self.shared.router();
+        }
+        self.router.borrow().clone()
+    }
+}
+
+/// Random bytes for public ids, fetched from the system many at a time.
+struct Entropy {
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Default for Entropy {
+    fn default() -> Self {
+        Self { buffer: vec![0; 1500], used: 1500 }
+    }
+}
+
+impl Entropy {
+    fn id(&mut self) -> SocketId {
+        const BYTES: usize = 15;
+        if self.used + BYTES > self.buffer.len() {
+            getrandom::fill(&mut self.buffer).expect("invariant: the system gives random bytes, or nothing is safe");
+            self.used = 0;
+        }
+        let mut bytes = [0; BYTES];
+        bytes.copy_from_slice(&self.buffer[self.used..self.used + BYTES]);
+        self.used += BYTES;
+        SocketId::from_bytes(bytes)
+    }
+}

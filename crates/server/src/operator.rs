@@ -1,0 +1,284 @@
+//! Who an event goes to, and how: the operators, written once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use posthaste_adapter::{AckCollector, Broadcast, IntoRooms, Operation, Packet, Room, Rooms, Target};
+use posthaste_engine_proto::session::deadline_after;
+use posthaste_socket_proto::{EmitArgs, FromArgs, encode_event};
+
+use crate::ack::{AckFuture, AcksFuture};
+use crate::encode::with_packet;
+use crate::local;
+use crate::namespace::Namespace;
+use crate::sent::Sent;
+use crate::server::Server;
+use crate::socket::Socket;
+
+/// Where an event goes, put together step by step. Without rooms it goes to the whole namespace.
+///
+/// ```no_run
+/// # async fn example(io: posthaste::Server) -> Result<(), posthaste::SendError> {
+/// io.to(["kitchen", "bar"]).except("muted").emit("order", &(7, "soup")).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "an operator does nothing until something is emitted"]
+pub struct Operator {
+    namespace: Namespace,
+    target: Target,
+}
+
+impl Operator {
+    pub(crate) fn new(namespace: Namespace) -> Self {
+        Self { namespace, target: Target::default() }
+    }
+
+    /// To the sockets in these rooms, besides those named before. Each socket once, however many of them it is in.
+    pub fn to(mut self, rooms: impl IntoRooms) -> Self {
+        rooms.append_to(&mut self.target.rooms);
+        self
+    }
+
+    /// The same as [`Operator::to`] (Socket.IO's `in`, which is a keyword here).
+    pub fn within(self, rooms: impl IntoRooms) -> Self {
+        self.to(rooms)
+    }
+
+    /// Not to the sockets in these rooms.
+    pub fn except(mut self, rooms: impl IntoRooms) -> Self {
+        rooms.append_to(&mut self.target.except);
+        self
+    }
+
+    /// Only to the sockets of this node.
+    pub const fn local(mut self) -> Self {
+        self.target.flags.local = true;
+        self
+    }
+
+    /// Not to sockets that cannot take it at once: for what is worthless when late.
+    pub const fn volatile(mut self) -> Self {
+        self.target.flags.volatile = true;
+        self
+    }
+
+    /// How long the answers to [`Operator::emit_with_ack`] may take.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.target.flags.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends an event. A tuple is several arguments, `()` none, anything else one; bytes travel as binary.
+    ///
+    /// It never waits for a slow socket. Two calls are delivered everywhere in the order they were made.
+    pub fn emit<A: EmitArgs + ?Sized>(self, event: &str, args: &A) -> Sent {
+        let Self { namespace, target } = self;
+        let frames = with_packet(|out| encode_event(out, namespace.name(), None, event, args), Bytes::copy_from_slice);
+        match frames {
+            Ok(frames) => send(&namespace, Broadcast { target, packet: Packet { frames }, answers: None }),
+            Err(error) => Sent::ready(Err(error.into())),
+        }
+    }
+
+    /// Sends an event and collects the answers: one per socket, until all have come or the time is up.
+    ///
+    /// # Errors (of the future)
+    /// [`AckError::Send`](crate::AckError::Send) when it could not be sent, [`AckError::Type`](crate::AckError::Type) when an
+    /// answer is not a `T`. Answers that stay away are no error: see [`Acks::complete`](crate::Acks).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn emit_with_ack<T: FromArgs>(self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AcksFuture<T> {
+        let Self { namespace, mut target } = self;
+        let id = namespace.0.next_ack_id();
+        let frames =
+            with_packet(|out| encode_event(out, namespace.name(), Some(id), event, args), Bytes::copy_from_slice);
+        let frames = match frames {
+            Ok(frames) => frames,
+            Err(error) => return AcksFuture::failed(error.into()),
+        };
+        let timeout = target.flags.timeout.unwrap_or(namespace.server().0.config.ack_timeout);
+        target.flags.timeout = Some(timeout);
+        let collector = Arc::new(AckCollector::default());
+        let broadcast = Broadcast { target, packet: Packet { frames }, answers: Some((id, collector.clone())) };
+        // A publication that other nodes have yet to take shows in the answers that come.
+        drop(send(&namespace, broadcast));
+        AcksFuture::waiting(collector, deadline_after(Instant::now(), timeout))
+    }
+}
+
+/// What can be done to many sockets at once.
+impl Operator {
+    /// Has the sockets join rooms. In order with what is emitted before and after.
+    pub fn sockets_join(self, rooms: impl IntoRooms) -> Sent {
+        let mut list = Rooms::new();
+        rooms.append_to(&mut list);
+        self.apply(Operation::Join(list))
+    }
+
+    /// Has the sockets leave rooms.
+    pub fn sockets_leave(self, rooms: impl IntoRooms) -> Sent {
+        let mut list = Rooms::new();
+        rooms.append_to(&mut list);
+        self.apply(Operation::Leave(list))
+    }
+
+    /// Takes the sockets out of the namespace; with `close` out of all, and their connections are closed.
+    pub fn disconnect_sockets(self, close: bool) -> Sent {
+        self.apply(Operation::Disconnect { close })
+    }
+
+    fn apply(self, operation: Operation) -> Sent {
+        let node = local::LocalNode::new(&self.namespace);
+        Sent::by(self.namespace.0.adapter.apply(&node, self.target, operation))
+    }
+}
+
+fn send(namespace: &Namespace, broadcast: Broadcast) -> Sent {
+    let node = local::LocalNode::new(namespace);
+    Sent::by(namespace.0.adapter.broadcast(&node, broadcast))
+}
+
+/// How an event goes to one socket, put together step by step.
+#[derive(Clone, Debug)]
+#[must_use = "an operator does nothing until something is emitted"]
+pub struct SocketOperator {
+    socket: Socket,
+    volatile: bool,
+    timeout: Option<Duration>,
+}
+
+impl SocketOperator {
+    /// Not if the socket cannot take it at once.
+    pub const fn volatile(mut self) -> Self {
+        self.volatile = true;
+        self
+    }
+
+    /// How long the answer to [`SocketOperator::emit_with_ack`] may take.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// To everyone in these rooms but the socket itself.
+    pub fn to(self, rooms: impl IntoRooms) -> Operator {
+        self.broadcast().to(rooms)
+    }
+
+    /// The same as [`SocketOperator::to`].
+    pub fn within(self, rooms: impl IntoRooms) -> Operator {
+        self.to(rooms)
+    }
+
+    /// To everyone in the namespace but the socket itself and the sockets in these rooms.
+    pub fn except(self, rooms: impl IntoRooms) -> Operator {
+        self.broadcast().except(rooms)
+    }
+
+    /// To everyone in the namespace but the socket itself.
+    pub fn broadcast(self) -> Operator {
+        let mut operator = Operator::new(self.socket.namespace()).except(Room::from(self.socket.id()));
+        operator.target.flags.volatile = self.volatile;
+        operator.target.flags.timeout = self.timeout;
+        operator
+    }
+
+    /// Sends an event to the socket.
+    pub fn emit<A: EmitArgs + ?Sized>(self, event: &str, args: &A) -> Sent {
+        self.socket.send_packet(self.volatile, |out, namespace| encode_event(out, namespace, None, event, args))
+    }
+
+    /// Sends an event to the socket and waits for its answer; see [`Socket::emit_with_ack`].
+    pub fn emit_with_ack<T: FromArgs>(self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AckFuture<T> {
+        self.socket.ask(event, args, self.timeout, self.volatile)
+    }
+}
+
+/// The operators where a chain begins.
+macro_rules! begins_chain {
+    ($name:ty, $begin:expr, $start:ty) => {
+        impl $name {
+            /// To the sockets in these rooms; see [`Operator::to`].
+            pub fn to(&self, rooms: impl IntoRooms) -> Operator {
+                $begin(self).to(rooms)
+            }
+
+            /// The same as `to` (Socket.IO's `in`).
+            pub fn within(&self, rooms: impl IntoRooms) -> Operator {
+                $begin(self).to(rooms)
+            }
+
+            /// Not to the sockets in these rooms; see [`Operator::except`].
+            pub fn except(&self, rooms: impl IntoRooms) -> Operator {
+                $begin(self).except(rooms)
+            }
+
+            /// Not to a socket that cannot take it at once.
+            pub fn volatile(&self) -> $start {
+                $begin(self).volatile()
+            }
+
+            /// How long answers may take.
+            pub fn timeout(&self, timeout: Duration) -> $start {
+                $begin(self).timeout(timeout)
+            }
+        }
+    };
+}
+
+/// The operators of what stands for all its sockets.
+macro_rules! broadcasts {
+    ($name:ty, $begin:expr) => {
+        begins_chain!($name, $begin, Operator);
+
+        impl $name {
+            /// Only to the sockets of this node.
+            pub fn local(&self) -> Operator {
+                $begin(self).local()
+            }
+
+            /// Sends an event to all sockets; see [`Operator::emit`].
+            pub fn emit<A: EmitArgs + ?Sized>(&self, event: &str, args: &A) -> Sent {
+                $begin(self).emit(event, args)
+            }
+
+            /// Has all sockets join rooms; see [`Operator::sockets_join`].
+            pub fn sockets_join(&self, rooms: impl IntoRooms) -> Sent {
+                $begin(self).sockets_join(rooms)
+            }
+
+            /// Has all sockets leave rooms; see [`Operator::sockets_leave`].
+            pub fn sockets_leave(&self, rooms: impl IntoRooms) -> Sent {
+                $begin(self).sockets_leave(rooms)
+            }
+
+            /// Disconnects all sockets; see [`Operator::disconnect_sockets`].
+            pub fn disconnect_sockets(&self, close: bool) -> Sent {
+                $begin(self).disconnect_sockets(close)
+            }
+
+            /// Sends an event to all sockets and collects the answers; see [`Operator::emit_with_ack`].
+            pub fn emit_with_ack<T: FromArgs>(&self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AcksFuture<T> {
+                $begin(self).emit_with_ack(event, args)
+            }
+        }
+    };
+}
+
+broadcasts!(Namespace, |namespace: &Namespace| Operator::new(namespace.clone()));
+broadcasts!(Server, |server: &Server| Operator::new(server.main()));
+begins_chain!(
+    Socket,
+    |socket: &Socket| SocketOperator { socket: socket.clone(), volatile: false, timeout: None },
+    SocketOperator
+);
+
+impl Socket {
+    /// To everyone in the namespace but the socket itself.
+    pub fn broadcast(&self) -> Operator {
+        SocketOperator { socket: self.clone(), volatile: false, timeout: None }.broadcast()
+    }
+}

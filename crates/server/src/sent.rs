@@ -1,0 +1,68 @@
+//! What becomes of something that was sent.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use posthaste_adapter::{AdapterError, Delivery};
+
+use crate::error::SendError;
+
+/// Something that was sent. It left, in the order of the calls, before this was returned; awaiting it tells whether it could.
+///
+/// On a single node the answer is ready at once, and awaiting it never gives way to another task.
+///
+/// # Cancel safety
+/// Dropping it takes nothing back.
+#[must_use = "it was sent already; awaiting it says whether it could be"]
+pub struct Sent(State);
+
+enum State {
+    Ready(Option<Result<(), SendError>>),
+    Pending(Pin<Box<dyn Future<Output = Result<(), AdapterError>> + Send>>),
+}
+
+impl Sent {
+    pub(crate) const fn ready(result: Result<(), SendError>) -> Self {
+        Self(State::Ready(Some(result)))
+    }
+
+    pub(crate) fn by(delivery: Delivery) -> Self {
+        match delivery {
+            Delivery::Done => Self::ready(Ok(())),
+            Delivery::Pending(rest) => Self(State::Pending(rest)),
+        }
+    }
+
+    /// What is known without waiting: an error made here, or success as far as this node goes.
+    ///
+    /// # Errors
+    /// As awaiting it, the other nodes left out.
+    pub fn now(self) -> Result<(), SendError> {
+        match self.0 {
+            State::Ready(result) => result.unwrap_or(Ok(())),
+            State::Pending(_) => Ok(()),
+        }
+    }
+}
+
+impl Future for Sent {
+    type Output = Result<(), SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.get_mut().0 {
+            State::Ready(result) => Poll::Ready(result.take().unwrap_or(Ok(()))),
+            State::Pending(rest) => rest.as_mut().poll(cx).map_err(SendError::from),
+        }
+    }
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            State::Ready(result) => f.debug_tuple("Sent").field(result).finish(),
+            State::Pending(_) => f.write_str("Sent(pending)"),
+        }
+    }
+}

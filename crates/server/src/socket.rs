@@ -1,0 +1,305 @@
+//! One client in one namespace.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use posthaste_adapter::{IntoRooms, Room, Rooms, SocketId};
+use posthaste_engine::{ConnectionId, Frames, Request, Transport, Worker, WorkerHandle};
+use posthaste_socket_proto::{EmitArgs, EncodeError, FromArgs, encode_event};
+
+use crate::ack::AckFuture;
+use crate::encode::with_packet;
+use crate::error::{AckError, SendError};
+use crate::handshake::Handshake;
+use crate::local::{self, Local};
+use crate::namespace::{Namespace, NamespaceInner};
+use crate::sent::Sent;
+use crate::server::Server;
+
+/// One client in one namespace. Cloning it is a reference count; it may be kept and used from any thread.
+///
+/// Its [`id`](Socket::id) is public and names a room that only it is in. After it was disconnected, sending fails with
+/// [`SendError::Disconnected`] and joining does nothing.
+#[derive(Clone)]
+pub struct Socket(pub(crate) Arc<SocketInner>);
+
+pub(crate) struct SocketInner {
+    pub(crate) id: SocketId,
+    pub(crate) connection: ConnectionId,
+    /// Counts the sockets of its worker: tells whose handler one was, also when another socket has taken the place.
+    pub(crate) serial: u32,
+    pub(crate) namespace: Arc<NamespaceInner>,
+    request: Arc<Request>,
+    auth: Option<Box<str>>,
+    phase: AtomicU8,
+    /// What the application keeps with the socket; absent until something is.
+    values: Mutex<Option<Box<Values>>>,
+}
+
+/// One value of each type.
+type Values = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+
+/// Where a socket is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Middlewares are asked; nothing but what they send reaches it.
+    Joining = 0,
+    Connected = 1,
+    Gone = 2,
+}
+
+impl Socket {
+    pub(crate) fn new(
+        id: SocketId,
+        connection: ConnectionId,
+        serial: u32,
+        namespace: Arc<NamespaceInner>,
+        request: Arc<Request>,
+        auth: Option<Box<str>>,
+    ) -> Self {
+        Self(Arc::new(SocketInner {
+            id,
+            connection,
+            serial,
+            namespace,
+            request,
+            auth,
+            phase: AtomicU8::new(Phase::Joining as u8),
+            values: Mutex::new(None),
+        }))
+    }
+
+    /// The public id: other clients may know it. It is random, and another one in each namespace and after each reconnection.
+    #[must_use]
+    pub fn id(&self) -> SocketId {
+        self.0.id
+    }
+
+    /// The namespace it is in.
+    #[must_use]
+    pub fn namespace(&self) -> Namespace {
+        Namespace(self.0.namespace.clone())
+    }
+
+    /// The server.
+    ///
+    /// # Panics
+    /// When the server was dropped: a socket does not keep it.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        self.namespace().server()
+    }
+
+    /// What the client said about itself when it connected.
+    #[must_use]
+    pub fn handshake(&self) -> Handshake<'_> {
+        Handshake { request: &self.0.request, auth: self.0.auth.as_deref() }
+    }
+
+    /// Whether it is in its namespace: not while middlewares are asked, not after it left.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.phase() == Phase::Connected
+    }
+
+    /// The transport it is on, as far as this thread can tell: `None` when the connection is gone, or owned by another worker
+    /// than this thread's.
+    #[must_use]
+    pub fn transport(&self) -> Option<Transport> {
+        Worker::current().filter(|worker| self.is_on(worker)).and_then(|worker| worker.transport(self.0.connection))
+    }
+
+    /// Sends an event to this client. A tuple is several arguments, `()` none, anything else one; bytes travel as binary.
+    pub fn emit<A: EmitArgs + ?Sized>(&self, event: &str, args: &A) -> Sent {
+        self.send_packet(false, |out, namespace| encode_event(out, namespace, None, event, args))
+    }
+
+    /// Sends an event to this client and waits for its answer: of several arguments a tuple takes all, any other type the
+    /// first. It may take as long as [`Socket::timeout`] says, else the server's
+    /// [`ack_timeout`](crate::Builder::ack_timeout).
+    ///
+    /// # Errors (of the future)
+    /// [`AckError`] when the answer cannot come, did not come in time, or is not a `T`.
+    pub fn emit_with_ack<T: FromArgs>(&self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AckFuture<T> {
+        self.ask(event, args, None, false)
+    }
+
+    /// Joins rooms. Seen by everything that this task emits afterwards.
+    pub fn join(&self, rooms: impl IntoRooms) {
+        self.with_rooms(rooms, |local, socket, rooms| local.join(socket, rooms));
+    }
+
+    /// Leaves rooms. The room of its own id cannot be left.
+    pub fn leave(&self, rooms: impl IntoRooms) {
+        self.with_rooms(rooms, |local, socket, rooms| local.leave(socket, rooms));
+    }
+
+    /// The rooms it is in, that of its own id first; empty once it is disconnected.
+    pub async fn rooms(&self) -> Vec<Room> {
+        let socket = self.clone();
+        let rooms = self.on_worker(move |local| local.rooms(&socket)).await;
+        rooms.unwrap_or_default()
+    }
+
+    /// Takes it out of its namespace (`io server disconnect`): the client does not reconnect by itself. With `close` it is
+    /// taken out of all its namespaces and its connection is closed.
+    pub fn disconnect(&self, close: bool) {
+        let socket = self.clone();
+        self.run_on_worker(move |local| local.disconnect(&socket, close));
+    }
+
+    /// Keeps a value with the socket, one of each type. Returns the one that was there.
+    pub fn insert<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
+        let mut values = self.0.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = values.get_or_insert_default().insert(TypeId::of::<T>(), Box::new(value));
+        old.and_then(|old| old.downcast().ok()).map(|old| *old)
+    }
+
+    /// The value of that type kept with the socket, cloned.
+    #[must_use]
+    pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        let values = self.0.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.as_ref()?.get(&TypeId::of::<T>())?.downcast_ref().cloned()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.0.phase.load(Ordering::Acquire) {
+            0 => Phase::Joining,
+            1 => Phase::Connected,
+            _ => Phase::Gone,
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.0.phase.store(phase as u8, Ordering::Release);
+    }
+
+    pub(crate) fn is_on(&self, worker: &Worker) -> bool {
+        self.worker().is_some_and(|handle| worker.is(&handle))
+    }
+
+    /// The worker that owns the connection; `None` when the server was dropped.
+    fn worker(&self) -> Option<WorkerHandle> {
+        let server = self.0.namespace.server.upgrade()?;
+        server.workers.handles().get(usize::from(self.0.connection.worker)).cloned()
+    }
+
+    /// Sends a packet whose text `write` writes for a namespace.
+    pub(crate) fn send_packet(
+        &self,
+        volatile: bool,
+        write: impl FnOnce(&mut Vec<u8>, &str) -> Result<Vec<Bytes>, EncodeError>,
+    ) -> Sent {
+        if self.phase() == Phase::Gone {
+            return Sent::ready(Err(SendError::Disconnected));
+        }
+        let id = self.0.connection;
+        let sent = with_packet(
+            |out| write(out, &self.0.namespace.name),
+            |frames| match local::here(self) {
+                Some(local) => {
+                    local.worker.apply_mail();
+                    let sent = self.phase() != Phase::Gone && local.worker.send(id, frames, volatile);
+                    if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) }
+                }
+                None => {
+                    let frames = Frames::new(Bytes::copy_from_slice(frames));
+                    let posted = self.worker().is_some_and(|worker| {
+                        // It may be gone by then, and its client in the namespace again as another socket.
+                        let socket = self.clone();
+                        let job = move |worker: &Worker| {
+                            if socket.phase() != Phase::Gone {
+                                worker.send(id, frames.bytes(), volatile);
+                            }
+                        };
+                        worker.post(job).is_ok()
+                    });
+                    if posted { Ok(()) } else { Err(SendError::Disconnected) }
+                }
+            },
+        );
+        Sent::ready(sent.map_err(SendError::from).and_then(|sent| sent))
+    }
+
+    /// Sends a question and notes who waits for the answer.
+    pub(crate) fn ask<T>(
+        &self,
+        event: &str,
+        args: &(impl EmitArgs + ?Sized),
+        timeout: Option<Duration>,
+        volatile: bool,
+    ) -> AckFuture<T> {
+        let server = self.0.namespace.server.upgrade().filter(|_| self.phase() != Phase::Gone);
+        let Some(server) = server else { return AckFuture::failed(AckError::Disconnected) };
+        let timeout = timeout.unwrap_or(server.config.ack_timeout);
+        let id = self.0.namespace.next_ack_id();
+        let question = with_packet(
+            |out| encode_event(out, &self.0.namespace.name, Some(id), event, args),
+            |frames| Frames::new(Bytes::copy_from_slice(frames)),
+        );
+        let question = match question {
+            Ok(question) => question,
+            Err(error) => return AckFuture::failed(AckError::Send(error.into())),
+        };
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let socket = self.clone();
+        self.run_on_worker(move |local| local.ask(&socket, id, &question, volatile, timeout, reply));
+        AckFuture::waiting(answer)
+    }
+
+    fn with_rooms(&self, rooms: impl IntoRooms, job: impl FnOnce(&Local, &Self, &Rooms) + Send + 'static) {
+        let mut list = Rooms::new();
+        rooms.append_to(&mut list);
+        if let Some(local) = local::here(self) {
+            local.worker.apply_mail();
+            return job(&local, self, &list);
+        }
+        let socket = self.clone();
+        self.run_on_worker(move |local| job(local, &socket, &list));
+    }
+
+    /// Runs `job` on the socket's worker: at once when this is its thread, else behind everything posted before.
+    fn run_on_worker(&self, job: impl FnOnce(&Local) + Send + 'static) {
+        if let Some(local) = local::here(self) {
+            local.worker.apply_mail();
+            return job(&local);
+        }
+        let socket = self.clone();
+        if let Some(worker) = self.worker() {
+            // A worker that has ended has no socket to do it to.
+            let _ = worker.post(move |_| {
+                if let Some(local) = local::here(&socket) {
+                    job(&local);
+                }
+            });
+        }
+    }
+
+    async fn on_worker<R: Send + 'static>(&self, job: impl FnOnce(&Local) -> R + Send + 'static) -> Option<R> {
+        let socket = self.clone();
+        self.worker()?.call(move |_| local::here(&socket).map(|local| job(&local))).await.ok().flatten()
+    }
+}
+
+impl PartialEq for Socket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Socket {}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("id", &self.0.id)
+            .field("namespace", &self.0.namespace.name)
+            .field("phase", &self.phase())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,25 @@
+//! What applications and clients may rely on, shown with real connections.
+
+#![allow(clippy::unwrap_used, clippy::type_complexity, reason = "tests: a failed expectation is the point")]
+
+mod acks;
+mod awaiting;
+mod backpressure;
+mod broadcast_acks;
+mod bundle;
+mod connect;
+mod disconnect;
+mod handlers;
+mod handshake;
+mod listening;
+mod membership;
+mod mounts;
+mod namespaces;
+mod order;
+mod panics;
+mod reentrancy;
+mod rooms;
+mod shutdown;
+mod slow;
+mod spread;
+mod workers;

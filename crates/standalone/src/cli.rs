@@ -1,0 +1,51 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A realtime event server that speaks Socket.IO.
+#[derive(Debug, Parser)]
+#[command(name = "posthaste", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run on this machine alone, with a chat to try: everything open, loopback only.
+    Dev(DevOptions),
+    /// Run the server.
+    Serve(ServeOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevOptions {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Print where it listens as one line of JSON, for scripts.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Where to listen: an address and a port. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    pub(crate) listen: SocketAddr,
+    /// The folder for everything the server keeps; made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = "./posthaste-data")]
+    pub(crate) data: PathBuf,
+}
+
+pub(crate) fn parse() -> Cli {
+    Cli::parse()
+}

@@ -1,0 +1,27 @@
+//! The `posthaste` binary.
+
+mod cli;
+mod demo;
+mod dev;
+mod logging;
+mod rooms;
+mod serve;
+mod stop;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::parse();
+    logging::start();
+    let outcome = match &cli.command {
+        cli::Command::Dev(options) => dev::run(options),
+        cli::Command::Serve(options) => serve::run(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("posthaste: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,193 @@
+// The conformance app on the npm server.
+//
+// One address with a health route and two Socket.IO mounts, `/socket.io/` with the default timers and `/fast/` with short
+// ones. Every namespace speaks the same events, so that one set of assertions can be pointed at any implementation.
+// Connection state recovery stays off: with it the server appends an offset to each event, and the two sides would no
+// longer be comparable argument by argument.
+//
+//   node oracle.mjs --port 3000
+
+import { createServer } from "node:http";
+import { parseArgs } from "node:util";
+import { Server } from "socket.io";
+
+const { values } = parseArgs({ options: { port: { type: "string", default: "3000" } } });
+
+const http = createServer((request, response) => {
+  const found = request.url === "/health";
+  response.writeHead(found ? 200 : 404, { "content-type": "text/plain" }).end(found ? "ok" : "not found");
+});
+
+const shared = { serveClient: false, maxHttpBufferSize: 1_000_000 };
+
+mount({
+  ...shared,
+  path: "/socket.io",
+  allowEIO3: true,
+  httpCompression: { threshold: 1024 },
+  cors: {
+    origin: "http://allowed.example",
+    credentials: true,
+    methods: ["GET", "POST"],
+    allowedHeaders: ["x-custom"],
+    maxAge: 600,
+  },
+});
+mount({
+  ...shared,
+  path: "/fast",
+  pingInterval: 300,
+  pingTimeout: 200,
+  connectTimeout: 1000,
+  upgradeTimeout: 1000,
+  cors: { origin: "*" },
+});
+
+http.listen(Number(values.port), "127.0.0.1");
+
+function mount(options) {
+  const io = new Server(http, options);
+  const dynamic = io.of(/^\/dyn-[0-9]+$/);
+  const auth = io.of("/auth");
+  auth.use(async (socket, next) => {
+    await sleep(socket.handshake.auth.delay ?? 0);
+    if (socket.handshake.auth.token === "good") return next();
+    next(Object.assign(new Error("not authorized"), { data: { code: 401, hint: "token" } }));
+  });
+  auth.use((socket, next) => next(socket.handshake.auth.banned ? new Error("banned") : undefined));
+  for (const namespace of [io.of("/"), io.of("/custom"), auth, dynamic]) {
+    namespace.on("connection", (socket) => serve(io, dynamic, socket));
+  }
+}
+
+/** Socket id → why it last left, per namespace object. */
+const departures = new WeakMap();
+
+function serve(io, dynamic, socket) {
+  const namespace = socket.nsp;
+  if (!departures.has(namespace)) departures.set(namespace, new Map());
+  socket.on("disconnect", (reason) => departures.get(namespace).set(socket.id, reason));
+
+  const counter = { received: 0, outOfOrder: 0, next: 0 };
+  const rooms = () => [...socket.rooms].sort();
+
+  // Each handler gets the arguments without the acknowledgement, and an `ack` that does nothing when none was asked for.
+  const events = new Map([
+    ["bin-info", (ack, ...args) => ack(binaryInfo(args))],
+    ["whoami", (ack) => ack({
+      id: socket.id,
+      nsp: namespace.name,
+      rooms: rooms(),
+      recovered: socket.recovered,
+      transport: socket.conn.transport.name,
+      eio: socket.conn.protocol,
+      auth: socket.handshake.auth,
+      query: socket.handshake.query,
+      data: socket.data,
+    })],
+    ["set-data", (ack, data) => { Object.assign(socket.data, data); ack("ok"); }],
+    ["join", async (ack, room) => { await socket.join(room); ack(rooms()); }],
+    ["leave", async (ack, room) => { for (const one of [room].flat()) await socket.leave(one); ack(rooms()); }],
+    ["bcast", (ack, options, event, args) => {
+      target(socket, options).emit(event, ...(args ?? []));
+      ack("ok");
+    }],
+    ["bcast-ack", (ack, options, event, args) => {
+      target(socket, options).timeout(options.timeout)
+        .emit(event, ...(args ?? []), (error, answers) => ack(error ? "timeout" : null, answers));
+    }],
+    ["ask", (ack, event, timeout, args) => {
+      socket.timeout(timeout)
+        .emit(event, ...(args ?? []), (error, ...answer) => error ? ack("timeout") : ack(null, ...answer));
+    }],
+    ["util", async (ack, operation, options) => ack(await utility(namespace, operation, options))],
+    ["kick", (_ack, close) => socket.disconnect(close)],
+    ["burst", (ack, n, size) => {
+      for (let i = 0; i < n; i++) socket.emit("seq", i, "x".repeat(size));
+      socket.emit("seq-end", n);
+      ack("ok");
+    }],
+    ["volatile-burst", (ack, n, size) => {
+      for (let i = 0; i < n; i++) socket.volatile.emit("vseq", i, "x".repeat(size));
+      socket.emit("vseq-end", n);
+      ack("ok");
+    }],
+    ["count", (_ack, i) => {
+      counter.received += 1;
+      if (i !== counter.next) counter.outOfOrder += 1;
+      counter.next = i + 1;
+    }],
+    ["count-report", (ack) => ack({ received: counter.received, outOfOrder: counter.outOfOrder })],
+    ["late-ack", async (ack, ms) => { await sleep(ms); ack("late"); }],
+    ["double-ack", (ack) => { ack("first"); ack("second"); }],
+    ["no-ack", () => {}],
+    ["noop", () => {}],
+    ["last-disconnect", (ack, id) => ack(departures.get(namespace).get(id) ?? null)],
+    ["stats", (ack) => ack({
+      engine: io.engine.clientsCount,
+      sockets: namespace.sockets.size,
+      rooms: namespace.adapter.rooms.size,
+    })],
+    ["parent-emit", (ack, event, ...args) => { dynamic.emit(event, ...args); ack("ok"); }],
+  ]);
+
+  socket.on("echo", (...args) => {
+    if (typeof args.at(-1) === "function") args.pop()(...args);
+    else socket.emit("echo", ...args);
+  });
+  for (const [name, handle] of events) {
+    socket.on(name, (...args) => {
+      const ack = typeof args.at(-1) === "function" ? args.pop() : () => {};
+      handle(ack, ...args);
+    });
+  }
+  socket.use(([name], next) => {
+    if (name !== "forbidden") return next();
+    socket.emit("mw-error", "event refused");
+    next(new Error("event refused"));
+  });
+  socket.onAny((name, ...args) => {
+    // A packet `42` without payload has no name: nothing to report.
+    if (name === undefined || name === "echo" || name === "forbidden" || events.has(name)) return;
+    if (typeof args.at(-1) === "function") args.pop();
+    socket.emit("unhandled", name, ...args);
+  });
+}
+
+/** The broadcast operator that the options of `bcast` and `bcast-ack` describe. */
+function target(socket, options) {
+  let operator = options.via === "socket" ? socket.broadcast : socket.nsp.except([]);
+  if (options.to !== undefined) operator = operator.to(options.to);
+  if (options.except !== undefined) operator = operator.except(options.except);
+  if (options.volatile) operator = operator.volatile;
+  if (options.local) operator = operator.local;
+  return operator;
+}
+
+async function utility(namespace, operation, options) {
+  let operator = namespace.except(options.except ?? []);
+  if (options.in !== undefined) operator = operator.in(options.in);
+  switch (operation) {
+    case "fetch": {
+      const sockets = await operator.fetchSockets();
+      return sockets.map(({ id, rooms, data }) => ({ id, rooms: [...rooms].sort(), data }));
+    }
+    case "join": operator.socketsJoin(options.rooms); return "ok";
+    case "leave": operator.socketsLeave(options.rooms); return "ok";
+    case "disconnect": operator.disconnectSockets(options.close); return "ok";
+  }
+}
+
+function binaryInfo(value, info = { count: 0, bytes: 0 }) {
+  if (Buffer.isBuffer(value)) {
+    info.count += 1;
+    info.bytes += value.length;
+  } else if (value !== null && typeof value === "object") {
+    for (const inner of Object.values(value)) binaryInfo(inner, info);
+  }
+  return info;
+}
+
+function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

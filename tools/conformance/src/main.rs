@@ -1,0 +1,74 @@
+//! The conformance app: a small server whose behaviour is fixed, so that one set of clients and checks can be pointed at any
+//! Socket.IO implementation. It uses the library's public API only: what is awkward to write here is awkward for users.
+//!
+//! ```text
+//! /health        200 "ok"
+//! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example
+//! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
+//! ```
+
+mod events;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use axum::routing::get;
+use clap::Parser;
+use posthaste::{Builder, Cors, Server, Workers};
+
+/// Runs the conformance app.
+#[derive(Parser)]
+struct Options {
+    /// The port to listen on; 0 takes a free one.
+    #[arg(long, env = "PORT", default_value_t = 3000)]
+    port: u16,
+    /// The address to listen on.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// I/O workers; one per core by default.
+    #[arg(long)]
+    workers: Option<usize>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    let options = Options::parse();
+    let workers = options.workers.map_or_else(Workers::start_default, Workers::start)?;
+    let main = mount(&workers, main_mount()?)?;
+    let fast = mount(&workers, fast_mount())?;
+    let app = axum::Router::new().route("/health", get(|| async { "ok" })).layer(fast.layer());
+    let listener = main.listen_with(SocketAddr::new(options.host, options.port), app)?;
+    println!("listening on {}", listener.local_addr());
+    tokio::signal::ctrl_c().await?;
+    listener.close();
+    tokio::task::spawn_blocking(move || workers.shutdown(Duration::from_secs(4))).await?;
+    Ok(())
+}
+
+fn main_mount() -> anyhow::Result<Builder> {
+    let mut cors = Cors::origin("http://allowed.example")?.with_credentials();
+    cors.methods = vec![http::Method::GET, http::Method::POST];
+    cors.allowed_headers = Some(vec![http::HeaderName::from_static("x-custom")]);
+    cors.max_age = Some(Duration::from_secs(600));
+    Ok(Server::builder().path("/socket.io").cors(cors))
+}
+
+fn fast_mount() -> Builder {
+    Server::builder()
+        .path("/fast")
+        .ping(Duration::from_millis(300), Duration::from_millis(200))
+        .connect_timeout(Duration::from_secs(1))
+        .upgrade_timeout(Duration::from_secs(1))
+        .cors(Cors::default())
+}
+
+fn mount(workers: &Workers, builder: Builder) -> anyhow::Result<Server> {
+    let io = builder.max_payload(1_000_000).serve_client(false).shared_workers(workers).build()?;
+    events::serve(&io.namespace("/"));
+    events::serve(&io.namespace("/custom"));
+    let auth = io.namespace("/auth");
+    events::check(&auth);
+    events::serve(&auth);
+    Ok(io)
+}

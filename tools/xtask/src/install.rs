@@ -1,0 +1,138 @@
+//! What the tests need beyond a Rust toolchain, installed where that can be done without asking.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::workspace::{Workspace, is_on_path, output, run};
+
+/// The browser tests start this very file.
+const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// The oldest Node whose npm installs the modules of tests/clients; the tests run on the Node among those.
+const OLDEST_NODE: u32 = 18;
+
+/// Inside node_modules: the package-lock.json it was made from. A copy tells more than a time stamp, which every
+/// checkout renews.
+const MODULES_STAMP: &str = ".made-from-package-lock.json";
+
+/// Installs the Debian packages whose programs are missing.
+///
+/// # Errors
+/// They cannot be installed from here (no `apt-get`, or neither root nor password-less `sudo`), `apt-get` failed, or
+/// the distribution's packages are too old.
+pub(crate) fn packages(workspace: &Workspace) -> Result<String> {
+    let missing = missing_packages(workspace);
+    if missing.is_empty() {
+        return Ok("all there".into());
+    }
+    let list = missing.join(" ");
+    let wish = format!(
+        "please install {list} (Node {OLDEST_NODE} or newer, Chromium as {CHROMIUM}) and start again, or --skip packages"
+    );
+    ensure!(is_on_path("apt-get"), "{wish}; this is no Debian system");
+    let sudo: &[&str] = if is_root(workspace) {
+        &[]
+    } else if output(workspace.command("sudo").args(["-n", "true"])).is_ok() {
+        &["sudo", "-n"]
+    } else {
+        bail!("{wish}; this user is not root and sudo asks for a password");
+    };
+
+    let apt_get = |arguments: &[&str]| {
+        let line = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments].concat();
+        run(workspace.command(line[0]).args(&line[1..]))
+    };
+    apt_get(&["update"])?;
+    let install = ["install", "-y", "--no-install-recommends"];
+    apt_get(&[&install[..], &missing].concat())?;
+
+    let still = missing_packages(workspace);
+    ensure!(still.is_empty(), "{} came too old or not at all; {wish}", still.join(" "));
+    Ok(format!("installed {list}"))
+}
+
+fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
+    let node = output(workspace.command("node").arg("--version"));
+    let has_node = node.is_ok_and(|version| node_major(&version).is_some_and(|it| it >= OLDEST_NODE));
+    let mut missing = Vec::new();
+    if !Path::new(CHROMIUM).exists() {
+        missing.push("chromium");
+    }
+    if !has_node {
+        missing.push("nodejs");
+    }
+    // Other builds of Node than Debian's bring npm along.
+    if !is_on_path("npm") {
+        missing.push("npm");
+    }
+    missing
+}
+
+/// 18 of `v18.20.4`.
+fn node_major(version: &str) -> Option<u32> {
+    let (major, _) = version.trim().strip_prefix('v')?.split_once('.')?;
+    major.parse().ok()
+}
+
+fn is_root(workspace: &Workspace) -> bool {
+    output(workspace.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+/// Adds rustfmt and clippy to the toolchain: rustup's minimal profile has neither.
+///
+/// # Errors
+/// They are missing and there is no rustup, or it failed.
+pub(crate) fn components(workspace: &Workspace) -> Result<String> {
+    let mut missing = Vec::new();
+    for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if output(&mut workspace.cargo([subcommand, "--version"])).is_err() {
+            missing.push(component);
+        }
+    }
+    if missing.is_empty() {
+        return Ok("all there".into());
+    }
+    let list = missing.join(" ");
+    ensure!(is_on_path("rustup"), "please install {list} for this Rust toolchain and start again");
+    let add = ["component", "add"];
+    run(workspace.command("rustup").args(add).args(missing))?;
+    Ok(format!("installed {list}"))
+}
+
+/// `npm ci` in tests/clients, unless node_modules was made from this very package-lock.json.
+///
+/// # Errors
+/// There is no package-lock.json, or npm failed.
+pub(crate) fn modules(workspace: &Workspace) -> Result<String> {
+    let folder = workspace.path("tests/clients");
+    let lock = folder.join("package-lock.json");
+    let stamp = folder.join("node_modules").join(MODULES_STAMP);
+    let wanted = fs::read(&lock).with_context(|| format!("reading {}", lock.display()))?;
+    if fs::read(&stamp).is_ok_and(|made_from| made_from == wanted) {
+        return Ok("up to date".into());
+    }
+    // npm removes node_modules first, and with it the stamp: an interrupted installation is not taken for a whole one.
+    let mut npm = workspace.command("npm");
+    npm.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+    run(npm.current_dir(&folder))?;
+    // A lock file without packages leaves no folder.
+    fs::create_dir_all(folder.join("node_modules"))?;
+    fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))?;
+    Ok("installed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_of_node_is_read() {
+        for (version, expected) in
+            [("v18.20.4\n", Some(18)), ("v9.0.0", Some(9)), ("20.1.0", None), ("v20", None), ("vx.1", None), ("", None)]
+        {
+            assert_eq!(node_major(version), expected, "{version:?}");
+        }
+    }
+}

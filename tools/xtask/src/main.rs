@@ -1,0 +1,65 @@
+//! `cargo xtask`: the workspace's own commands.
+//!
+//! ```text
+//! cargo xtask test     everything a change must pass, prepared and run in order
+//! cargo xtask floors   only the floor plan: imports point down, the ground floor does no I/O
+//! cargo xtask bundle   fetches the browser client that the server serves
+//! ```
+//!
+//! [`steps`] is the list behind `test`, [`runner`] goes through it; [`install`], [`floors`] and [`bundle`] each do one
+//! thing; [`workspace`] knows where everything is and starts other programs.
+
+mod bundle;
+mod floors;
+mod install;
+mod runner;
+mod steps;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use workspace::Workspace;
+
+const USAGE: &str = "\
+Usage:
+  cargo xtask test [--only STEP]... [--skip STEP]... [--keep-going] [--list]
+      Runs everything a change must pass and stops at the first failure.
+      --only STEP    this step and what it needs; may be repeated
+      --skip STEP    all but this step; may be repeated
+      --keep-going   goes on after a failure
+      --list         names the steps
+  cargo xtask floors
+      Checks that imports point down and that the ground floor does no I/O.
+  cargo xtask bundle [--version X]
+      Fetches the browser client, compresses it and puts it into crates/server/assets/client.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let workspace = Workspace::here();
+    match arguments.split_first() {
+        Some((command, rest)) => match (command.as_str(), rest) {
+            ("test", _) => runner::test(&workspace, rest),
+            ("floors", []) => floors::check(&workspace).map(|note| println!("{note}")),
+            ("bundle", _) => bundle::update(&workspace, rest),
+            ("help" | "--help" | "-h", _) => {
+                print!("{USAGE}");
+                Ok(())
+            }
+            _ => bail!("unknown command {:?}\n\n{USAGE}", arguments.join(" ")),
+        },
+        None => bail!("a command is missing\n\n{USAGE}"),
+    }
+}

@@ -1,0 +1,132 @@
+//! The steps of `cargo xtask test`, in the order in which they run: first what is missing, then what is quick.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::workspace::{Workspace, run};
+use crate::{floors, install};
+
+/// One thing that must hold, or must be there.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Earlier steps without which this one makes no sense.
+    pub(crate) needs: &'static [&'static str],
+    /// Returns a remark for the summary, mostly an empty one.
+    pub(crate) run: fn(&Workspace) -> Result<String>,
+}
+
+pub(crate) const STEPS: &[Step] = &[
+    Step {
+        name: "packages",
+        about: "Debian packages the tests need: chromium, nodejs, npm",
+        needs: &[],
+        run: install::packages,
+    },
+    Step {
+        name: "components",
+        about: "parts of the Rust toolchain: rustfmt, clippy",
+        needs: &[],
+        run: install::components,
+    },
+    Step { name: "modules", about: "npm modules of tests/clients", needs: &["packages"], run: install::modules },
+    Step {
+        name: "fmt",
+        about: "the code is formatted",
+        needs: &["components"],
+        run: |workspace| cargo(workspace, &["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "floors",
+        about: "imports point down and the ground floor does no I/O",
+        needs: &[],
+        run: floors::check,
+    },
+    Step {
+        name: "clippy",
+        about: "no warning from compiler or clippy",
+        needs: &["components"],
+        run: |workspace| {
+            let check = ["clippy", "--workspace", "--all-targets", "--locked"];
+            cargo(workspace, &[&check[..], &["--", "-D", "warnings"]].concat())
+        },
+    },
+    Step {
+        name: "test",
+        about: "unit, integration and documentation tests",
+        needs: &[],
+        run: |workspace| cargo(workspace, &["test", "--workspace", "--locked"]),
+    },
+    Step { name: "doc", about: "the documentation builds, and its links lead somewhere", needs: &[], run: document },
+    Step { name: "binaries", about: "the servers that the client tests talk to", needs: &[], run: build_binaries },
+    Step {
+        name: "clients",
+        about: "the official clients, in Node and in a browser, against our servers",
+        needs: &["packages", "modules", "binaries"],
+        run: test_clients,
+    },
+];
+
+/// A server the client tests start: its package, its binary, and the variable that tells them where it is.
+struct Binary {
+    package: &'static str,
+    name: &'static str,
+    variable: &'static str,
+}
+
+const BINARIES: [Binary; 2] = [
+    Binary { package: "posthaste-standalone", name: "posthaste", variable: "POSTHASTE_BIN" },
+    Binary { package: "posthaste-conformance", name: "posthaste-conformance", variable: "CONFORMANCE_BIN" },
+];
+
+fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<String> {
+    run(&mut workspace.cargo(arguments))?;
+    Ok(String::new())
+}
+
+fn document(workspace: &Workspace) -> Result<String> {
+    let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps", "--locked"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(String::new())
+}
+
+fn build_binaries(workspace: &Workspace) -> Result<String> {
+    let packages = BINARIES.iter().flat_map(|binary| ["-p", binary.package]);
+    run(workspace.cargo(["build", "--locked"]).args(packages))?;
+    Ok(String::new())
+}
+
+/// `npm test` in tests/clients. What a failing test leaves behind (logs, screenshots) goes to test-output.
+fn test_clients(workspace: &Workspace) -> Result<String> {
+    let metadata = workspace.metadata()?;
+    let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    let output = workspace.path("test-output");
+    fs::create_dir_all(&output).with_context(|| format!("creating {}", output.display()))?;
+
+    let mut npm = workspace.command("npm");
+    npm.arg("test").current_dir(workspace.path("tests/clients")).env("TEST_OUTPUT", output);
+    for binary in &BINARIES {
+        let name = format!("{}{}", binary.name, std::env::consts::EXE_SUFFIX);
+        let path = [target, "debug", &name].iter().collect::<std::path::PathBuf>();
+        ensure!(path.is_file(), "{} is not built", path.display());
+        npm.env(binary.variable, path);
+    }
+    run(&mut npm)?;
+    Ok(String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_needs_only_steps_before_it() {
+        for (position, step) in STEPS.iter().enumerate() {
+            for need in step.needs {
+                let earlier = STEPS[..position].iter().any(|step| step.name == *need);
+                assert!(earlier, "{} needs {need}", step.name);
+            }
+        }
+    }
+}
