@@ -148,9 +148,11 @@ eachSubject("heartbeat", (server) => {
 
   check("a client hears nothing for longer than promised and gives up", async () => {
     const socket = await server.connect({ path });
-    // Swallows what the server sends from now on, as a dead network would.
-    socket.io.engine.transport.ws.removeAllListeners("message");
-    socket.io.engine.transport.ws.onmessage = null;
+    // Nothing of the server comes through from now on, its closing neither, as in a dead network.
+    const { ws } = socket.io.engine.transport;
+    ws.onmessage = ws.onclose = ws.onerror = null;
+    for (const event of ["message", "close", "error"]) ws.removeAllListeners(event);
+    ws.on("error", () => {});
     const [reason] = await next(socket, "disconnect");
     assert.equal(reason, "ping timeout");
   });
