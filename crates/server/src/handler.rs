@@ -28,7 +28,7 @@ pub(crate) type BoxedDisconnect =
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot handle events",
     label = "not an event handler",
-    note = "an event handler is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments are extractors (`Socket`, `Data<T>`, `Ack`, …) and whose result is `()`, `Result<impl Serialize, impl Display>` or `Answer`"
+    note = "an event handler is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments, up to eight, are extractors (`Socket`, `Data<T>`, `Ack`, …) and whose result is `()`, `Result<impl Serialize, impl Display>` or `Answer`"
 )]
 pub trait EventHandler<Args>: Send + Sync + 'static {
     /// Extracts what the function takes and calls it.
@@ -44,7 +44,7 @@ pub trait EventHandler<Args>: Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot handle connections",
     label = "not a connect handler",
-    note = "a connect handler is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments are extractors (`Socket`, `Auth<T>`, `State<T>`, …) and whose result is `()` or `Result<(), impl Display>`"
+    note = "a connect handler is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments, up to eight, are extractors (`Socket`, `Auth<T>`, `State<T>`, …) and whose result is `()` or `Result<(), impl Display>`"
 )]
 pub trait ConnectHandler<Args>: Send + Sync + 'static {
     /// Extracts what the function takes and calls it.
@@ -60,7 +60,7 @@ pub trait ConnectHandler<Args>: Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no middleware",
     label = "not a middleware",
-    note = "a middleware is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments are extractors (`Socket`, `Auth<T>`, `State<T>`, …) and whose result is `Result<(), E>` with `E: Into<ConnectError>`"
+    note = "a middleware is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments, up to eight, are extractors (`Socket`, `Auth<T>`, `State<T>`, …) and whose result is `Result<(), E>` with `E: Into<ConnectError>`"
 )]
 pub trait Middleware<Args>: Send + Sync + 'static {
     /// Extracts what the function takes and calls it.
@@ -74,7 +74,7 @@ pub trait Middleware<Args>: Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot handle disconnections",
     label = "not a disconnect handler",
-    note = "a disconnect handler is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments are extractors (`Socket`, `DisconnectReason`, `State<T>`, …)"
+    note = "a disconnect handler is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments, up to eight, are extractors (`Socket`, `DisconnectReason`, `State<T>`, …)"
 )]
 pub trait DisconnectHandler<Args>: Send + Sync + 'static {
     /// Extracts what the function takes and calls it.

@@ -19,6 +19,11 @@ use crate::{args::Args, encode::EncodeError};
 /// Whatever serializes as bytes ([`Bytes`], the types of `serde_bytes`) travels as an attachment, at any depth.
 ///
 /// Also [`Args`], which are written as they arrived, and [`Chain`], which puts two of these in a row.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent as the arguments of an event",
+    label = "not serializable",
+    note = "derive `serde::Serialize` for it; a tuple is several arguments, `()` is none, anything else is one"
+)]
 pub trait EmitArgs {
     /// Writes the arguments, one after the other.
     ///

@@ -1,0 +1,1 @@
+//! Nothing: what matters are the cases, and the test that compiles them.
