@@ -1,11 +1,13 @@
 //! Labels and ids.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use posthaste_engine_proto::Sid;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
 /// The public id of a socket: 15 random bytes, written as 20 characters. It names the socket's own room.
@@ -43,6 +45,19 @@ impl fmt::Display for SocketId {
 impl fmt::Debug for SocketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SocketId({self})")
+    }
+}
+
+impl Serialize for SocketId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.to_text().as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for SocketId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not the id of a socket"))
     }
 }
 
@@ -99,9 +114,27 @@ impl From<&Self> for Room {
     }
 }
 
+impl Serialize for Room {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Room {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(deserializer).map(|name| Self(name.into()))
+    }
+}
+
 impl From<SocketId> for Room {
     fn from(id: SocketId) -> Self {
         Self(id.to_text().as_str().into())
+    }
+}
+
+impl From<&SocketId> for Room {
+    fn from(id: &SocketId) -> Self {
+        (*id).into()
     }
 }
 
@@ -127,7 +160,7 @@ macro_rules! one_room {
         }
     )*};
 }
-one_room!(&str, String, &String, Room, &Room, SocketId);
+one_room!(&str, String, &String, Room, &Room, SocketId, &SocketId);
 
 impl<T: IntoRooms, const N: usize> IntoRooms for [T; N] {
     fn append_to(self, rooms: &mut Rooms) {
@@ -162,5 +195,21 @@ where
 impl IntoRooms for &&str {
     fn append_to(self, rooms: &mut Rooms) {
         (*self).append_to(rooms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_rooms_are_text_in_json() {
+        let id = SocketId::from_bytes([7; 15]);
+        let text = format!("\"{id}\"");
+        assert_eq!(serde_json::to_string(&id).expect("text"), text);
+        assert_eq!(serde_json::from_str::<SocketId>(&text).expect("an id"), id);
+        assert!(serde_json::from_str::<SocketId>("\"kitchen\"").is_err());
+        assert_eq!(serde_json::to_string(&Room::from("kit\"chen")).expect("text"), r#""kit\"chen""#);
+        assert_eq!(serde_json::from_str::<Room>(r#""kit\"chen""#).expect("a room"), Room::from("kit\"chen"));
     }
 }
