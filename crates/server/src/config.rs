@@ -30,6 +30,12 @@ pub struct ServerConfig {
     pub limits: ConnectionLimits,
     /// Whether the browser client is served under the path; true by default.
     pub serve_client: bool,
+    /// How many namespaces clients may have made in all; 100,000 by default (Socket.IO has no bound).
+    pub max_dynamic_namespaces: usize,
+    /// How many namespaces one connection may have made; 256 by default (Socket.IO has no bound).
+    pub max_created_namespaces: u32,
+    /// Whether a namespace made for a client is forgotten when nobody is in it any more; false by default.
+    pub cleanup_empty_namespaces: bool,
 }
 
 impl Default for ServerConfig {
@@ -40,6 +46,9 @@ impl Default for ServerConfig {
             max_pending_acks: 4096,
             limits: ConnectionLimits::default(),
             serve_client: true,
+            max_dynamic_namespaces: 100_000,
+            max_created_namespaces: 256,
+            cleanup_empty_namespaces: false,
         }
     }
 }
@@ -207,6 +216,28 @@ impl Builder {
     /// Runs on workers that other servers of this process share.
     pub fn shared_workers(mut self, workers: &Workers) -> Self {
         self.workers = WorkerChoice::Shared(workers.clone());
+        self
+    }
+
+    /// How many namespaces there may be that were made because a parent matched their names; 100,000 by default (Socket.IO has
+    /// no bound). Past it clients are refused, and their connections stay.
+    pub fn max_dynamic_namespaces(mut self, count: usize) -> Self {
+        self.config.max_dynamic_namespaces = count;
+        self
+    }
+
+    /// How many namespaces one connection may have made by asking for them, over its life; 256 by default (Socket.IO has no
+    /// bound). Past it, it may join those that are there.
+    pub fn max_created_namespaces(mut self, count: u32) -> Self {
+        self.config.max_created_namespaces = count;
+        self
+    }
+
+    /// Whether a namespace that was made because a parent matched its name is forgotten when its last socket on this node has
+    /// left and nothing else refers to it (Socket.IO's `cleanupEmptyChildNamespaces`); false by default. One that the
+    /// application registered handlers on by itself, outside of [`Server::on_new_namespace`], stays.
+    pub fn cleanup_empty_namespaces(mut self, cleanup: bool) -> Self {
+        self.config.cleanup_empty_namespaces = cleanup;
         self
     }
 

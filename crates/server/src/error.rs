@@ -1,10 +1,14 @@
 //! What can go wrong, by what the caller can do about it.
 
+use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use posthaste_adapter::AdapterError;
 use posthaste_socket_proto::{ArgsError, EncodeError};
 use serde_json::value::RawValue;
+
+use crate::namespace::ParamsError;
 
 /// Why something was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +99,53 @@ impl<E: std::error::Error> From<E> for ConnectError {
     }
 }
 
+/// Why an event middleware refused an event: what [`on_error`](crate::Namespace::on_error) handlers take. Cloning shares it.
+///
+/// ```
+/// use posthaste::{Event, EventError, Socket};
+/// async fn report(socket: Socket, Event(name): Event, error: EventError) {
+///     println!("{} may not {name}: {error}", socket.id());
+/// }
+/// ```
+#[derive(Clone)]
+pub struct EventError(Arc<dyn Refusal>);
+
+/// What a middleware returned, by what it is and by what it says.
+trait Refusal: fmt::Display + Any + Send + Sync {
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<E: fmt::Display + Any + Send + Sync> Refusal for E {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl EventError {
+    pub(crate) fn new(error: impl fmt::Display + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// The middleware's error, if it is of that type.
+    #[must_use]
+    pub fn downcast_ref<E: 'static>(&self) -> Option<&E> {
+        // Not the `Arc`'s own, which can be displayed as well.
+        (*self.0).as_any().downcast_ref()
+    }
+}
+
+impl fmt::Display for EventError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&*self.0, f)
+    }
+}
+
+impl fmt::Debug for EventError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EventError").field(&self.to_string()).finish()
+    }
+}
+
 /// Why a handler could not be called: what it takes is not there, or of another type.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -108,6 +159,12 @@ pub enum ExtractError {
     /// No state of that type was given to the builder.
     #[error("no state of type {0} was given to the server's builder")]
     State(&'static str),
+    /// What the namespace's name gave for the open parts of its pattern is not of the type asked for.
+    #[error("the name of the namespace: {0}")]
+    Params(#[from] ParamsError),
+    /// An [`EventError`] was asked for by a handler that is none for refusals.
+    #[error("no middleware refused this event")]
+    NotRefused,
 }
 
 /// Why a server could not be built.

@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 
 use crate::ack::Ack;
-use crate::error::ExtractError;
-use crate::namespace::Namespace;
+use crate::error::{EventError, ExtractError};
+use crate::namespace::{Namespace, Params};
 use crate::reason::DisconnectReason;
 use crate::server::Server;
 use crate::socket::Socket;
@@ -21,6 +21,8 @@ pub struct EventContext<'a> {
     /// Present when the client waits for an answer, until something takes it.
     pub(crate) ack: Option<u64>,
     pub(crate) ack_taken: bool,
+    /// Present for an error handler: why a middleware refused the event.
+    pub(crate) error: Option<&'a EventError>,
 }
 
 /// A socket on its way into a namespace.
@@ -40,7 +42,7 @@ pub struct DisconnectContext<'a> {
 #[diagnostic::on_unimplemented(
     message = "an event handler cannot take `{Self}`",
     label = "not an extractor for events",
-    note = "it may take `Socket`, `Server`, `Namespace`, `Data<T>` with `T: Deserialize`, `Ack`, `Auth<T>`, `State<T>`, `Event`"
+    note = "it may take `Socket`, `Server`, `Namespace`, `Data<T>` with `T: Deserialize`, `Ack`, `Auth<T>`, `Params<T>`, `State<T>`, `Event`"
 )]
 pub trait FromEvent: Sized {
     /// Takes it from the event. Runs on the text as it was received: what is kept is copied.
@@ -54,7 +56,7 @@ pub trait FromEvent: Sized {
 #[diagnostic::on_unimplemented(
     message = "a connect handler cannot take `{Self}`",
     label = "not an extractor for connections",
-    note = "it may take `Socket`, `Server`, `Namespace`, `Auth<T>` with `T: Deserialize`, `State<T>`; events come with `on`"
+    note = "it may take `Socket`, `Server`, `Namespace`, `Auth<T>` with `T: Deserialize`, `Params<T>`, `State<T>`; events come with `on`"
 )]
 pub trait FromConnect: Sized {
     /// Takes it from the connection.
@@ -68,7 +70,7 @@ pub trait FromConnect: Sized {
 #[diagnostic::on_unimplemented(
     message = "a disconnect handler cannot take `{Self}`",
     label = "not an extractor for disconnections",
-    note = "it may take `Socket`, `Server`, `Namespace`, `DisconnectReason`, `Auth<T>`, `State<T>`"
+    note = "it may take `Socket`, `Server`, `Namespace`, `DisconnectReason`, `Auth<T>`, `Params<T>`, `State<T>`"
 )]
 pub trait FromDisconnect: Sized {
     /// Takes it from the disconnection.
@@ -152,6 +154,16 @@ impl FromEvent for AckId {
         Ok(Self(cx.ack))
     }
 }
+
+impl FromEvent for EventError {
+    fn from_event(cx: &mut EventContext<'_>) -> Result<Self, ExtractError> {
+        cx.error.cloned().ok_or(ExtractError::NotRefused)
+    }
+}
+
+from_socket!(impl [T: DeserializeOwned] Params<T>, |socket: &Socket| {
+    Ok(Self::read(socket.0.namespace.params())?)
+});
 
 impl FromDisconnect for DisconnectReason {
     fn from_disconnect(cx: &mut DisconnectContext<'_>) -> Result<Self, ExtractError> {

@@ -7,14 +7,18 @@ use std::pin::Pin;
 use serde::Serialize;
 
 use crate::ack::Ack;
-use crate::error::{ConnectError, ExtractError};
+use crate::error::{ConnectError, EventError, ExtractError};
 use crate::extract::{ConnectContext, DisconnectContext, EventContext, FromConnect, FromDisconnect, FromEvent};
 
 pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
 pub(crate) type Checking = Pin<Box<dyn Future<Output = Result<(), ConnectError>>>>;
+pub(crate) type CheckingEvent = Pin<Box<dyn Future<Output = Result<(), EventError>>>>;
 
 /// Handlers by what they take is forgotten: what the routing tables hold.
 pub(crate) type BoxedEvent = Box<dyn Fn(&mut EventContext<'_>) -> Result<Running, ExtractError> + Send + Sync>;
+pub(crate) type BoxedEventCheck =
+    Box<dyn Fn(&mut EventContext<'_>) -> Result<CheckingEvent, ExtractError> + Send + Sync>;
+pub(crate) type BoxedError = BoxedEvent;
 pub(crate) type BoxedConnect = Box<dyn Fn(&mut ConnectContext<'_>) -> Result<Running, ExtractError> + Send + Sync>;
 pub(crate) type BoxedCheck = Box<dyn Fn(&mut ConnectContext<'_>) -> Result<Checking, ExtractError> + Send + Sync>;
 pub(crate) type BoxedDisconnect =
@@ -68,6 +72,38 @@ pub trait Middleware<Args>: Send + Sync + 'static {
     /// # Errors
     /// [`ExtractError`] when something it takes is not there; the client is refused with its text.
     fn call(&self, cx: &mut ConnectContext<'_>) -> Result<Checking, ExtractError>;
+}
+
+/// An async function that lets an event pass to its handler or refuses it; it takes up to eight extractors ([`FromEvent`]).
+///
+/// It returns a `Result` whose error is anything that can be displayed. One that takes [`Ack`] has the right to answer: nobody
+/// else answers then.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no event middleware",
+    label = "not an event middleware",
+    note = "an event middleware is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments are extractors (`Socket`, `Event`, `Data<T>`, …) and whose result is `Result<(), E>` with `E: Display + Send + Sync + 'static`"
+)]
+pub trait EventMiddleware<Args>: Send + Sync + 'static {
+    /// Extracts what the function takes and calls it.
+    ///
+    /// # Errors
+    /// [`ExtractError`] when something it takes is not there; the event is refused with its text.
+    fn call(&self, cx: &mut EventContext<'_>) -> Result<CheckingEvent, ExtractError>;
+}
+
+/// An async function called when an event was refused; it takes up to eight extractors ([`FromEvent`], [`EventError`] among
+/// them).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot handle refusals",
+    label = "not an error handler",
+    note = "an error handler is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments are extractors (`Socket`, `EventError`, `Event`, …) and whose result is `()`"
+)]
+pub trait ErrorHandler<Args>: Send + Sync + 'static {
+    /// Extracts what the function takes and calls it.
+    ///
+    /// # Errors
+    /// [`ExtractError`] when something it takes is not there.
+    fn call(&self, cx: &mut EventContext<'_>) -> Result<Running, ExtractError>;
 }
 
 /// An async function called when a socket has left the namespace; it takes up to eight extractors ([`FromDisconnect`]).
@@ -210,6 +246,34 @@ macro_rules! handlers {
                 $(let $take = $take::from_connect(cx)?;)*
                 let running = self($($take),*);
                 Ok(Box::pin(async move { running.await.map_err(Into::into) }))
+            }
+        }
+
+        #[allow(non_snake_case, unused_variables, reason = "one argument per extractor, none for the last")]
+        impl<F, Fut, Error, $($take,)*> EventMiddleware<($($take,)*)> for F
+        where
+            F: Fn($($take),*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = Result<(), Error>> + 'static,
+            Error: fmt::Display + Send + Sync + 'static,
+            $($take: FromEvent,)*
+        {
+            fn call(&self, cx: &mut EventContext<'_>) -> Result<CheckingEvent, ExtractError> {
+                $(let $take = $take::from_event(cx)?;)*
+                let running = self($($take),*);
+                Ok(Box::pin(async move { running.await.map_err(EventError::new) }))
+            }
+        }
+
+        #[allow(non_snake_case, unused_variables, reason = "one argument per extractor, none for the last")]
+        impl<F, Fut, $($take,)*> ErrorHandler<($($take,)*)> for F
+        where
+            F: Fn($($take),*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = ()> + 'static,
+            $($take: FromEvent,)*
+        {
+            fn call(&self, cx: &mut EventContext<'_>) -> Result<Running, ExtractError> {
+                $(let $take = $take::from_event(cx)?;)*
+                Ok(Box::pin(self($($take),*)))
             }
         }
 

@@ -45,11 +45,13 @@ mod stats;
 
 pub use ack::{Ack, AckFuture, Acks, AcksFuture};
 pub use config::{Builder, ServerConfig};
-pub use error::{AckError, BuildError, ConnectError, ExtractError, SendError};
+pub use error::{AckError, BuildError, ConnectError, EventError, ExtractError, SendError};
 pub use extract::{AckId, Auth, Data, Event, FromConnect, FromDisconnect, FromEvent, State};
-pub use handler::{Answer, ConnectHandler, DisconnectHandler, EventHandler, IntoAnswer, Middleware};
+pub use handler::{
+    Answer, ConnectHandler, DisconnectHandler, ErrorHandler, EventHandler, EventMiddleware, IntoAnswer, Middleware,
+};
 pub use handshake::Handshake;
-pub use namespace::Namespace;
+pub use namespace::{IntoAllowed, Namespace, NamespaceError, NamespaceRequest, Params, ParamsError};
 pub use operator::{Operator, SocketOperator};
 pub use posthaste_adapter::{Adapter, IntoRooms, MemoryAdapter, Room, SocketId};
 pub use posthaste_engine::{

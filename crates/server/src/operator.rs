@@ -74,6 +74,14 @@ impl Operator {
     ///
     /// It never waits for a slow socket. Two calls are delivered everywhere in the order they were made.
     pub fn emit<A: EmitArgs + ?Sized>(self, event: &str, args: &A) -> Sent {
+        if self.namespace.is_parent() {
+            // What cannot be sent is an error also when nobody is there.
+            let encoded = with_packet(|out| encode_event(out, "/", None, event, args), |_| ());
+            return match encoded {
+                Ok(()) => self.each(|operator| operator.emit(event, args)),
+                Err(error) => Sent::ready(Err(error.into())),
+            };
+        }
         let Self { namespace, target } = self;
         let frames = with_packet(|out| encode_event(out, namespace.name(), None, event, args), Bytes::copy_from_slice);
         match frames {
@@ -92,20 +100,32 @@ impl Operator {
     /// Outside of a tokio runtime.
     pub fn emit_with_ack<T: FromArgs>(self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AcksFuture<T> {
         let Self { namespace, mut target } = self;
-        let id = namespace.0.next_ack_id();
-        let frames =
-            with_packet(|out| encode_event(out, namespace.name(), Some(id), event, args), Bytes::copy_from_slice);
-        let frames = match frames {
-            Ok(frames) => frames,
-            Err(error) => return AcksFuture::failed(error.into()),
-        };
         let timeout = target.flags.timeout.unwrap_or(namespace.server().0.config.ack_timeout);
         target.flags.timeout = Some(timeout);
         let collector = Arc::new(AckCollector::default());
-        let broadcast = Broadcast { target, packet: Packet { frames }, answers: Some((id, collector.clone())) };
-        // A publication that other nodes have yet to take shows in the answers that come.
-        drop(send(&namespace, broadcast));
+        for namespace in namespace.each() {
+            let id = namespace.0.next_ack_id();
+            let frames =
+                with_packet(|out| encode_event(out, namespace.name(), Some(id), event, args), Bytes::copy_from_slice);
+            let frames = match frames {
+                Ok(frames) => frames,
+                Err(error) => return AcksFuture::failed(error.into()),
+            };
+            let answers = Some((id, collector.clone()));
+            let broadcast = Broadcast { target: target.clone(), packet: Packet { frames }, answers };
+            // A publication that other nodes have yet to take shows in the answers that come.
+            drop(send(&namespace, broadcast));
+        }
         AcksFuture::waiting(collector, deadline_after(Instant::now(), timeout))
+    }
+}
+
+impl Operator {
+    /// Has `act` done for each namespace that a parent stands for.
+    fn each(&self, act: impl Fn(Self) -> Sent) -> Sent {
+        let children = self.namespace.each().into_iter();
+        let each = children.map(|namespace| act(Self { namespace, target: self.target.clone() }));
+        each.fold(Sent::ready(Ok(())), Sent::and)
     }
 }
 
@@ -131,6 +151,9 @@ impl Operator {
     }
 
     fn apply(self, operation: Operation) -> Sent {
+        if self.namespace.is_parent() {
+            return self.each(|operator| operator.apply(operation.clone()));
+        }
         let node = local::LocalNode::new(&self.namespace);
         Sent::by(self.namespace.0.adapter.apply(&node, self.target, operation))
     }

@@ -35,6 +35,24 @@ impl Sent {
         }
     }
 
+    /// Both of them: the first error of the two.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(match (self.0, other.0) {
+            (State::Ready(Some(Ok(()))), other) => other,
+            (one, State::Ready(Some(Ok(())))) => one,
+            (one @ State::Ready(_), State::Ready(_)) => one,
+            (one @ State::Ready(_), State::Pending(rest)) | (State::Pending(rest), one @ State::Ready(_)) => {
+                // What is known to have failed is not waited for; the rest goes on by itself.
+                drop(rest);
+                one
+            }
+            (State::Pending(one), State::Pending(other)) => State::Pending(Box::pin(async move {
+                let (one, other) = (one.await, other.await);
+                one.and(other)
+            })),
+        })
+    }
+
     /// What is known without waiting: an error made here, or success as far as this node goes.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! The whole.
 
 use std::any::TypeId;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -14,11 +15,10 @@ use posthaste_engine::{Engine, EngineLayer, ListenError, Listener, Workers};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::config::{Builder, MakeAdapter, ServerConfig, States, WorkerChoice};
+use crate::config::{Builder, ServerConfig, States, WorkerChoice};
 use crate::error::BuildError;
-use crate::handler::{ConnectHandler, DisconnectHandler, EventHandler, Middleware};
 use crate::local::{self, App};
-use crate::namespace::Namespace;
+use crate::namespace::{self, Bounds, IntoAllowed, Matcher, Namespace, NamespaceError, NamespaceRequest, Registry};
 use crate::stats::Stats;
 
 /// A Socket.IO server. Cloning shares it; it ends with [`Server::close`], or when the last clone is dropped.
@@ -35,15 +35,8 @@ pub(crate) struct Inner {
     /// Whether the workers are this server's alone.
     owns_workers: bool,
     engine: OnceLock<Engine>,
-    namespaces: RwLock<Namespaces>,
-    adapter: MakeAdapter,
+    pub(crate) registry: Arc<Registry>,
     states: States,
-}
-
-#[derive(Default)]
-struct Namespaces {
-    by_name: HashMap<Arc<str>, Namespace>,
-    main: Option<Namespace>,
 }
 
 impl Server {
@@ -68,16 +61,16 @@ impl Server {
             WorkerChoice::Shared(workers) => (workers, false),
         };
         let serve_client = config.serve_client;
-        let server = Self(Arc::new(Inner {
+        let bounds = Bounds { max_dynamic: config.max_dynamic_namespaces, cleanup: config.cleanup_empty_namespaces };
+        let server = Self(Arc::new_cyclic(|server| Inner {
             config,
             workers: workers.clone(),
             owns_workers,
             engine: OnceLock::new(),
-            namespaces: RwLock::default(),
-            adapter,
+            registry: Arc::new(Registry::new(server.clone(), adapter, bounds)),
             states,
         }));
-        server.namespace("/");
+        server.0.registry.open("/");
         let app = Arc::new(App(Arc::downgrade(&server.0)));
         let mut engine = Engine::new(app, engine, workers)?;
         if serve_client {
@@ -93,57 +86,111 @@ impl Server {
     }
 
     pub(crate) fn main(&self) -> Namespace {
-        let namespaces = self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner);
-        namespaces.main.clone().expect("invariant: the main namespace is made with the server")
+        self.0.registry.main()
     }
 
     pub(crate) fn state<T: Clone + 'static>(&self) -> Option<T> {
         self.0.states.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
     }
 
-    /// The namespace of that name, made if it is not there; a leading slash is added if there is none.
+    /// The namespace of that name, made if it is not there; a leading slash is added if there is none. A name that a parent's
+    /// pattern or regular expression matches is made as a child of that parent.
+    ///
+    /// A name that no client can ask for is reported in the log, and nobody will come; [`Server::try_namespace`] is for names
+    /// that are not written in the program.
     pub fn namespace(&self, name: &str) -> Namespace {
-        let name = if name.starts_with('/') { name.to_owned() } else { format!("/{name}") };
-        let mut namespaces = self.0.namespaces.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(namespace) = namespaces.by_name.get(name.as_str()) {
-            return namespace.clone();
+        match namespace::checked(name, self.0.config.limits.max_namespace_bytes) {
+            Ok(name) => self.0.registry.open(&name),
+            Err(error) => {
+                tracing::error!(%error, "nobody will come to this namespace");
+                self.0.registry.unreachable(name)
+            }
         }
-        let number = u32::try_from(namespaces.by_name.len()).expect("invariant: fewer than 2^32 namespaces");
-        let namespace = Namespace::new(&name, number, Arc::downgrade(&self.0), (self.0.adapter)(&name));
-        namespaces.by_name.insert(namespace.0.name.clone(), namespace.clone());
-        if name == "/" {
-            namespaces.main = Some(namespace.clone());
-        }
-        namespace
     }
 
-    /// Handles an event of the main namespace; see [`Namespace::on`].
-    pub fn on<Args>(&self, event: &str, handler: impl EventHandler<Args>) -> &Self {
-        self.main().on(event, handler);
-        self
+    /// As [`Server::namespace`], for a name that may be one that no client can ask for.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Character`] for a comma or a question mark, [`NamespaceError::TooLong`] for one longer than clients may
+    /// ask for.
+    pub fn try_namespace(&self, name: &str) -> Result<Namespace, NamespaceError> {
+        let name = namespace::checked(name, self.0.config.limits.max_namespace_bytes)?;
+        Ok(self.0.registry.open(&name))
     }
 
-    /// Handles every event of the main namespace that nothing else handles; see [`Namespace::fallback`].
-    pub fn fallback<Args>(&self, handler: impl EventHandler<Args>) -> &Self {
-        self.main().fallback(handler);
-        self
+    /// The namespace of that name, if it is there.
+    #[must_use]
+    pub fn find_namespace(&self, name: &str) -> Option<Namespace> {
+        self.0.registry.find(name)
     }
 
-    /// Calls `handler` for each socket that joins the main namespace; see [`Namespace::on_connect`].
-    pub fn on_connect<Args>(&self, handler: impl ConnectHandler<Args>) -> &Self {
-        self.main().on_connect(handler);
-        self
+    /// A parent for all names that `pattern` matches: `"/orders/{id}"`. Clients that ask for one of them have it made.
+    ///
+    /// An open part, `{id}`, takes the characters up to the next slash (at least one), `{*rest}` all that follow; handlers take
+    /// what they matched as [`Params`](crate::Params). Each namespace made begins with the handlers and middlewares that the parent has at that time. When
+    /// a client asks for a name that is not there, parents are tried in the order in which they were registered; the same pattern
+    /// again is the same parent.
+    ///
+    /// What is sent to the parent goes to the sockets of all its namespaces. How many there may be:
+    /// [`Builder::max_dynamic_namespaces`], and [`Builder::max_created_namespaces`] for one client.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Pattern`] when it does not parse; [`NamespaceError::Character`] when no client could ask for a name that
+    /// it matches.
+    ///
+    /// ```
+    /// # use posthaste::{Params, Server, Socket};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let io = Server::builder().workers(1).build()?;
+    /// let orders = io.namespaces("/orders/{id}")?;
+    /// orders.on_connect(async |socket: Socket, Params(id): Params<u64>| println!("{} follows order {id}", socket.id()));
+    /// orders.emit("closing time", &()).now()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn namespaces(&self, pattern: &str) -> Result<Namespace, NamespaceError> {
+        let (pattern, matcher) = Matcher::pattern(pattern)?;
+        Ok(self.0.registry.parent(&pattern, matcher))
     }
 
-    /// Asks `check` before a socket joins the main namespace; see [`Namespace::middleware`].
-    pub fn middleware<Args>(&self, check: impl Middleware<Args>) -> &Self {
-        self.main().middleware(check);
-        self
+    /// A parent for all names that a regular expression finds a match in (the `regex` crate: linear time, and unanchored unless
+    /// it says `^` and `$`). Groups are [`Params`](crate::Params), by name or number. As [`Server::namespaces`] otherwise.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Regex`] when it does not parse.
+    pub fn namespaces_matching(&self, regex: &str) -> Result<Namespace, NamespaceError> {
+        Ok(self.0.registry.parent(regex, Matcher::regex(regex)?))
     }
 
-    /// Calls `handler` for each socket that leaves the main namespace; see [`Namespace::on_disconnect`].
-    pub fn on_disconnect<Args>(&self, handler: impl DisconnectHandler<Args>) -> &Self {
-        self.main().on_disconnect(handler);
+    /// A parent for all names that the application allows when it is asked: `true` makes the namespace, `false` leaves the name
+    /// to the parents behind this one, and an error refuses the client. As [`Server::namespaces`] otherwise.
+    ///
+    /// It is asked for names that are not there, so it is no guard: the next client finds the namespace made. Who may join is for
+    /// [`Namespace::middleware`] to say.
+    ///
+    /// ```
+    /// # use posthaste::{ConnectError, NamespaceRequest, Server};
+    /// # async fn exists(name: String) -> Result<bool, std::io::Error> { Ok(true) }
+    /// # let io = Server::builder().workers(1).build()?;
+    /// io.namespaces_where(async |request: NamespaceRequest| {
+    ///     let Some(room) = request.name().strip_prefix("/rooms/") else { return Ok(false) };
+    ///     if exists(room.to_owned()).await? { Ok(true) } else { Err(ConnectError::new("no such room")) }
+    /// });
+    /// # Ok::<(), posthaste::BuildError>(())
+    /// ```
+    pub fn namespaces_where<Fut>(
+        &self,
+        predicate: impl Fn(NamespaceRequest) -> Fut + Send + Sync + 'static,
+    ) -> Namespace
+    where
+        Fut: Future<Output: IntoAllowed> + 'static,
+    {
+        self.0.registry.parent("*", Matcher::predicate(predicate))
+    }
+
+    /// Calls `hook` for each namespace made from now on (`new_namespace`), whether the application or a client asked for it,
+    /// before anyone joins. It may register handlers on it.
+    pub fn on_new_namespace(&self, hook: impl Fn(&Namespace) + Send + Sync + 'static) -> &Self {
+        self.0.registry.on_new(hook);
         self
     }
 
@@ -197,13 +244,14 @@ impl Server {
         if self.0.owns_workers { self.0.workers.shutdown(patience) } else { self.engine().close(patience) }
     }
 
-    async fn count(&self, namespace: Option<u32>) -> Stats {
+    async fn count(&self, only: Option<&[Namespace]>) -> Stats {
         let mut total = Stats::default();
         let mut rooms = HashSet::new();
         let server = Arc::downgrade(&self.0);
+        let only: Option<Arc<[u32]>> = only.map(|only| only.iter().map(|namespace| namespace.0.number()).collect());
         for handle in self.0.workers.handles() {
-            let server = server.clone();
-            let counted = handle.call(move |_| local::of(&server).map(|local| local.stats(namespace)));
+            let (server, only) = (server.clone(), only.clone());
+            let counted = handle.call(move |_| local::of(&server).map(|local| local.stats(only.as_deref())));
             let (stats, names) = counted.await.ok().flatten().unwrap_or_default();
             total += stats;
             rooms.extend(names);
@@ -214,15 +262,11 @@ impl Server {
 }
 
 impl Namespace {
-    /// What this namespace holds at this moment; connections, answers and handlers are the whole server's.
+    /// What this namespace holds at this moment, a parent all its namespaces; connections, answers and handlers are the whole
+    /// server's.
     pub async fn stats(&self) -> Stats {
-        self.server().count(Some(self.0.number)).await
-    }
-}
-
-impl Inner {
-    pub(crate) fn find(&self, name: &str) -> Option<Namespace> {
-        self.namespaces.read().unwrap_or_else(PoisonError::into_inner).by_name.get(name).cloned()
+        // Held until they are counted, so that their numbers mean them.
+        self.server().count(Some(&self.each())).await
     }
 }
 

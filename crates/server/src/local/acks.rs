@@ -46,7 +46,7 @@ impl Local {
         if socket.phase() == Phase::Gone {
             return Waiter::One(reply).fail(AckError::Disconnected);
         }
-        let asked = (socket.0.connection, socket.0.namespace.number);
+        let asked = (socket.0.connection, socket.0.namespace.number());
         if !self.wait_for(asked, id, deadline_after(Instant::now(), timeout), Waiter::One(reply)) {
             return;
         }
@@ -96,7 +96,7 @@ impl Local {
 
     /// A socket is gone: nobody waits for it any more.
     pub(super) fn lose_answers(&self, socket: &Socket) {
-        let asked = (socket.0.connection, socket.0.namespace.number);
+        let asked = (socket.0.connection, socket.0.namespace.number());
         let lost = self.acks.borrow_mut().remove_socket(asked);
         lost.into_iter().for_each(|(_, waiter)| waiter.fail(AckError::Disconnected));
     }

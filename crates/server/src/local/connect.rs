@@ -1,54 +1,58 @@
 //! Coming and going.
 
 use std::cmp::Reverse;
-use std::rc::{Rc, Weak as RcWeak};
+use std::rc::Weak as RcWeak;
 use std::sync::Arc;
 use std::time::Instant;
 
 use posthaste_engine::{CloseReason, ConnectionId};
 use posthaste_socket_proto::{encode_connect, encode_connect_error, encode_disconnect};
 
-use super::{Handle, Local, LocalNamespace};
+use super::{Handle, Local};
 use crate::encode::with_plain_packet;
 use crate::error::ConnectError;
 use crate::extract::{ConnectContext, DisconnectContext};
 use crate::handler::BoxedCheck;
+use crate::namespace::Namespace;
 use crate::reason::DisconnectReason;
 use crate::socket::{Phase, Socket};
 
+/// What a client is told when the application's code panicked.
+pub(super) const INTERNAL: &str = "Internal server error";
+
 impl Local {
-    /// A client asks to join a namespace.
-    pub(super) fn connect(&self, id: ConnectionId, name: &str, auth: Option<&str>) {
-        let Some(server) = self.server.upgrade() else { return };
-        let Some(namespace) = server.find(name) else {
-            return self.refuse(id, name, &ConnectError::new("Invalid namespace"));
-        };
+    /// Asks the middlewares of a namespace whether a client may join it, and lets it in or refuses it.
+    pub(super) fn check(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) {
         let Some(request) = self.with_client(id, |client| client.request.clone()) else { return };
-        let local = self.enter(&namespace);
         let serial = self.next_serial();
         let socket = Socket::new(self.new_id(), id, serial, namespace.0.clone(), request, auth.map(Box::from));
-        let middlewares = local.router().middlewares.clone();
-        if middlewares.is_empty() {
-            return self.accept(&socket, &local);
+        let router = match self.namespace(namespace.0.number()) {
+            Some(local) => local.router(),
+            // Nobody here is in it: nothing is made for a client that may be refused.
+            None => namespace.0.router(),
+        };
+        if router.middlewares.is_empty() {
+            return self.accept(&socket);
         }
+        let middlewares = router.middlewares.clone();
         let Some(this) = self.this.upgrade() else { return };
         let checks = async move {
             // Refused is better than let in unchecked.
-            let panicked = || Err(ConnectError::new("Internal server error"));
+            let panicked = || Err(ConnectError::new(INTERNAL));
             match super::dispatch::caught(check(&middlewares, &socket)).await.unwrap_or_else(panicked) {
-                Ok(()) => this.accept(&socket, &local),
+                Ok(()) => this.accept(&socket),
                 Err(refusal) => {
                     socket.set_phase(Phase::Gone);
                     this.lose_answers(&socket);
                     this.pending_joins.borrow_mut().remove(&socket.id());
-                    this.refuse(id, &local.shared.name, &refusal);
+                    this.refuse(id, &socket.0.namespace.name, &refusal);
                 }
             }
         };
         self.worker.start(id, serial, Box::pin(checks));
     }
 
-    fn refuse(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
+    pub(super) fn refuse(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
         // Gone while it was being checked.
         if self.with_client(id, |client| client.connection.refuse(name)) == Some(true) {
             self.send_connect_error(id, name, refusal);
@@ -63,11 +67,13 @@ impl Local {
     }
 
     /// Lets a socket into its namespace.
-    fn accept(&self, socket: &Socket, namespace: &Rc<LocalNamespace>) {
+    fn accept(&self, socket: &Socket) {
         let id = socket.0.connection;
+        // Made only now: it may have been given up while the middlewares were asked.
+        let namespace = self.enter(&socket.namespace());
         let rooms = self.pending_joins.borrow_mut().remove(&socket.id());
         let member = namespace.membership.borrow_mut().insert(socket.id(), id.slot);
-        let handle = Handle { namespace: namespace.shared.number, member };
+        let handle = Handle { namespace: namespace.shared.number(), member };
         let accepted = self
             .with_client(id, |client| client.connection.accept(&namespace.shared.name, handle).is_ok())
             .unwrap_or(false);
@@ -75,6 +81,7 @@ impl Local {
             // The connection ended while it was being checked.
             namespace.membership.borrow_mut().remove(member);
             socket.set_phase(Phase::Gone);
+            self.leave_if_empty(&namespace);
             return;
         }
         {
@@ -143,6 +150,7 @@ impl Local {
         namespace.membership.borrow_mut().remove(handle.member);
         socket.set_phase(Phase::Gone);
         self.lose_answers(&socket);
+        self.leave_if_empty(&namespace);
         let router = namespace.router();
         for handler in &router.disconnect {
             match super::dispatch::guarded(|| handler(&mut DisconnectContext { socket: &socket, reason })) {

@@ -41,7 +41,7 @@ impl Local {
         }
         match received {
             Ok(None) => {}
-            Ok(Some(Inbound::Event { socket, id: ack, event, args, .. })) => self.event(id, socket, ack, &event, &args),
+            Ok(Some(Inbound::Event { socket, id: ack, event, args, .. })) => self.event(id, socket, ack, &event, args),
             Ok(Some(Inbound::Ack { socket, id: ack, args })) => self.answered(id, socket, ack, args),
             Ok(Some(Inbound::Connect { namespace, auth })) => self.connect(id, &namespace, auth.as_deref()),
             Ok(Some(Inbound::ConnectRefused { namespace, message })) => {
@@ -55,12 +55,15 @@ impl Local {
         }
     }
 
-    fn event(&self, id: ConnectionId, handle: Handle, ack: Option<u64>, event: &str, args: &Args<'_>) {
+    fn event(&self, id: ConnectionId, handle: Handle, ack: Option<u64>, event: &str, args: Args<'_>) {
         let Some(namespace) = self.namespace(handle.namespace) else { return };
         let Some(socket) = self.socket(handle) else { return };
         let router = namespace.router();
-        let Some(handler) = router.events.get(event).or(router.fallback.as_ref()) else { return };
-        let mut cx = EventContext { socket: &socket, event, args, ack, ack_taken: false };
+        if !router.event_middlewares.is_empty() {
+            return self.checked_event(id, socket, router, ack, event, args);
+        }
+        let Some(handler) = router.handler(event) else { return };
+        let mut cx = EventContext { socket: &socket, event, args: &args, ack, ack_taken: false, error: None };
         match guarded(|| handler(&mut cx)) {
             Some(Ok(running)) => self.worker.start(id, socket.0.serial, running),
             Some(Err(error)) => {

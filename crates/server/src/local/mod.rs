@@ -13,7 +13,9 @@
 mod acks;
 mod connect;
 mod dispatch;
+mod middleware;
 mod node;
+mod resolve;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -60,6 +62,8 @@ pub(crate) struct Local {
 
 struct Client {
     generation: u32,
+    /// How many namespaces were made for it.
+    created: u32,
     request: Arc<Request>,
     connection: Connection<Handle>,
     /// When it is looked at next, if it is in the list for that: it is there once.
@@ -135,6 +139,7 @@ impl WorkerApplication for Local {
         let deadline = deadline_after(self.worker.now(), server.config.connect_timeout);
         let client = Client {
             generation: id.generation,
+            created: 0,
             request: request.clone(),
             connection: Connection::new(deadline),
             watched: None,
@@ -194,12 +199,23 @@ impl Local {
 
     /// This worker's half of a namespace, made if it is not there.
     fn enter(&self, namespace: &Namespace) -> Rc<LocalNamespace> {
-        let number = namespace.0.number as usize;
+        let number = namespace.0.number() as usize;
         let mut namespaces = self.namespaces.borrow_mut();
         if namespaces.len() <= number {
             namespaces.resize_with(number + 1, || None);
         }
         namespaces[number].get_or_insert_with(|| Rc::new(LocalNamespace::new(namespace.0.clone()))).clone()
+    }
+
+    /// Gives up this worker's half of a namespace that nobody here is in, if the server is to forget such.
+    fn leave_if_empty(&self, namespace: &LocalNamespace) {
+        let shared = &namespace.shared;
+        let forget = || shared.is_child() && self.server.upgrade().is_some_and(|server| server.registry.cleans_up());
+        if namespace.membership.borrow().is_empty() && forget() {
+            let left = self.namespaces.borrow_mut().get_mut(shared.number() as usize).and_then(Option::take);
+            // It may be the last to hold it.
+            drop(left);
+        }
     }
 
     fn socket(&self, handle: Handle) -> Option<Socket> {
@@ -247,15 +263,17 @@ impl Local {
     }
 
     /// What this worker holds; of one namespace, if one is named. Rooms come by name, for others may hold them as well.
-    pub(crate) fn stats(&self, only: Option<u32>) -> (Stats, Vec<(u32, Room)>) {
+    pub(crate) fn stats(&self, only: Option<&[u32]>) -> (Stats, Vec<(u32, Room)>) {
         let namespaces = self.namespaces.borrow();
-        let counted =
-            namespaces.iter().flatten().filter(|namespace| only.is_none_or(|only| namespace.shared.number == only));
+        let counted = namespaces
+            .iter()
+            .flatten()
+            .filter(|namespace| only.is_none_or(|only| only.contains(&namespace.shared.number())));
         let (mut sockets, mut rooms) = (0, Vec::new());
         for namespace in counted {
             let membership = namespace.membership.borrow();
             sockets += membership.len();
-            rooms.extend(membership.rooms().map(|(room, _)| (namespace.shared.number, room.clone())));
+            rooms.extend(membership.rooms().map(|(room, _)| (namespace.shared.number(), room.clone())));
         }
         let stats = Stats {
             connections: self.clients.borrow().iter().flatten().count(),

@@ -48,9 +48,10 @@ impl LocalNode<'_> {
                 continue;
             }
             let what = shared.get_or_insert_with(|| Arc::new(what.clone()));
-            let (posted, server, number) = (what.clone(), namespace.server.clone(), namespace.number);
-            let job = move |_: &Worker| match super::of(&server) {
-                Some(local) => act(&local, number, &posted),
+            // The job holds the namespace: until it is done no other has its number.
+            let (posted, namespace) = (what.clone(), namespace.clone());
+            let job = move |_: &Worker| match super::of(&namespace.server) {
+                Some(local) => act(&local, namespace.number(), &posted),
                 None => absent(&posted),
             };
             if handle.post(job).is_err() {
@@ -58,7 +59,7 @@ impl LocalNode<'_> {
             }
         }
         if let Some(local) = here {
-            act(&local, namespace.number, what);
+            act(&local, namespace.number(), what);
         }
     }
 }
@@ -109,7 +110,7 @@ impl Local {
                     }
                 });
                 drop(sockets);
-                self.ask_all(&asked, namespace.shared.number, *id, broadcast, collector);
+                self.ask_all(&asked, namespace.shared.number(), *id, broadcast, collector);
             }
         }
         if !slots.is_empty() {

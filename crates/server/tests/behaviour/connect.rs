@@ -70,6 +70,7 @@ async fn a_refusal_reaches_the_client_with_its_message_and_data() {
         });
         io.on("sync", async || {});
     });
+    let mut stay = Vec::new();
     for transport in Transport::ALL {
         let mut client = Client::open(running.addr, transport).await;
         for (auth, answer) in [
@@ -87,6 +88,7 @@ async fn a_refusal_reaches_the_client_with_its_message_and_data() {
         let id = client.connect_with("/", r#"{"token":"good"}"#).await;
         assert_eq!(seen.all().last(), Some(&id), "the second middleware was asked only now");
         client.ask(r#"["sync"]"#, "[]").await;
+        stay.push(client);
     }
     assert_eq!(seen.all().len(), 2);
     assert_eq!(running.io.stats().await.sockets, 2);

@@ -9,6 +9,8 @@ mod broadcast_acks;
 mod bundle;
 mod connect;
 mod disconnect;
+mod dynamic_namespaces;
+mod event_middlewares;
 mod handlers;
 mod handshake;
 mod listening;
