@@ -305,3 +305,43 @@ impl Drop for Number {
         self.from.0.lock().unwrap_or_else(PoisonError::into_inner).free.push(self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Server;
+
+    fn child(io: &Server, name: &str) -> Namespace {
+        let parent = io.namespaces("/dyn/{x}").unwrap();
+        io.0.registry.child(&parent, name, Values::NONE).unwrap().0
+    }
+
+    #[test]
+    fn a_number_is_another_namespaces_only_when_nothing_refers_to_the_first() {
+        let io = Server::builder().workers(1).cleanup_empty_namespaces(true).build().unwrap();
+        let first = child(&io, "/dyn/1");
+        let (number, mail) = (first.0.number(), first.0.clone());
+        drop(first);
+        assert_ne!(child(&io, "/dyn/2").0.number(), number);
+        // Still the same one, for the mail that names it.
+        assert!(Arc::ptr_eq(&child(&io, "/dyn/1").0, &mail));
+        drop(mail);
+        assert!(io.find_namespace("/dyn/1").is_none());
+        assert!(io.0.registry.read().by_name.len() == 1, "only the main namespace is left");
+        assert_eq!(io.0.registry.read().children, 0);
+        let (two, three) = (child(&io, "/dyn/2"), child(&io, "/dyn/3"));
+        assert!([two.0.number(), three.0.number()].contains(&number), "numbers come back");
+    }
+
+    #[test]
+    fn a_namespace_whose_end_is_late_takes_none_of_its_name_along() {
+        let io = Server::builder().workers(1).cleanup_empty_namespaces(true).build().unwrap();
+        let (gone, name) = (child(&io, "/dyn/1"), "/dyn/1");
+        // As if its last reference were just being dropped by another thread.
+        io.0.registry.write().by_name.insert(name.into(), Entry::Lent(Weak::new()));
+        let next = child(&io, name);
+        drop(gone);
+        assert!(Arc::ptr_eq(&io.find_namespace(name).unwrap().0, &next.0));
+        assert_eq!(io.0.registry.read().children, 1);
+    }
+}
