@@ -10,7 +10,10 @@ use posthaste_adapter::Adapter;
 use crate::handler::{
     BoxedCheck, BoxedConnect, BoxedDisconnect, BoxedEvent, ConnectHandler, DisconnectHandler, EventHandler, Middleware,
 };
+use crate::local::LocalNode;
+use crate::room_events::RoomWatch;
 use crate::server::{Inner, Server};
+use crate::server_side::ServerEvents;
 
 /// A path within a server (`/`, `/chat`): clients join it over the connection they have. Cloning it shares it.
 #[derive(Clone)]
@@ -26,6 +29,8 @@ pub(crate) struct NamespaceInner {
     /// Counts changes of the router, so that workers can keep a copy of it without locking.
     version: AtomicU64,
     ack_ids: AtomicU64,
+    pub(crate) server_events: ServerEvents,
+    pub(crate) rooms: RoomWatch,
 }
 
 /// The handlers of a namespace. Registering one makes a new table, so that dispatch never waits for a registration.
@@ -40,15 +45,19 @@ pub(crate) struct Router {
 
 impl Namespace {
     pub(crate) fn new(name: &str, number: u32, server: Weak<Inner>, adapter: Arc<dyn Adapter>) -> Self {
-        Self(Arc::new(NamespaceInner {
+        let namespace = Arc::new(NamespaceInner {
             name: name.into(),
             number,
             server,
+            rooms: RoomWatch::default(),
             adapter,
             router: RwLock::default(),
             version: AtomicU64::new(0),
             ack_ids: AtomicU64::new(0),
-        }))
+            server_events: ServerEvents::default(),
+        });
+        LocalNode::start(&namespace);
+        Self(namespace)
     }
 
     /// The name, with its leading slash.

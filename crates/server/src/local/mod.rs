@@ -14,6 +14,7 @@ mod acks;
 mod connect;
 mod dispatch;
 mod node;
+mod rooms;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -35,7 +36,8 @@ use crate::server::Inner;
 use crate::socket::{Phase, Socket};
 use crate::stats::Stats;
 use acks::{Asked, Waiter};
-pub(crate) use node::LocalNode;
+pub(crate) use dispatch::guarded;
+pub(crate) use node::{LocalNode, gather};
 
 /// A server's half on one worker.
 pub(crate) struct Local {
@@ -81,6 +83,8 @@ pub(crate) struct LocalNamespace {
     sockets: RefCell<Vec<Option<Socket>>>,
     router: RefCell<Arc<Router>>,
     version: Cell<u64>,
+    /// Whether somebody wants to hear of its rooms.
+    watched: Cell<bool>,
 }
 
 thread_local! {
@@ -222,10 +226,7 @@ impl Local {
         }
         let Some(handle) = self.handle(socket) else { return };
         let Some(namespace) = self.namespace(handle.namespace) else { return };
-        let mut membership = namespace.membership.borrow_mut();
-        for room in rooms {
-            membership.join(handle.member, room);
-        }
+        namespace.join(handle.member, socket.id(), rooms.iter());
     }
 
     pub(crate) fn leave(&self, socket: &Socket, rooms: &Rooms) {
@@ -234,10 +235,7 @@ impl Local {
         }
         let Some(handle) = self.handle(socket) else { return };
         let Some(namespace) = self.namespace(handle.namespace) else { return };
-        let mut membership = namespace.membership.borrow_mut();
-        for room in rooms {
-            membership.leave(handle.member, room);
-        }
+        namespace.leave(handle.member, socket.id(), rooms);
     }
 
     pub(crate) fn rooms(&self, socket: &Socket) -> Vec<Room> {
@@ -284,7 +282,8 @@ impl LocalNamespace {
         // The version first: a handler registered in between is then found at the next look.
         let version = Cell::new(shared.version());
         let router = RefCell::new(shared.router());
-        Self { shared, membership: RefCell::default(), sockets: RefCell::default(), router, version }
+        let watched = Cell::new(shared.rooms.is_on());
+        Self { shared, membership: RefCell::default(), sockets: RefCell::default(), router, version, watched }
     }
 
     /// The handlers, as of now.
