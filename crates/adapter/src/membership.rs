@@ -134,6 +134,11 @@ impl Membership {
         self.ids.get(id).copied()
     }
 
+    /// The ids of all sockets.
+    pub fn ids(&self) -> impl Iterator<Item = SocketId> {
+        self.ids.keys().copied()
+    }
+
     /// How many sockets there are.
     #[must_use]
     pub const fn len(&self) -> usize {

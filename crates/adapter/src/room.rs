@@ -61,6 +61,19 @@ impl<'de> Deserialize<'de> for SocketId {
     }
 }
 
+/// Ids of sockets anywhere are told as text.
+impl PartialEq<SocketId> for &str {
+    fn eq(&self, id: &SocketId) -> bool {
+        *self == id.to_text().as_str()
+    }
+}
+
+impl PartialEq<&str> for SocketId {
+    fn eq(&self, text: &&str) -> bool {
+        *text == *self
+    }
+}
+
 /// A label that sockets join. Cloning it is a reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Room(Arc<str>);

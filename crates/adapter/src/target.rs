@@ -16,12 +16,20 @@ pub struct Target {
 }
 
 /// How a broadcast is sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags {
     /// Skip sockets that cannot take it at once.
     pub volatile: bool,
     /// Only the sockets of this node.
     pub local: bool,
+    /// Whether transports that compress may compress it; true by default.
+    pub compress: bool,
     /// How long answers may take, when they are asked for.
     pub timeout: Option<Duration>,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self { volatile: false, local: false, compress: true, timeout: None }
+    }
 }

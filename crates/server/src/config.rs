@@ -26,6 +26,8 @@ pub struct ServerConfig {
     pub ack_timeout: Duration,
     /// How many answers one socket may owe; 4,096 by default (Socket.IO has no bound).
     pub max_pending_acks: usize,
+    /// How many bytes of answers to one broadcast are kept at a time; 16 MiB by default (Socket.IO has no bound).
+    pub max_ack_bytes: usize,
     /// Bounds of packets and namespaces of one client.
     pub limits: ConnectionLimits,
     /// Whether the browser client is served under the path; true by default.
@@ -44,6 +46,7 @@ impl Default for ServerConfig {
             connect_timeout: Duration::from_secs(45),
             ack_timeout: Duration::from_secs(10),
             max_pending_acks: 4096,
+            max_ack_bytes: 16 << 20,
             limits: ConnectionLimits::default(),
             serve_client: true,
             max_dynamic_namespaces: 100_000,
@@ -87,7 +90,7 @@ impl Default for Builder {
         Self {
             engine: EngineConfig::default(),
             config: ServerConfig::default(),
-            adapter: Box::new(|_| Arc::new(MemoryAdapter)),
+            adapter: Box::new(|_| Arc::new(MemoryAdapter::new())),
             states: States::new(),
             workers: WorkerChoice::PerCore,
         }
@@ -136,6 +139,12 @@ impl Builder {
     /// How many answers one socket may owe; 4,096 by default.
     pub fn max_pending_acks(mut self, count: usize) -> Self {
         self.config.max_pending_acks = count;
+        self
+    }
+
+    /// How many bytes of answers to one broadcast are kept at a time; 16 MiB by default. What is past it counts as not answered.
+    pub fn max_ack_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_ack_bytes = bytes;
         self
     }
 

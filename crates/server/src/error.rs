@@ -46,6 +46,18 @@ pub enum AckError {
     Type(#[from] ArgsError),
 }
 
+/// Why the sockets of all servers could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// Some servers took too long.
+    #[error("timeout reached: not every server has told its sockets")]
+    Timeout,
+    /// The other servers could not be asked.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+}
+
 /// Why a client may not join a namespace; it receives the message and the data (`connect_error`).
 ///
 /// ```

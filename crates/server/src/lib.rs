@@ -38,14 +38,17 @@ mod local;
 mod namespace;
 mod operator;
 mod reason;
+mod remote;
+mod room_events;
 mod sent;
 mod server;
+mod server_side;
 mod socket;
 mod stats;
 
-pub use ack::{Ack, AckFuture, Acks, AcksFuture};
+pub use ack::{Ack, AckFuture, AckStream, Acks, AcksFuture};
 pub use config::{Builder, ServerConfig};
-pub use error::{AckError, BuildError, ConnectError, EventError, ExtractError, SendError};
+pub use error::{AckError, BuildError, ConnectError, EventError, ExtractError, FetchError, SendError};
 pub use extract::{AckId, Auth, Data, Event, FromConnect, FromDisconnect, FromEvent, State};
 pub use handler::{
     Answer, ConnectHandler, DisconnectHandler, ErrorHandler, EventHandler, EventMiddleware, IntoAnswer, Middleware,
@@ -53,15 +56,18 @@ pub use handler::{
 pub use handshake::Handshake;
 pub use namespace::{IntoAllowed, Namespace, NamespaceError, NamespaceRequest, Params, ParamsError};
 pub use operator::{Operator, SocketOperator};
-pub use posthaste_adapter::{Adapter, IntoRooms, MemoryAdapter, Room, SocketId};
+pub use posthaste_adapter::{
+    Adapter, AdapterError, HandshakeSnapshot, IntoRooms, MemoryAdapter, Room, RoomEvent, SocketId,
+};
 pub use posthaste_engine::{
     AllowOrigin, Cors, EngineLayer, EngineService, ListenError, Listener, OutboxLimits, RemoteAddr, Transport,
     TransportSet, Workers,
 };
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
 pub use reason::DisconnectReason;
+pub use remote::RemoteSocket;
 pub use sent::Sent;
 pub use server::Server;
-
+pub use server_side::{FromServerEvent, IntoServerAnswer, ServerEventContext, ServerEventHandler};
 pub use socket::Socket;
 pub use stats::Stats;

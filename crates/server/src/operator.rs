@@ -1,19 +1,25 @@
 //! Who an event goes to, and how: the operators, written once.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use posthaste_adapter::{AckCollector, Broadcast, IntoRooms, Operation, Packet, Room, Rooms, Target};
+use posthaste_adapter::{
+    AckCollector, AnswerSink, Broadcast, Flags, IntoRooms, Operation, Packet, Room, Rooms, Target,
+};
 use posthaste_engine_proto::session::deadline_after;
 use posthaste_socket_proto::{EmitArgs, FromArgs, encode_event};
 
 use crate::ack::{AckFuture, AcksFuture};
 use crate::encode::with_packet;
-use crate::local;
+use crate::error::{AckError, FetchError, SendError};
+use crate::local::{self, Local};
 use crate::namespace::Namespace;
+use crate::remote::RemoteSocket;
 use crate::sent::Sent;
 use crate::server::Server;
+use crate::server_side::SERVER_TIMEOUT;
 use crate::socket::Socket;
 
 /// Where an event goes, put together step by step. Without rooms it goes to the whole namespace.
@@ -64,7 +70,13 @@ impl Operator {
         self
     }
 
-    /// How long the answers to [`Operator::emit_with_ack`] may take.
+    /// Whether it may be compressed on its way, where a transport does that; true unless said otherwise.
+    pub const fn compress(mut self, compress: bool) -> Self {
+        self.target.flags.compress = compress;
+        self
+    }
+
+    /// How long the answers to [`Operator::emit_with_ack`] may take, and other servers to answer [`Operator::fetch_sockets`].
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.target.flags.timeout = Some(timeout);
         self
@@ -85,7 +97,10 @@ impl Operator {
         let Self { namespace, target } = self;
         let frames = with_packet(|out| encode_event(out, namespace.name(), None, event, args), Bytes::copy_from_slice);
         match frames {
-            Ok(frames) => send(&namespace, Broadcast { target, packet: Packet { frames }, answers: None }),
+            Ok(frames) => {
+                let packet = Packet::from_frames(frames);
+                Sent::by(namespace.0.adapter.broadcast(Broadcast { target, packet, answers: None }))
+            }
             Err(error) => Sent::ready(Err(error.into())),
         }
     }
@@ -99,24 +114,44 @@ impl Operator {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn emit_with_ack<T: FromArgs>(self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AcksFuture<T> {
+        let collector = Arc::new(AckCollector::new(self.namespace.server().0.config.max_ack_bytes));
+        match self.ask(event, args, &collector) {
+            Ok(deadline) => AcksFuture::waiting(collector, deadline),
+            Err(error) => AcksFuture::failed(error),
+        }
+    }
+
+    /// Asks the one socket whose room this is for.
+    pub(crate) fn ask_one<T: FromArgs>(self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AckFuture<T> {
+        // One answer, which is as large as a message may be.
+        let collector = Arc::new(AckCollector::single(usize::MAX));
+        match self.ask(event, args, &collector) {
+            Ok(deadline) => AckFuture::anywhere(collector, deadline),
+            Err(error) => AckFuture::failed(AckError::Send(error)),
+        }
+    }
+
+    /// Sends a question; its answers go to `collector` until the time that is returned.
+    fn ask(
+        self,
+        event: &str,
+        args: &(impl EmitArgs + ?Sized),
+        collector: &Arc<AckCollector>,
+    ) -> Result<Instant, SendError> {
         let Self { namespace, mut target } = self;
         let timeout = target.flags.timeout.unwrap_or(namespace.server().0.config.ack_timeout);
         target.flags.timeout = Some(timeout);
-        let collector = Arc::new(AckCollector::default());
         for namespace in namespace.each() {
             let id = namespace.0.next_ack_id();
             let frames =
-                with_packet(|out| encode_event(out, namespace.name(), Some(id), event, args), Bytes::copy_from_slice);
-            let frames = match frames {
-                Ok(frames) => frames,
-                Err(error) => return AcksFuture::failed(error.into()),
-            };
-            let answers = Some((id, collector.clone()));
-            let broadcast = Broadcast { target: target.clone(), packet: Packet { frames }, answers };
+                with_packet(|out| encode_event(out, namespace.name(), Some(id), event, args), Bytes::copy_from_slice)?;
+            let answers: Arc<dyn AnswerSink> = collector.clone();
+            let packet = Packet::from_frames(frames);
+            let broadcast = Broadcast { target: target.clone(), packet, answers: Some((id, answers)) };
             // A publication that other nodes have yet to take shows in the answers that come.
-            drop(send(&namespace, broadcast));
+            drop(namespace.0.adapter.broadcast(broadcast));
         }
-        AcksFuture::waiting(collector, deadline_after(Instant::now(), timeout))
+        Ok(deadline_after(Instant::now(), timeout))
     }
 }
 
@@ -150,18 +185,61 @@ impl Operator {
         self.apply(Operation::Disconnect { close })
     }
 
+    /// The sockets of all servers, as they are now. Other servers have 5 s to tell theirs, or as long as
+    /// [`Operator::timeout`] says.
+    ///
+    /// ```no_run
+    /// # async fn example(io: posthaste::Server) -> Result<(), Box<dyn std::error::Error>> {
+    /// for socket in io.to("lobby").fetch_sockets().await? {
+    ///     println!("{} is in {:?}", socket.id(), socket.rooms());
+    ///     socket.emit("hello", &()).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors (of the future)
+    /// [`FetchError::Timeout`] when a server took too long: nothing is returned then, for nobody could say what is missing.
+    /// [`FetchError::Adapter`] when the others could not be asked.
+    ///
+    /// # Panics
+    /// (The future) outside of a tokio runtime.
+    pub fn fetch_sockets(self) -> impl Future<Output = Result<Vec<RemoteSocket>, FetchError>> + Send + 'static + use<> {
+        let Self { namespace, target } = self;
+        let patience = target.flags.timeout.unwrap_or(SERVER_TIMEOUT);
+        // All are asked before the first is waited for.
+        let asked =
+            namespace.each().into_iter().map(|namespace| (namespace.0.adapter.fetch(target.clone()), namespace));
+        let asked: Vec<_> = asked.collect();
+        async move {
+            let deadline = tokio::time::Instant::from_std(deadline_after(Instant::now(), patience));
+            let mut all = Vec::new();
+            for (fetched, namespace) in asked {
+                let fetched = tokio::time::timeout_at(deadline, fetched).await.map_err(|_| FetchError::Timeout)??;
+                all.extend(fetched.into_iter().map(|snapshot| RemoteSocket::new(namespace.clone(), snapshot)));
+            }
+            Ok(all)
+        }
+    }
+
+    /// The sockets of this server, themselves.
+    pub fn sockets(self) -> impl Future<Output = Vec<Socket>> + Send + 'static + use<> {
+        let each = self.namespace.each().into_iter();
+        let asked: Vec<_> = each.map(|namespace| local::gather(&namespace.0, &self.target, Local::meant)).collect();
+        async move {
+            let mut all = Vec::new();
+            for sockets in asked {
+                all.extend(sockets.await);
+            }
+            all
+        }
+    }
+
     fn apply(self, operation: Operation) -> Sent {
         if self.namespace.is_parent() {
             return self.each(|operator| operator.apply(operation.clone()));
         }
-        let node = local::LocalNode::new(&self.namespace);
-        Sent::by(self.namespace.0.adapter.apply(&node, self.target, operation))
+        Sent::by(self.namespace.0.adapter.apply(self.target, operation))
     }
-}
-
-fn send(namespace: &Namespace, broadcast: Broadcast) -> Sent {
-    let node = local::LocalNode::new(namespace);
-    Sent::by(namespace.0.adapter.broadcast(&node, broadcast))
 }
 
 /// How an event goes to one socket, put together step by step.
@@ -169,20 +247,34 @@ fn send(namespace: &Namespace, broadcast: Broadcast) -> Sent {
 #[must_use = "an operator does nothing until something is emitted"]
 pub struct SocketOperator {
     socket: Socket,
-    volatile: bool,
-    timeout: Option<Duration>,
+    flags: Flags,
 }
 
 impl SocketOperator {
+    fn new(socket: &Socket) -> Self {
+        Self { socket: socket.clone(), flags: Flags::default() }
+    }
+
     /// Not if the socket cannot take it at once.
     pub const fn volatile(mut self) -> Self {
-        self.volatile = true;
+        self.flags.volatile = true;
         self
+    }
+
+    /// Whether it may be compressed on its way; see [`Operator::compress`].
+    pub const fn compress(mut self, compress: bool) -> Self {
+        self.flags.compress = compress;
+        self
+    }
+
+    /// To everyone in the namespace but the socket itself, on this node only.
+    pub fn local(self) -> Operator {
+        self.broadcast().local()
     }
 
     /// How long the answer to [`SocketOperator::emit_with_ack`] may take.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.flags.timeout = Some(timeout);
         self
     }
 
@@ -204,19 +296,18 @@ impl SocketOperator {
     /// To everyone in the namespace but the socket itself.
     pub fn broadcast(self) -> Operator {
         let mut operator = Operator::new(self.socket.namespace()).except(Room::from(self.socket.id()));
-        operator.target.flags.volatile = self.volatile;
-        operator.target.flags.timeout = self.timeout;
+        operator.target.flags = self.flags;
         operator
     }
 
     /// Sends an event to the socket.
     pub fn emit<A: EmitArgs + ?Sized>(self, event: &str, args: &A) -> Sent {
-        self.socket.send_packet(self.volatile, |out, namespace| encode_event(out, namespace, None, event, args))
+        self.socket.send_packet(self.flags.volatile, |out, namespace| encode_event(out, namespace, None, event, args))
     }
 
     /// Sends an event to the socket and waits for its answer; see [`Socket::emit_with_ack`].
     pub fn emit_with_ack<T: FromArgs>(self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AckFuture<T> {
-        self.socket.ask(event, args, self.timeout, self.volatile)
+        self.socket.ask(event, args, self.flags.timeout, self.flags.volatile)
     }
 }
 
@@ -244,6 +335,16 @@ macro_rules! begins_chain {
                 $begin(self).volatile()
             }
 
+            /// Whether it may be compressed on its way; see [`Operator::compress`].
+            pub fn compress(&self, compress: bool) -> $start {
+                $begin(self).compress(compress)
+            }
+
+            /// Only to sockets of this node; from a socket, not to itself.
+            pub fn local(&self) -> Operator {
+                $begin(self).local()
+            }
+
             /// How long answers may take.
             pub fn timeout(&self, timeout: Duration) -> $start {
                 $begin(self).timeout(timeout)
@@ -258,11 +359,6 @@ macro_rules! broadcasts {
         begins_chain!($name, $begin, Operator);
 
         impl $name {
-            /// Only to the sockets of this node.
-            pub fn local(&self) -> Operator {
-                $begin(self).local()
-            }
-
             /// Sends an event to all sockets; see [`Operator::emit`].
             pub fn emit<A: EmitArgs + ?Sized>(&self, event: &str, args: &A) -> Sent {
                 $begin(self).emit(event, args)
@@ -283,6 +379,18 @@ macro_rules! broadcasts {
                 $begin(self).disconnect_sockets(close)
             }
 
+            /// The sockets of all servers; see [`Operator::fetch_sockets`].
+            pub fn fetch_sockets(
+                &self,
+            ) -> impl Future<Output = Result<Vec<RemoteSocket>, FetchError>> + Send + 'static + use<> {
+                $begin(self).fetch_sockets()
+            }
+
+            /// The sockets of this server, themselves.
+            pub fn sockets(&self) -> impl Future<Output = Vec<Socket>> + Send + 'static + use<> {
+                $begin(self).sockets()
+            }
+
             /// Sends an event to all sockets and collects the answers; see [`Operator::emit_with_ack`].
             pub fn emit_with_ack<T: FromArgs>(&self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AcksFuture<T> {
                 $begin(self).emit_with_ack(event, args)
@@ -293,15 +401,11 @@ macro_rules! broadcasts {
 
 broadcasts!(Namespace, |namespace: &Namespace| Operator::new(namespace.clone()));
 broadcasts!(Server, |server: &Server| Operator::new(server.main()));
-begins_chain!(
-    Socket,
-    |socket: &Socket| SocketOperator { socket: socket.clone(), volatile: false, timeout: None },
-    SocketOperator
-);
+begins_chain!(Socket, SocketOperator::new, SocketOperator);
 
 impl Socket {
     /// To everyone in the namespace but the socket itself.
     pub fn broadcast(&self) -> Operator {
-        SocketOperator { socket: self.clone(), volatile: false, timeout: None }.broadcast()
+        SocketOperator::new(self).broadcast()
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
+    args::Args,
     emit::{ArgsWriter, EmitArgs},
     event,
     packet::MAIN_NAMESPACE,
@@ -117,6 +118,29 @@ pub fn encode_event<A: EmitArgs + ?Sized>(
         return Err(EncodeError::ReservedEvent { name });
     }
     write_array(out, Kind::Event, namespace, id, Some(event), args)
+}
+
+/// Writes an event that another server told of: `event` is its name and then its arguments. Returns the attachments, as
+/// [`encode_event`] does; the name may be any.
+///
+/// # Errors
+/// [`EncodeError`]; `out` is then as it was.
+///
+/// ```
+/// use posthaste_socket_proto::{Args, encode_event_list};
+///
+/// let mut out = Vec::new();
+/// encode_event_list(&mut out, "/", Some(1), &Args::decode(r#"["hi",2]"#, Vec::new())?)?;
+/// assert_eq!(out, br#"21["hi",2]"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn encode_event_list(
+    out: &mut Vec<u8>,
+    namespace: &str,
+    id: Option<u64>,
+    event: &Args<'_>,
+) -> Result<Vec<Bytes>, EncodeError> {
+    write_array(out, Kind::Event, namespace, id, None, event)
 }
 
 /// Writes the answer to an event and returns its attachments, to be sent behind it as binary messages in this order.

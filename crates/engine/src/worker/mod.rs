@@ -165,10 +165,10 @@ impl WorkerHandle {
     ///
     /// # Cancel safety
     /// The job runs whether or not the future is awaited to its end.
-    pub fn call<R: Send + 'static>(
+    pub fn call<R: Send + 'static, J: FnOnce(&Worker) -> R + Send + 'static>(
         &self,
-        job: impl FnOnce(&Worker) -> R + Send + 'static,
-    ) -> impl Future<Output = Result<R, WorkerGone>> + Send + 'static {
+        job: J,
+    ) -> impl Future<Output = Result<R, WorkerGone>> + Send + use<R, J> {
         let (now, later) = match Worker::current_of(self) {
             Some(worker) if worker.0.mailbox.is_closed() => {
                 drop(worker);

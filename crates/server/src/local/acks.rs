@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use posthaste_adapter::AckCollector;
+use posthaste_adapter::AnswerSink;
 use posthaste_engine::{ConnectionId, Frames};
 use posthaste_engine_proto::session::deadline_after;
 use posthaste_socket_proto::Args;
@@ -19,7 +19,7 @@ pub(super) type Asked = (ConnectionId, u32);
 /// Whoever waits.
 pub(super) enum Waiter {
     One(oneshot::Sender<Result<Args<'static>, AckError>>),
-    Many(Arc<AckCollector>),
+    Many(Arc<dyn AnswerSink>),
 }
 
 impl Waiter {
@@ -27,7 +27,7 @@ impl Waiter {
     fn fail(self, error: AckError) {
         match self {
             Self::One(reply) => drop(reply.send(Err(error))),
-            Self::Many(collector) => collector.lose(),
+            Self::Many(sink) => sink.lose(1),
         }
     }
 }
@@ -64,9 +64,9 @@ impl Local {
         namespace: u32,
         id: u64,
         deadline: Instant,
-        collector: &Arc<AckCollector>,
+        answers: &Arc<dyn AnswerSink>,
     ) {
-        self.wait_for((connection, namespace), id, deadline, Waiter::Many(collector.clone()));
+        self.wait_for((connection, namespace), id, deadline, Waiter::Many(answers.clone()));
     }
 
     /// Notes who waits. False if nobody may: they were told.
@@ -89,7 +89,7 @@ impl Local {
         let waiter = self.acks.borrow_mut().take((connection, handle.namespace), id);
         match waiter {
             Some(Waiter::One(reply)) => drop(reply.send(Ok(args.into_owned()))),
-            Some(Waiter::Many(collector)) => collector.answer(args.into_owned()),
+            Some(Waiter::Many(sink)) => sink.answer(self.socket(handle).map(|socket| socket.id()), args.into_owned()),
             None => {}
         }
     }

@@ -104,6 +104,7 @@ impl Local {
             |out| encode_connect(out, &namespace.shared.name, text.as_str(), None),
             |frames| self.worker.send(id, frames, false),
         );
+        namespace.tell_entered(member, socket.id());
         let router = namespace.router();
         for handler in &router.connect {
             let started = super::dispatch::guarded(|| handler(&mut ConnectContext { socket }));
@@ -147,9 +148,10 @@ impl Local {
         let Some(namespace) = self.namespace(handle.namespace) else { return };
         let socket = namespace.sockets.borrow_mut().get_mut(handle.member.0 as usize).and_then(Option::take);
         let Some(socket) = socket else { return };
-        namespace.membership.borrow_mut().remove(handle.member);
+        let rooms = namespace.membership.borrow_mut().remove(handle.member);
         socket.set_phase(Phase::Gone);
         self.lose_answers(&socket);
+        namespace.tell_gone(socket.id(), rooms);
         self.leave_if_empty(&namespace);
         let router = namespace.router();
         for handler in &router.disconnect {

@@ -76,7 +76,7 @@ impl Local {
 }
 
 /// Calls what an application wrote. A panic in it is `None`, and in the log by the panic hook.
-pub(super) fn guarded<R>(call: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn guarded<R>(call: impl FnOnce() -> R) -> Option<R> {
     std::panic::catch_unwind(AssertUnwindSafe(call)).ok()
 }
 

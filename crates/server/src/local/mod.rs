@@ -16,6 +16,7 @@ mod dispatch;
 mod middleware;
 mod node;
 mod resolve;
+mod rooms;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -37,7 +38,8 @@ use crate::server::Inner;
 use crate::socket::{Phase, Socket};
 use crate::stats::Stats;
 use acks::{Asked, Waiter};
-pub(crate) use node::LocalNode;
+pub(crate) use dispatch::guarded;
+pub(crate) use node::{LocalNode, gather};
 
 /// A server's half on one worker.
 pub(crate) struct Local {
@@ -85,6 +87,8 @@ pub(crate) struct LocalNamespace {
     sockets: RefCell<Vec<Option<Socket>>>,
     router: RefCell<Arc<Router>>,
     version: Cell<u64>,
+    /// Whether somebody wants to hear of its rooms.
+    watched: Cell<bool>,
 }
 
 thread_local! {
@@ -238,10 +242,7 @@ impl Local {
         }
         let Some(handle) = self.handle(socket) else { return };
         let Some(namespace) = self.namespace(handle.namespace) else { return };
-        let mut membership = namespace.membership.borrow_mut();
-        for room in rooms {
-            membership.join(handle.member, room);
-        }
+        namespace.join(handle.member, socket.id(), rooms.iter());
     }
 
     pub(crate) fn leave(&self, socket: &Socket, rooms: &Rooms) {
@@ -250,10 +251,7 @@ impl Local {
         }
         let Some(handle) = self.handle(socket) else { return };
         let Some(namespace) = self.namespace(handle.namespace) else { return };
-        let mut membership = namespace.membership.borrow_mut();
-        for room in rooms {
-            membership.leave(handle.member, room);
-        }
+        namespace.leave(handle.member, socket.id(), rooms);
     }
 
     pub(crate) fn rooms(&self, socket: &Socket) -> Vec<Room> {
@@ -302,7 +300,8 @@ impl LocalNamespace {
         // The version first: a handler registered in between is then found at the next look.
         let version = Cell::new(shared.version());
         let router = RefCell::new(shared.router());
-        Self { shared, membership: RefCell::default(), sockets: RefCell::default(), router, version }
+        let watched = Cell::new(shared.rooms.is_on());
+        Self { shared, membership: RefCell::default(), sockets: RefCell::default(), router, version, watched }
     }
 
     /// The handlers, as of now.

@@ -1,88 +1,190 @@
 //! This process as an adapter sees it: one job per worker for each broadcast.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use posthaste_adapter::{Broadcast, Node, Operation, Target};
+use posthaste_adapter::{
+    AnswerSink, Broadcast, Node, Operation, Pending, RawEvent, ServerReply, SocketId, SocketSnapshot, Target,
+};
 use posthaste_engine::{ConnectionId, Frames, Worker};
 use posthaste_engine_proto::session::deadline_after;
+use posthaste_socket_proto::Args;
 
 use super::Local;
-use crate::namespace::Namespace;
+use crate::namespace::NamespaceInner;
+use crate::remote;
+use crate::server_side;
+use crate::socket::Socket;
 
-/// The sockets of one namespace in this process.
-pub(crate) struct LocalNode<'a>(&'a Namespace);
+/// The sockets of one namespace in this process. It is held by the namespace's adapter, and so does not hold the namespace.
+pub(crate) struct LocalNode {
+    name: Arc<str>,
+    namespace: Weak<NamespaceInner>,
+}
 
-impl<'a> LocalNode<'a> {
-    pub(crate) const fn new(namespace: &'a Namespace) -> Self {
-        Self(namespace)
+impl LocalNode {
+    /// Makes a namespace known to its adapter.
+    pub(crate) fn start(namespace: &Arc<NamespaceInner>) {
+        let node = Self { name: namespace.name.clone(), namespace: Arc::downgrade(namespace) };
+        namespace.adapter.start(Arc::new(node));
+        if namespace.adapter.follows_rooms() {
+            namespace.watch_rooms();
+        }
     }
 }
 
-impl Node for LocalNode<'_> {
+impl Node for LocalNode {
+    fn namespace(&self) -> &str {
+        &self.name
+    }
+
+    fn next_ack_id(&self) -> u64 {
+        // Nobody can be asked when the namespace is gone.
+        self.namespace.upgrade().map_or(0, |namespace| namespace.next_ack_id())
+    }
+
     fn deliver(&self, broadcast: &Broadcast) {
-        if let (Some((_, collector)), Some(server)) = (&broadcast.answers, self.0.0.server.upgrade()) {
-            collector.expect(server.workers.handles().len());
-        }
-        self.everywhere(broadcast, Local::deliver, |broadcast| report(broadcast, 0));
+        let Some(namespace) = self.namespace.upgrade() else { return };
+        let Some((id, answers)) = &broadcast.answers else {
+            return everywhere(&namespace, broadcast, Local::deliver, |_| {});
+        };
+        answers.expect(1);
+        let workers = namespace.server.upgrade().map_or(0, |server| server.workers.handles().len());
+        let tally: Arc<dyn AnswerSink> = Arc::new(Tally::new(workers, answers.clone()));
+        let counted = Broadcast { answers: Some((*id, tally)), ..broadcast.clone() };
+        everywhere(&namespace, &counted, Local::deliver, |broadcast| report(broadcast, 0));
     }
 
     fn apply(&self, target: &Target, operation: &Operation) {
-        self.everywhere(&(target.clone(), operation.clone()), Local::apply, |_| {});
+        let Some(namespace) = self.namespace.upgrade() else { return };
+        everywhere(&namespace, &(target.clone(), operation.clone()), Local::apply, |_| {});
+    }
+
+    fn fetch(&self, target: &Target) -> Pending<Vec<SocketSnapshot>> {
+        let Some(namespace) = self.namespace.upgrade() else { return Box::pin(async { Vec::new() }) };
+        Box::pin(gather(&namespace, target, Local::snapshots))
+    }
+
+    fn server_event(&self, event: RawEvent, reply: Option<ServerReply>) {
+        if let Some(namespace) = self.namespace.upgrade() {
+            server_side::handle(&namespace, event, reply);
+        }
     }
 }
 
-impl LocalNode<'_> {
-    /// Does `act` on every worker: on this thread's own at once, behind everything posted to it before; on the others by a job.
-    /// `absent` stands in for a worker without a half of this server.
-    fn everywhere<T: Clone + Send + Sync + 'static>(&self, what: &T, act: fn(&Local, u32, &T), absent: fn(&T)) {
-        let namespace = &self.0.0;
-        let Some(server) = namespace.server.upgrade() else { return };
-        let here = super::of(&namespace.server);
-        if let Some(local) = &here {
-            local.worker.apply_mail();
+/// Does `act` on every worker: on this thread's own at once, behind everything posted to it before; on the others by a job.
+/// `absent` stands in for a worker without a half of this server.
+fn everywhere<T: Clone + Send + Sync + 'static>(
+    namespace: &Arc<NamespaceInner>,
+    what: &T,
+    act: fn(&Local, u32, &T),
+    absent: fn(&T),
+) {
+    let Some(server) = namespace.server.upgrade() else { return };
+    let here = super::of(&namespace.server);
+    if let Some(local) = &here {
+        local.worker.apply_mail();
+    }
+    let mut shared: Option<Arc<T>> = None;
+    for handle in server.workers.handles() {
+        if here.as_ref().is_some_and(|local| local.worker.is(handle)) {
+            continue;
         }
-        let mut shared: Option<Arc<T>> = None;
-        for handle in server.workers.handles() {
-            if here.as_ref().is_some_and(|local| local.worker.is(handle)) {
-                continue;
-            }
-            let what = shared.get_or_insert_with(|| Arc::new(what.clone()));
-            // The job holds the namespace: until it is done no other has its number.
-            let (posted, namespace) = (what.clone(), namespace.clone());
-            let job = move |_: &Worker| match super::of(&namespace.server) {
-                Some(local) => act(&local, namespace.number(), &posted),
-                None => absent(&posted),
-            };
-            if handle.post(job).is_err() {
-                absent(what);
-            }
+        let what = shared.get_or_insert_with(|| Arc::new(what.clone()));
+        // The job holds the namespace: until it is done no other has its number.
+        let (posted, namespace) = (what.clone(), namespace.clone());
+        let job = move |_: &Worker| match super::of(&namespace.server) {
+            Some(local) => act(&local, namespace.number(), &posted),
+            None => absent(&posted),
+        };
+        if handle.post(job).is_err() {
+            absent(what);
         }
-        if let Some(local) = here {
-            act(&local, namespace.number(), what);
+    }
+    if let Some(local) = here {
+        act(&local, namespace.number(), what);
+    }
+}
+
+/// Asks every worker at once, in order with what was posted before, and brings back what they say.
+pub(crate) fn gather<T: Clone + Send + 'static, R: Send + 'static>(
+    namespace: &Arc<NamespaceInner>,
+    what: &T,
+    ask: fn(&Local, u32, &T) -> Vec<R>,
+) -> impl Future<Output = Vec<R>> + Send + 'static + use<T, R> {
+    let server = namespace.server.upgrade();
+    let workers = server.as_ref().map(|server| server.workers.handles()).unwrap_or_default();
+    let asked: Vec<_> = workers
+        .iter()
+        .map(|handle| {
+            let (what, namespace) = (what.clone(), namespace.clone());
+            handle.call(move |_| super::of(&namespace.server).map(|local| ask(&local, namespace.number(), &what)))
+        })
+        .collect();
+    async move {
+        let mut all = Vec::new();
+        for answer in asked {
+            // A worker that has ended has nothing.
+            all.extend(answer.await.ok().flatten().into_iter().flatten());
+        }
+        all
+    }
+}
+
+/// Adds up what the workers asked: the node says it once.
+struct Tally {
+    answers: Arc<dyn AnswerSink>,
+    workers: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+impl Tally {
+    fn new(workers: usize, answers: Arc<dyn AnswerSink>) -> Self {
+        Self { answers, workers: AtomicUsize::new(workers), asked: AtomicUsize::new(0) }
+    }
+}
+
+impl AnswerSink for Tally {
+    fn expect(&self, _: usize) {}
+
+    fn asked(&self, count: usize) {
+        self.asked.fetch_add(count, Ordering::AcqRel);
+        if self.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.answers.asked(self.asked.load(Ordering::Acquire));
+        }
+    }
+
+    fn answer(&self, from: Option<SocketId>, args: Args<'static>) {
+        self.answers.answer(from, args);
+    }
+
+    fn lose(&self, count: usize) {
+        self.answers.lose(count);
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        // A worker that ended dropped its mail, and its sockets are gone.
+        if *self.workers.get_mut() > 0 {
+            self.answers.asked(*self.asked.get_mut());
         }
     }
 }
 
 /// Tells whoever counts the answers how many sockets this worker asked.
-fn report(broadcast: &Broadcast, addressed: usize) {
-    if let Some((_, collector)) = &broadcast.answers {
-        collector.addressed(addressed);
+fn report(broadcast: &Broadcast, asked: usize) {
+    if let Some((_, answers)) = &broadcast.answers {
+        answers.asked(asked);
     }
 }
 
 impl Local {
     /// Does an operation to this worker's members of its target.
     fn apply(&self, namespace: u32, (target, operation): &(Target, Operation)) {
-        let Some(namespace) = self.namespace(namespace) else { return };
-        let mut meant = Vec::new();
-        {
-            let sockets = namespace.sockets.borrow();
-            namespace.membership.borrow_mut().select(target, |member, _| {
-                meant.extend(sockets.get(member.0 as usize).cloned().flatten());
-            });
-        }
-        for socket in &meant {
+        for socket in &self.meant(namespace, target) {
             match operation {
                 Operation::Join(rooms) => self.join(socket, rooms),
                 Operation::Leave(rooms) => self.leave(socket, rooms),
@@ -90,6 +192,23 @@ impl Local {
                 _ => {}
             }
         }
+    }
+
+    /// This worker's members of a target.
+    pub(crate) fn meant(&self, namespace: u32, target: &Target) -> Vec<Socket> {
+        let Some(namespace) = self.namespace(namespace) else { return Vec::new() };
+        let mut meant = Vec::new();
+        let sockets = namespace.sockets.borrow();
+        namespace.membership.borrow_mut().select(target, |member, _| {
+            meant.extend(sockets.get(member.0 as usize).cloned().flatten());
+        });
+        meant
+    }
+
+    /// What this worker's members of a target are.
+    fn snapshots(&self, namespace: u32, target: &Target) -> Vec<SocketSnapshot> {
+        let sockets = self.meant(namespace, target);
+        sockets.iter().map(|socket| remote::snapshot(socket, self.rooms(socket))).collect()
     }
 
     /// Delivers a broadcast to this worker's members of its target.
@@ -100,7 +219,7 @@ impl Local {
         let volatile = broadcast.target.flags.volatile;
         match &broadcast.answers {
             None => namespace.membership.borrow_mut().select(&broadcast.target, |_, slot| slots.push(slot)),
-            Some((id, collector)) => {
+            Some((id, answers)) => {
                 let mut asked = Vec::new();
                 let sockets = namespace.sockets.borrow();
                 namespace.membership.borrow_mut().select(&broadcast.target, |member, slot| {
@@ -110,11 +229,11 @@ impl Local {
                     }
                 });
                 drop(sockets);
-                self.ask_all(&asked, namespace.shared.number(), *id, broadcast, collector);
+                self.ask_all(&asked, namespace.shared.number(), *id, broadcast, answers);
             }
         }
         if !slots.is_empty() {
-            let staged = self.worker.stage_shared(&Frames::new(broadcast.packet.frames.clone()));
+            let staged = self.worker.stage_shared(&Frames::new(broadcast.packet.frames().clone()));
             self.worker.deliver(&staged, slots.iter().copied(), volatile);
         }
         self.slots.replace(slots);
@@ -126,13 +245,12 @@ impl Local {
         namespace: u32,
         id: u64,
         broadcast: &Broadcast,
-        collector: &Arc<posthaste_adapter::AckCollector>,
+        answers: &Arc<dyn AnswerSink>,
     ) {
         let deadline = deadline_after(Instant::now(), broadcast.target.flags.timeout.unwrap_or_default());
-        // Counted before anyone can be lost or answer.
         report(broadcast, asked.len());
         for connection in asked {
-            self.expect_answer_of(*connection, namespace, id, deadline, collector);
+            self.expect_answer_of(*connection, namespace, id, deadline, answers);
         }
     }
 }

@@ -29,7 +29,9 @@ pub use self::params::{Params, ParamsError};
 use self::registry::Number;
 pub(crate) use self::registry::{Bounds, Parent, Registry};
 pub(crate) use self::router::Router;
+use crate::room_events::RoomWatch;
 use crate::server::{Inner, Server};
+use crate::server_side::ServerEvents;
 
 /// A path within a server (`/`, `/chat`): clients join it over the connection they have. Cloning it shares it.
 ///
@@ -50,6 +52,8 @@ pub(crate) struct NamespaceInner {
     /// Counts changes of the router, so that workers can keep a copy of it without locking.
     version: AtomicU64,
     ack_ids: AtomicU64,
+    pub(crate) server_events: ServerEvents,
+    pub(crate) rooms: RoomWatch,
     /// Whether everyone who wants to hear of new namespaces has heard of this one: before that nobody joins.
     settled: AtomicBool,
     on_settled: Notify,
@@ -160,6 +164,8 @@ impl NamespaceInner {
 
 impl Drop for NamespaceInner {
     fn drop(&mut self) {
+        // It goes its way whether or not it is awaited.
+        drop(self.adapter.close());
         let Kind::Child { parent, .. } = &self.kind else { return };
         if let Some(parent) = parent.upgrade()
             && let Kind::Parent(children) = &parent.kind

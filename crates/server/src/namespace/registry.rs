@@ -12,7 +12,10 @@ use super::router::Router;
 use super::{Kind, Namespace, NamespaceInner};
 use crate::config::MakeAdapter;
 use crate::error::ConnectError;
+use crate::local::LocalNode;
+use crate::room_events::RoomWatch;
 use crate::server::Inner;
+use crate::server_side::ServerEvents;
 
 /// What is told of new namespaces.
 type Hook = Arc<dyn Fn(&Namespace) + Send + Sync>;
@@ -163,7 +166,7 @@ impl Registry {
     /// A namespace that nobody joins: it stands for its children, if it gets any.
     pub(crate) fn unreachable(self: &Arc<Self>, name: &str) -> Namespace {
         // Nothing is delivered by it: each of its children has an adapter.
-        let adapter = Arc::new(posthaste_adapter::MemoryAdapter);
+        let adapter = Arc::new(posthaste_adapter::MemoryAdapter::default());
         let namespace = self.make(name.into(), adapter, Kind::Parent(Mutex::default()), Arc::default());
         namespace.0.settle();
         namespace
@@ -228,7 +231,7 @@ impl Registry {
         kind: Kind,
         router: Arc<Router>,
     ) -> Namespace {
-        Namespace(Arc::new(NamespaceInner {
+        let namespace = Arc::new(NamespaceInner {
             name,
             number: Number::next(&self.numbers),
             server: self.server.clone(),
@@ -238,9 +241,13 @@ impl Registry {
             router: RwLock::new(router),
             version: AtomicU64::new(0),
             ack_ids: AtomicU64::new(0),
+            server_events: ServerEvents::default(),
+            rooms: RoomWatch::default(),
             settled: AtomicBool::new(false),
             on_settled: Notify::new(),
-        }))
+        });
+        LocalNode::start(&namespace);
+        Namespace(namespace)
     }
 
     /// Tells whoever wants to know of a new namespace; then it may be joined, also when one of them panics.
