@@ -81,7 +81,7 @@ pub trait Middleware<Args>: Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no event middleware",
     label = "not an event middleware",
-    note = "an event middleware is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments are extractors (`Socket`, `Event`, `Data<T>`, …) and whose result is `Result<(), E>` with `E: Display + Send + Sync + 'static`"
+    note = "an event middleware is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments, up to eight, are extractors (`Socket`, `Event`, `Data<T>`, …) and whose result is `Result<(), E>` with `E: Display + Send + Sync + 'static`"
 )]
 pub trait EventMiddleware<Args>: Send + Sync + 'static {
     /// Extracts what the function takes and calls it.
@@ -96,7 +96,7 @@ pub trait EventMiddleware<Args>: Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot handle refusals",
     label = "not an error handler",
-    note = "an error handler is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments are extractors (`Socket`, `EventError`, `Event`, …) and whose result is `()`"
+    note = "an error handler is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments, up to eight, are extractors (`Socket`, `EventError`, `Event`, …) and whose result is `()`"
 )]
 pub trait ErrorHandler<Args>: Send + Sync + 'static {
     /// Extracts what the function takes and calls it.
