@@ -23,6 +23,11 @@ pub trait WorkerApplication {
     fn text(&self, id: ConnectionId, text: &str);
     /// A binary message arrived.
     fn binary(&self, id: ConnectionId, data: Bytes);
+    /// A polling connection goes on over a WebSocket: what is sent from now on leaves there. [`Worker::transport`] tells where a
+    /// connection is at any time.
+    fn upgraded(&self, id: ConnectionId) {
+        let _ = id;
+    }
     /// The connection ended; the id means nothing from now on. Called exactly once for each `open`.
     fn close(&self, id: ConnectionId, reason: CloseReason);
     /// A handler of this connection panicked; `tag` is what it was started with.

@@ -25,8 +25,13 @@ mod worker;
 pub use application::{Application, WorkerApplication};
 pub use config::{ConfigError, EngineConfig};
 pub use cors::{AllowOrigin, Cors};
-pub use http::{Engine, EngineBody, EngineError, EngineLayer, EngineService};
+pub use http::{
+    ConnectionError, Cookie, CookieBuilder, CookieError, Engine, EngineBody, EngineError, EngineLayer, EngineRequest,
+    EngineService, ErrorContext, Hooks, OriginError, Origins, SameSite, Stop,
+};
 pub use listener::{ListenError, Listener, RemoteAddr};
-pub use posthaste_engine_proto::{CloseReason, OutboxLimits, RequestError, Settings, Sid, Transport, TransportSet};
-pub use request::Request;
+pub use posthaste_engine_proto::{
+    CloseReason, OutboxLimits, RequestError, Revision, Settings, Sid, Transport, TransportSet,
+};
+pub use request::{Kept, Request, Secure};
 pub use worker::{ConnectionId, Frames, Staged, Worker, WorkerGone, WorkerHandle, Workers};

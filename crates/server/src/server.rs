@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
-use posthaste_engine::{Engine, EngineLayer, ListenError, Listener, Workers};
+use posthaste_engine::{ConnectionError, Engine, EngineLayer, ListenError, Listener, Workers};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -144,6 +144,19 @@ impl Server {
     /// Calls `handler` for each socket that leaves the main namespace; see [`Namespace::on_disconnect`].
     pub fn on_disconnect<Args>(&self, handler: impl DisconnectHandler<Args>) -> &Self {
         self.main().on_disconnect(handler);
+        self
+    }
+
+    /// Calls `listen` for each request and upgrade that is refused before it becomes a connection, on the thread that answers it
+    /// (`connection_error` in Socket.IO).
+    ///
+    /// ```
+    /// let io = posthaste::Server::new()?;
+    /// io.on_connection_error(|error| println!("{} {}: {:?}", error.code(), error.message(), error.context()));
+    /// # Ok::<(), posthaste::BuildError>(())
+    /// ```
+    pub fn on_connection_error(&self, listen: impl Fn(&ConnectionError<'_>) + Send + Sync + 'static) -> &Self {
+        self.engine().on_connection_error(listen);
         self
     }
 

@@ -4,6 +4,7 @@
 
 mod echo;
 mod heartbeat;
+mod hooks;
 mod polling;
 mod traffic;
 mod upgrade;
