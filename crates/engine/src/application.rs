@@ -17,7 +17,8 @@ pub trait Application: Send + Sync + 'static {
 
 /// The half of an [`Application`] that lives on one worker. All calls come on the worker's thread, none while another is running.
 pub trait WorkerApplication {
-    /// A handshake succeeded. The client sees nothing sent here before its open packet.
+    /// A handshake succeeded. What is sent here comes behind the client's open packet. `request` tells who it is: its address,
+    /// headers and query, the revision of the protocol, and what middlewares kept of it.
     fn open(&self, id: ConnectionId, request: &Arc<Request>);
     /// A text message arrived.
     fn text(&self, id: ConnectionId, text: &str);
@@ -30,6 +31,8 @@ pub trait WorkerApplication {
     }
     /// The connection ended; the id means nothing from now on. Called exactly once for each `open`.
     fn close(&self, id: ConnectionId, reason: CloseReason);
-    /// A handler of this connection panicked; `tag` is what it was started with.
-    fn panicked(&self, id: ConnectionId, tag: u32);
+    /// A handler of this connection panicked; `tag` is what it was started with. The connection stays as it is.
+    fn panicked(&self, id: ConnectionId, tag: u32) {
+        let _ = (id, tag);
+    }
 }

@@ -35,7 +35,8 @@ impl EngineRequest {
     }
 
     /// Headers for the answer, whatever it will be. The engine's own win, those that frame the answer are ignored, and cookies
-    /// add up.
+    /// add up. A middleware that stops the request takes its own along with [`EngineRequest::refuse`] or
+    /// [`EngineRequest::answer`].
     pub const fn answer_headers(&mut self) -> &mut HeaderMap {
         &mut self.answer
     }
@@ -57,6 +58,17 @@ impl EngineRequest {
         self.parts.extensions.get::<RemoteAddr>().map(|RemoteAddr(addr)| *addr)
     }
 
+    /// Stops the request as [`Stop::refuse`] does, with the headers that were added for its answer.
+    pub fn refuse(self, reason: impl Into<Cow<'static, str>>) -> Stop {
+        Stop { headers: Some(self.answer), ..Stop::refuse(reason) }
+    }
+
+    /// Stops the request as [`Stop::answer`] does, with the headers that were added for its answer.
+    #[must_use]
+    pub fn answer(self, answer: Response<Bytes>) -> Stop {
+        Stop { headers: Some(self.answer), ..Stop::answer(answer) }
+    }
+
     /// Whether it asks for a WebSocket.
     #[must_use]
     pub const fn is_upgrade(&self) -> bool {
@@ -72,9 +84,13 @@ impl std::ops::Deref for EngineRequest {
     }
 }
 
-/// Why a middleware does not pass a request on.
+/// Why a middleware does not pass a request on. The answer has the headers that middlewares before it added.
 #[derive(Debug)]
-pub struct Stop(pub(super) Stopped);
+pub struct Stop {
+    stopped: Stopped,
+    /// Those of the middleware that stops, and of all before it.
+    headers: Option<HeaderMap>,
+}
 
 #[derive(Debug)]
 pub(super) enum Stopped {
@@ -86,13 +102,13 @@ impl Stop {
     /// Refuses the request: the client sees code 3, `Bad request`; `reason` goes to
     /// [`on_connection_error`](crate::Engine::on_connection_error) alone.
     pub fn refuse(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self(Stopped::Refused(reason.into()))
+        Self { stopped: Stopped::Refused(reason.into()), headers: None }
     }
 
     /// Answers the request in the engine's place. An answer to an upgrade closes the connection.
     #[must_use]
     pub fn answer(answer: Response<Bytes>) -> Self {
-        Self(Stopped::Answered(Box::new(answer)))
+        Self { stopped: Stopped::Answered(Box::new(answer)), headers: None }
     }
 }
 
@@ -206,12 +222,9 @@ impl Hooks {
                 let (parts, answer) = (request.parts.clone(), request.answer.clone());
                 match middleware(request).await {
                     Ok(passed) => request = passed,
-                    Err(Stop(stopped)) => {
-                        return Passed {
-                            parts: Arc::unwrap_or_clone(parts),
-                            headers: boxed(answer),
-                            stopped: Some(stopped),
-                        };
+                    Err(Stop { stopped, headers }) => {
+                        let headers = boxed(headers.unwrap_or(answer));
+                        return Passed { parts: Arc::unwrap_or_clone(parts), headers, stopped: Some(stopped) };
                     }
                 }
             }

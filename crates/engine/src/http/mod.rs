@@ -16,6 +16,7 @@ mod service;
 mod upgrade;
 mod verify;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use posthaste_engine_proto::error::BadRequest;
 
 use crate::application::Application;
 use crate::config::{ConfigError, EngineConfig};
-use crate::listener::RemoteAddr;
+use crate::listener::{ListenError, Listener, RemoteAddr};
 use crate::request::Secure;
 use crate::worker::{AppIndex, WorkerGone, WorkerHandle, Workers};
 pub use cookie::{Cookie, CookieBuilder, CookieError, SameSite};
@@ -101,6 +102,14 @@ impl Engine {
     #[must_use]
     pub fn keeping(&self, owner: Arc<dyn std::any::Any + Send + Sync>) -> Self {
         Self(self.0.clone(), Some(owner))
+    }
+
+    /// Listens on `addr` with a socket for each worker, and answers requests for other paths with 404. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`ListenError`] names the address and what is in the way.
+    pub fn listen(&self, addr: SocketAddr) -> Result<Listener, ListenError> {
+        Listener::bind(self.workers(), addr, self.clone())
     }
 
     /// Ends the application's connections and takes no more. Returns whether every worker did so within `patience`. Blocks.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::type_complexity, reason = "tests: a failed expectation is the point")]
 
+mod application;
 mod echo;
 mod heartbeat;
 mod hooks;

@@ -11,6 +11,7 @@ mod connect;
 mod disconnect;
 mod handlers;
 mod handshake;
+mod hooks;
 mod listening;
 mod membership;
 mod mounts;
