@@ -1,7 +1,8 @@
 // The conformance app on the npm server.
 //
-// One address with a health route and two Socket.IO mounts, `/socket.io/` with the default timers and `/fast/` with short
-// ones. Every namespace speaks the same events, so that one set of assertions can be pointed at any implementation.
+// One address with a health route and three Socket.IO mounts: `/socket.io/` with the default timers, `/fast/` with short ones,
+// and `/hooked/` with hooks of the engine. On the first two every namespace speaks the same events, so that one set of
+// assertions can be pointed at any implementation.
 // Connection state recovery stays off: with it the server appends an offset to each event, and the two sides would no
 // longer be comparable argument by argument.
 //
@@ -43,6 +44,8 @@ mount({
   cors: { origin: "*" },
 });
 
+mountHooked();
+
 http.listen(Number(values.port), "127.0.0.1");
 
 function mount(options) {
@@ -58,6 +61,35 @@ function mount(options) {
   for (const namespace of [io.of("/"), io.of("/custom"), auth, dynamic]) {
     namespace.on("connection", (socket) => serve(io, dynamic, socket));
   }
+}
+
+/** A mount whose engine hooks do what a request's headers ask for, and which tells of refused requests. */
+function mountHooked() {
+  const io = new Server(http, {
+    ...shared,
+    path: "/hooked",
+    cookie: { name: "sticky", maxAge: 90, secure: true, sameSite: "strict" },
+    allowRequest: (request, answer) => {
+      const message = request.headers["x-forbid"];
+      setImmediate(() => answer(message, message === undefined));
+    },
+  });
+  const errors = [];
+  io.engine.use((request, response, next) => {
+    response.setHeader("x-middleware", "seen");
+    if (request.headers["x-answer"]) {
+      response.writeHead(418);
+      return response.end(request.headers["x-answer"]);
+    }
+    next(request.headers["x-refuse"] ? new Error(request.headers["x-refuse"]) : undefined);
+  });
+  io.engine.on("initial_headers", (headers) => { headers["x-initial"] = "1"; });
+  io.engine.on("headers", (headers, request) => { headers["x-every"] = request.method; });
+  io.engine.on("connection_error", ({ code, message, context }) => errors.push({ code, message, context }));
+  io.on("connection", (socket) => {
+    socket.on("connection-errors", (ack) => ack(errors.splice(0)));
+    socket.on("echo", (...args) => args.pop()(...args));
+  });
 }
 
 /** Socket id → why it last left, per namespace object. */

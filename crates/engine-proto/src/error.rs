@@ -23,6 +23,10 @@ pub enum RequestError {
     /// Code 4: the application's check refused; the text is the check's own, `Forbidden` by default.
     #[error("{0}")]
     Forbidden(Cow<'static, str>),
+    /// Code 4: the origin that the request names is not allowed. Upgrades, too, are answered 403: the official server has no such
+    /// check, and no answer of its own.
+    #[error("Origin not allowed")]
+    ForeignOrigin,
     /// Code 5: another protocol revision than this server speaks.
     #[error("Unsupported protocol version")]
     UnsupportedVersion,
@@ -67,16 +71,25 @@ impl RequestError {
             Self::UnknownSid => 1,
             Self::BadHandshakeMethod => 2,
             Self::BadRequest(_) => 3,
-            Self::Forbidden(_) => 4,
+            Self::Forbidden(_) | Self::ForeignOrigin => 4,
             Self::UnsupportedVersion => 5,
         }
     }
 
-    /// The HTTP status of a plain request; a failed WebSocket upgrade is answered 400 whatever the code.
+    /// The HTTP status of a plain request.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Forbidden(_) => 403,
+            Self::Forbidden(_) | Self::ForeignOrigin => 403,
+            _ => 400,
+        }
+    }
+
+    /// The HTTP status of a failed WebSocket upgrade: 400 whatever the code, but for a foreign origin.
+    #[must_use]
+    pub const fn upgrade_status(&self) -> u16 {
+        match self {
+            Self::ForeignOrigin => 403,
             _ => 400,
         }
     }
@@ -116,9 +129,11 @@ mod tests {
             (RequestError::BadRequest(BadRequest::InvalidOrigin), 400, r#"{"code":3,"message":"Bad request"}"#),
             (RequestError::Forbidden("Forbidden".into()), 403, r#"{"code":4,"message":"Forbidden"}"#),
             (RequestError::Forbidden("say \"please\"\n".into()), 403, r#"{"code":4,"message":"say \"please\"\u000a"}"#),
+            (RequestError::ForeignOrigin, 403, r#"{"code":4,"message":"Origin not allowed"}"#),
             (RequestError::UnsupportedVersion, 400, r#"{"code":5,"message":"Unsupported protocol version"}"#),
         ] {
             assert_eq!((error.status(), error.body().as_str()), (status, body));
+            assert_eq!(error.upgrade_status(), if error == RequestError::ForeignOrigin { 403 } else { 400 });
         }
     }
 }

@@ -17,14 +17,22 @@ pub trait Application: Send + Sync + 'static {
 
 /// The half of an [`Application`] that lives on one worker. All calls come on the worker's thread, none while another is running.
 pub trait WorkerApplication {
-    /// A handshake succeeded. The client sees nothing sent here before its open packet.
+    /// A handshake succeeded. What is sent here comes behind the client's open packet. `request` tells who it is: its address,
+    /// headers and query, the revision of the protocol, and what middlewares kept of it.
     fn open(&self, id: ConnectionId, request: &Arc<Request>);
     /// A text message arrived.
     fn text(&self, id: ConnectionId, text: &str);
     /// A binary message arrived.
     fn binary(&self, id: ConnectionId, data: Bytes);
+    /// A polling connection goes on over a WebSocket: what is sent from now on leaves there. [`Worker::transport`] tells where a
+    /// connection is at any time.
+    fn upgraded(&self, id: ConnectionId) {
+        let _ = id;
+    }
     /// The connection ended; the id means nothing from now on. Called exactly once for each `open`.
     fn close(&self, id: ConnectionId, reason: CloseReason);
-    /// A handler of this connection panicked; `tag` is what it was started with.
-    fn panicked(&self, id: ConnectionId, tag: u32);
+    /// A handler of this connection panicked; `tag` is what it was started with. The connection stays as it is.
+    fn panicked(&self, id: ConnectionId, tag: u32) {
+        let _ = (id, tag);
+    }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use posthaste_engine_proto::{OutboxLimits, Settings, TransportSet};
 
 use crate::cors::Cors;
+use crate::http::{Cookie, Hooks, Origins};
+use crate::worker::Frames;
 
 /// Settings of one [`Engine`](crate::Engine). The defaults are Socket.IO's where it has one.
 #[derive(Clone, Debug)]
@@ -33,6 +35,15 @@ pub struct EngineConfig {
     pub max_handlers: usize,
     /// Cross-origin answers; none by default.
     pub cors: Option<Cors>,
+    /// The origins that are served, on every transport; all by default.
+    pub origins: Option<Origins>,
+    /// A cookie with the session id, set by polling handshakes; none by default.
+    pub cookie: Option<Cookie>,
+    /// A message that each client is sent right behind its open packet; none by default. For applications of the engine alone:
+    /// above Socket.IO a client would take it for a broken packet.
+    pub initial_message: Option<Frames>,
+    /// Middlewares, the check of handshakes, and headers of answers; none by default.
+    pub hooks: Hooks,
 }
 
 impl Default for EngineConfig {
@@ -49,6 +60,10 @@ impl Default for EngineConfig {
             outbox: OutboxLimits { bytes: 8 << 20, packets: 65_536 },
             max_handlers: 256,
             cors: None,
+            origins: None,
+            cookie: None,
+            initial_message: None,
+            hooks: Hooks::default(),
         }
     }
 }

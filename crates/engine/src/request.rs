@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
+use posthaste_engine_proto::{Query, Revision};
 
 /// The request that opened a connection, in one allocation.
 ///
@@ -17,7 +18,47 @@ pub struct Request {
     remote_addr: Option<SocketAddr>,
     secure: bool,
     received_at: SystemTime,
+    kept: Kept,
 }
+
+/// What an application's own middlewares found out about a request, as an extension of it: it stays with the connection that the
+/// request opens, while other extensions go with the request.
+///
+/// ```
+/// # use posthaste_engine::Kept;
+/// #[derive(Clone)]
+/// struct User(String);
+///
+/// fn in_a_tower_layer<B>(mut request: http::Request<B>) -> http::Request<B> {
+///     Kept::keep(request.extensions_mut(), User("ada".to_owned()));
+///     request
+/// }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Extensions);
+
+impl Kept {
+    /// Adds `value` to what is kept of the request with these extensions; one value per type, the last wins.
+    pub fn keep<T: Clone + Send + Sync + 'static>(extensions: &mut Extensions, value: T) {
+        extensions.get_or_insert_default::<Self>().insert(value);
+    }
+
+    pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) {
+        self.0.insert(value);
+    }
+
+    /// Adds all of it to what is kept of the request with these extensions.
+    pub(crate) fn join(self, extensions: &mut Extensions) {
+        if !self.0.is_empty() {
+            extensions.get_or_insert_default::<Self>().0.extend(self.0);
+        }
+    }
+}
+
+/// Whether a request came over TLS, as an extension of it: an application that terminates TLS itself adds it in a layer around the
+/// engine's. Without it the scheme of the request's URI tells, which HTTP/1 requests rarely have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secure(pub bool);
 
 impl Request {
     /// Copies what matters of a request. `secure` says whether it came over TLS.
@@ -33,7 +74,22 @@ impl Request {
             head.extend_from_slice(value.as_bytes());
             head.push(b'\n');
         }
-        Self { head: head.into_boxed_slice(), url_len: url.len(), remote_addr, secure, received_at: SystemTime::now() }
+        Self {
+            head: head.into_boxed_slice(),
+            url_len: url.len(),
+            remote_addr,
+            secure,
+            received_at: SystemTime::now(),
+            kept: Kept::default(),
+        }
+    }
+
+    /// Adds what is kept of the request besides its head.
+    pub(crate) fn with_kept(mut self, extensions: &Extensions) -> Self {
+        if let Some(kept) = extensions.get::<Kept>() {
+            self.kept = kept.clone();
+        }
+        self
     }
 
     /// Adds the address of the stream it came on, unless somebody who knows better (a proxy's header was read) named one.
@@ -79,7 +135,19 @@ impl Request {
         self.remote_addr
     }
 
-    /// Whether the request came over TLS.
+    /// What a middleware kept of that type; see [`Kept`].
+    #[must_use]
+    pub fn kept<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
+        self.kept.0.get()
+    }
+
+    /// The revision of the Engine.IO protocol that the client speaks.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        Query::parse(self.query()).revision
+    }
+
+    /// Whether the request came over TLS; see [`Secure`].
     #[must_use]
     pub const fn is_secure(&self) -> bool {
         self.secure

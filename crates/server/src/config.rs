@@ -1,12 +1,16 @@
 //! Settings of a server.
 
 use std::any::{Any, TypeId};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::request::Parts;
 use posthaste_adapter::{Adapter, MemoryAdapter};
-use posthaste_engine::{Cors, EngineConfig, OutboxLimits, TransportSet, Workers};
+use posthaste_engine::{Cookie, Cors, EngineConfig, EngineRequest, Origins, OutboxLimits, Stop, TransportSet, Workers};
 use posthaste_socket_proto::ConnectionLimits;
 
 use crate::error::BuildError;
@@ -195,6 +199,83 @@ impl Builder {
     /// What browsers on other origins are told; nothing by default, and they refuse the answers.
     pub fn cors(mut self, cors: Cors) -> Self {
         self.engine.cors = Some(cors);
+        self
+    }
+
+    /// The origins that are served, on polling and WebSocket alike; all by default, as in Socket.IO. A server that knows its
+    /// visitors by cookies should name its own: [`Cors`] does not keep a page of another site from opening a WebSocket.
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.engine.origins = Some(origins);
+        self
+    }
+
+    /// A cookie with the session id, set by polling handshakes; none by default. For load balancers that go by it.
+    pub fn cookie(mut self, cookie: Cookie) -> Self {
+        self.engine.cookie = Some(cookie);
+        self
+    }
+
+    /// Asks `allow` before a connection is opened, on every transport; `Err` refuses with its text. The last one set is asked.
+    /// See [`Hooks::allow_request`](posthaste_engine::Hooks::allow_request).
+    ///
+    /// ```
+    /// # use posthaste::{EngineRequest, Server};
+    /// async fn has_key(request: EngineRequest) -> Result<(), &'static str> {
+    ///     if request.headers.contains_key("x-key") { Ok(()) } else { Err("no key") }
+    /// }
+    /// let io = Server::builder().allow_request(has_key).build()?;
+    /// # Ok::<(), posthaste::BuildError>(())
+    /// ```
+    pub fn allow_request<F, Fut, E>(mut self, allow: F) -> Self
+    where
+        F: Fn(EngineRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Cow<'static, str>>,
+    {
+        self.engine.hooks.allow_request(allow);
+        self
+    }
+
+    /// Sends every request and upgrade under the path through `middleware` first (`io.engine.use` in Socket.IO); see
+    /// [`Hooks::middleware`](posthaste_engine::Hooks::middleware), and there when a tower layer is the better choice. What it keeps
+    /// of a request, handlers find with [`Handshake::kept`](crate::Handshake::kept).
+    ///
+    /// ```
+    /// # use posthaste::{EngineRequest, Server, Socket, Stop};
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// async fn who(mut request: EngineRequest) -> Result<EngineRequest, Stop> {
+    ///     let user = request.headers.get("x-user").and_then(|user| user.to_str().ok()).map(str::to_owned);
+    ///     request.keep(User(user.ok_or("nobody")?));
+    ///     Ok(request)
+    /// }
+    /// let io = Server::builder().engine_middleware(who).build()?;
+    /// io.on_connect(async |socket: Socket| {
+    ///     let User(name) = socket.handshake().kept().expect("the middleware lets nobody in without a name");
+    ///     println!("{name} came");
+    /// });
+    /// # Ok::<(), posthaste::BuildError>(())
+    /// ```
+    pub fn engine_middleware<F, Fut, E>(mut self, middleware: F) -> Self
+    where
+        F: Fn(EngineRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<EngineRequest, E>> + Send + 'static,
+        E: Into<Stop>,
+    {
+        self.engine.hooks.middleware(middleware);
+        self
+    }
+
+    /// Has `add` write headers for the answer that opens a connection: a polling handshake's, or a WebSocket's 101.
+    pub fn initial_headers(mut self, add: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static) -> Self {
+        self.engine.hooks.initial_headers(add);
+        self
+    }
+
+    /// Has `add` write headers for every answer of a connection: to polling's GET and POST, and every WebSocket's 101.
+    pub fn headers(mut self, add: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static) -> Self {
+        self.engine.hooks.headers(add);
         self
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use posthaste_engine::Request;
+use posthaste_engine::{Request, Revision};
 
 /// The opening request of a connection, and what the client sent along when it joined the namespace.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,19 @@ impl<'a> Handshake<'a> {
         self.auth.unwrap_or("{}")
     }
 
+    /// What an engine middleware or a layer around the server kept of that type; see
+    /// [`Builder::engine_middleware`](crate::Builder::engine_middleware) and [`Kept`](crate::Kept).
+    #[must_use]
+    pub fn kept<T: Clone + Send + Sync + 'static>(&self) -> Option<&'a T> {
+        self.request.kept()
+    }
+
+    /// The revision of the Engine.IO protocol that the client speaks.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.request.revision()
+    }
+
     /// Where the client connected from, if known.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
@@ -55,7 +68,7 @@ impl<'a> Handshake<'a> {
         self.request.url()
     }
 
-    /// Whether the first request came over TLS.
+    /// Whether the first request came over TLS; an application that terminates TLS says so with [`Secure`](crate::Secure).
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.request.is_secure()

@@ -60,8 +60,9 @@ pub use posthaste_adapter::{
     Adapter, AdapterError, HandshakeSnapshot, IntoRooms, MemoryAdapter, Room, RoomEvent, SocketId,
 };
 pub use posthaste_engine::{
-    AllowOrigin, Cors, EngineLayer, EngineService, ListenError, Listener, OutboxLimits, RemoteAddr, Transport,
-    TransportSet, Workers,
+    AllowOrigin, ConnectionError, Cookie, CookieBuilder, CookieError, Cors, EngineLayer, EngineRequest, EngineService,
+    ErrorContext, Kept, ListenError, Listener, OriginError, Origins, OutboxLimits, RemoteAddr, RequestError, Revision,
+    SameSite, Secure, Stop, Transport, TransportSet, Workers,
 };
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
 pub use reason::DisconnectReason;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
-use posthaste_engine::{Engine, EngineLayer, ListenError, Listener, Workers};
+use posthaste_engine::{ConnectionError, Engine, EngineLayer, ListenError, Listener, Workers};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -191,6 +191,19 @@ impl Server {
     /// before anyone joins. It may register handlers on it.
     pub fn on_new_namespace(&self, hook: impl Fn(&Namespace) + Send + Sync + 'static) -> &Self {
         self.0.registry.on_new(hook);
+        self
+    }
+
+    /// Calls `listen` for each request and upgrade that is refused before it becomes a connection, on the thread that answers it
+    /// (`connection_error` in Socket.IO).
+    ///
+    /// ```
+    /// let io = posthaste::Server::new()?;
+    /// io.on_connection_error(|error| println!("{} {}: {:?}", error.code(), error.message(), error.context()));
+    /// # Ok::<(), posthaste::BuildError>(())
+    /// ```
+    pub fn on_connection_error(&self, listen: impl Fn(&ConnectionError<'_>) + Send + Sync + 'static) -> &Self {
+        self.engine().on_connection_error(listen);
         self
     }
 

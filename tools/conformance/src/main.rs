@@ -4,10 +4,12 @@
 //! ```text
 //! /health        200 "ok"
 //! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example
+//! /hooked/       engine hooks that do what a request's headers ask for
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! ```
 
 mod events;
+mod hooked;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -37,7 +39,10 @@ async fn main() -> anyhow::Result<()> {
     let workers = options.workers.map_or_else(Workers::start_default, Workers::start)?;
     let main = mount(&workers, main_mount()?)?;
     let fast = mount(&workers, fast_mount())?;
-    let app = axum::Router::new().route("/health", get(|| async { "ok" })).layer(fast.layer());
+    let app = axum::Router::new()
+        .route("/health", get(|| async { "ok" }))
+        .layer(fast.layer())
+        .layer(hooked::mount(&workers)?.layer());
     let listener = main.listen_with(SocketAddr::new(options.host, options.port), app)?;
     println!("listening on {}", listener.local_addr());
     tokio::signal::ctrl_c().await?;

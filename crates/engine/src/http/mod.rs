@@ -1,29 +1,42 @@
 //! The HTTP face of the engine: one request in, one answer out.
 //!
 //! ```text
-//!   verify ─► Handshake · Session · Refused
+//!   origin ─► middlewares ─► verify ─► Handshake · Session · Refused
 //!     GET            handshake ─► open packet        session ─► poll (parked until there is something)
 //!     POST           session ─► body against the cap ─► packets ─► `ok`
 //!     GET + upgrade  handshake or probe ─► 101, then the stream goes to its worker
 //! ```
 
+mod cookie;
+mod hooks;
+mod origins;
 mod poll;
+mod refused;
 mod service;
 mod upgrade;
 mod verify;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, USER_AGENT};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use posthaste_engine_proto::RequestError;
+use posthaste_engine_proto::error::BadRequest;
 
 use crate::application::Application;
 use crate::config::{ConfigError, EngineConfig};
-use crate::listener::RemoteAddr;
+use crate::listener::{ListenError, Listener, RemoteAddr};
+use crate::request::Secure;
 use crate::worker::{AppIndex, WorkerGone, WorkerHandle, Workers};
+pub use cookie::{Cookie, CookieBuilder, CookieError, SameSite};
+use hooks::Stopped;
+pub use hooks::{EngineRequest, Hooks, Stop};
+pub use origins::{OriginError, Origins};
+pub use refused::{ConnectionError, ErrorContext};
 pub use service::{EngineLayer, EngineService};
 use verify::Verified;
 
@@ -42,6 +55,7 @@ struct Inner {
     workers: Workers,
     app: AppIndex,
     files: Option<Files>,
+    refused: Arc<refused::Listeners>,
 }
 
 /// Answers for files under the engine's path: given what follows the path, or `None` for what is no file.
@@ -67,17 +81,20 @@ impl Engine {
     pub fn new(application: Arc<dyn Application>, config: EngineConfig, workers: Workers) -> Result<Self, EngineError> {
         let config = Arc::new(config.checked()?);
         let app = workers.attach(application, config.clone())?;
-        Ok(Self(Arc::new(Inner { config, workers, app, files: None }), None))
+        Ok(Self(Arc::new(Inner { config, workers, app, files: None, refused: Arc::default() }), None))
     }
 
     /// Has `files` answer first for what follows the engine's path (`socket.io.js`), whatever the method.
     #[must_use]
     pub fn with_files(self, files: Files) -> Self {
-        let Inner { config, workers, app, .. } = &*self.0;
-        Self(
-            Arc::new(Inner { config: config.clone(), workers: workers.clone(), app: *app, files: Some(files) }),
-            self.1,
-        )
+        let Inner { config, workers, app, refused, .. } = &*self.0;
+        let (config, workers, refused) = (config.clone(), workers.clone(), refused.clone());
+        Self(Arc::new(Inner { config, workers, app: *app, files: Some(files), refused }), self.1)
+    }
+
+    /// Calls `listen` for each request and upgrade that is refused, on the thread that answers it.
+    pub fn on_connection_error(&self, listen: impl Fn(&ConnectionError<'_>) + Send + Sync + 'static) {
+        self.0.refused.add(Arc::new(listen));
     }
 
     /// This engine, keeping `owner` alive for as long as it is: for layers and listeners, which outlive the handle that made
@@ -85,6 +102,14 @@ impl Engine {
     #[must_use]
     pub fn keeping(&self, owner: Arc<dyn std::any::Any + Send + Sync>) -> Self {
         Self(self.0.clone(), Some(owner))
+    }
+
+    /// Listens on `addr` with a socket for each worker, and answers requests for other paths with 404. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`ListenError`] names the address and what is in the way.
+    pub fn listen(&self, addr: SocketAddr) -> Result<Listener, ListenError> {
+        Listener::bind(self.workers(), addr, self.clone())
     }
 
     /// Ends the application's connections and takes no more. Returns whether every worker did so within `patience`. Blocks.
@@ -119,42 +144,106 @@ impl Engine {
         let (mut parts, body) = request.into_parts();
         let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let is_upgrade = upgrade.is_some() && verify::asks_for_upgrade(&parts.headers);
-        if let Some(cors) = self.0.config.cors.as_ref().filter(|_| parts.method == Method::OPTIONS && !is_upgrade) {
+        let preflight = self.0.config.cors.as_ref().filter(|_| parts.method == Method::OPTIONS && !is_upgrade);
+        if preflight.is_none()
+            && let Some(answer) = self.file(&parts)
+        {
+            return self.finish(&parts.headers, None, answer.map(EngineBody::new));
+        }
+        if self.0.config.origins.as_ref().is_some_and(|origins| !origins.allow(&parts.uri, &parts.headers)) {
+            // Nothing tells a foreign page's browser that it may read this.
+            return self.refuse(&parts, is_upgrade, &RequestError::ForeignOrigin, None);
+        }
+        if let Some(cors) = preflight {
             return cors.preflight(&parts.headers).map(|()| EngineBody::default());
         }
-        if let Some(answer) = self.file(&parts) {
-            return self.finish(&parts.headers, answer.map(EngineBody::new));
+        let mut added = None;
+        if self.0.config.hooks.has_middlewares() {
+            let passed = self.0.config.hooks.pass(parts, is_upgrade).await;
+            if let Some(stopped) = passed.stopped {
+                return self.stopped(&passed.parts, passed.headers, is_upgrade, stopped);
+            }
+            (parts, added) = (passed.parts, passed.headers);
         }
         let verified = match verify::verify(&self.0, &parts, is_upgrade).await {
             Ok(verified) => verified,
             Err(error) => {
-                tracing::debug!(%error, code = error.code(), path = parts.uri.path(), "request refused");
-                return if is_upgrade { refuse_upgrade(&error) } else { self.finish(&parts.headers, refuse(&error)) };
+                let answer = self.refuse(&parts, is_upgrade, &error, None);
+                return self.finish(&parts.headers, added, answer);
             }
         };
-        if let Some(upgrade) = upgrade.filter(|_| is_upgrade) {
-            return self.upgrade(&parts, upgrade, verified).await;
-        }
-        let answer = match verified {
-            Verified::Handshake { .. } => self.open_polling(&parts).await,
-            Verified::Session { worker, facts, .. } => match parts.method {
-                Method::GET => self.poll(&worker, facts, &parts.headers).await,
-                Method::POST => self.post(&worker, facts, &parts.headers, body).await,
-                _ => empty(StatusCode::INTERNAL_SERVER_ERROR),
-            },
+        let is_initial = matches!(verified, Verified::Handshake { .. });
+        let mut answer = if let Some(upgrade) = upgrade.filter(|_| is_upgrade) {
+            self.upgrade(&parts, upgrade, verified).await
+        } else {
+            match verified {
+                Verified::Handshake { .. } => self.open_polling(&parts).await,
+                Verified::Session { worker, facts, .. } => match parts.method {
+                    Method::GET => self.poll(&worker, facts, &parts.headers).await,
+                    Method::POST => self.post(&worker, facts, &parts.headers, body).await,
+                    _ => empty(StatusCode::INTERNAL_SERVER_ERROR),
+                },
+            }
         };
-        self.finish(&parts.headers, answer)
+        if [StatusCode::OK, StatusCode::SWITCHING_PROTOCOLS].contains(&answer.status()) {
+            self.0.config.hooks.add_headers(answer.headers_mut(), &parts, is_initial);
+        }
+        self.finish(&parts.headers, added, answer)
     }
 
-    /// Adds what every answer of the engine carries.
-    fn finish(&self, request: &HeaderMap, mut answer: Response<EngineBody>) -> Response<EngineBody> {
+    /// A middleware did not pass the request on.
+    fn stopped(
+        &self,
+        parts: &Parts,
+        added: Option<Box<HeaderMap>>,
+        is_upgrade: bool,
+        stopped: Stopped,
+    ) -> Response<EngineBody> {
+        let answer = match stopped {
+            Stopped::Refused(reason) => {
+                let error = RequestError::BadRequest(BadRequest::Middleware);
+                self.refuse(parts, is_upgrade, &error, Some(&reason))
+            }
+            Stopped::Answered(answer) => {
+                let mut answer = answer.map(EngineBody::new);
+                if is_upgrade {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                answer
+            }
+        };
+        self.finish(&parts.headers, added, answer)
+    }
+
+    /// Answers a request that is refused, and tells whoever listens for that.
+    fn refuse(
+        &self,
+        parts: &Parts,
+        is_upgrade: bool,
+        error: &RequestError,
+        reason: Option<&str>,
+    ) -> Response<EngineBody> {
+        self.0.refused.tell(parts, error, reason);
+        if is_upgrade { refuse_upgrade(error) } else { refuse(error) }
+    }
+
+    /// Adds what every answer of the engine carries, and what middlewares `added`.
+    fn finish(
+        &self,
+        request: &HeaderMap,
+        added: Option<Box<HeaderMap>>,
+        mut answer: Response<EngineBody>,
+    ) -> Response<EngineBody> {
         if let Some(cors) = &self.0.config.cors {
             cors.apply(request, answer.headers_mut());
+        }
+        if let Some(added) = added {
+            hooks::merge(answer.headers_mut(), *added, false);
         }
         answer
     }
 
-    fn file(&self, parts: &http::request::Parts) -> Option<Response<Bytes>> {
+    fn file(&self, parts: &Parts) -> Option<Response<Bytes>> {
         let name = parts.uri.path().strip_prefix(&self.0.config.path)?;
         self.0.files?(name.strip_prefix('/').unwrap_or(name), &parts.headers)
     }
@@ -166,10 +255,12 @@ impl Inner {
         self.workers.handles().get(usize::from(last))
     }
 
-    fn request(&self, parts: &http::request::Parts) -> crate::Request {
+    fn request(&self, parts: &Parts) -> crate::Request {
         let remote = parts.extensions.get::<RemoteAddr>().copied();
-        let secure = parts.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        crate::Request::new(&parts.uri, &parts.headers, remote.map(|RemoteAddr(addr)| addr), secure)
+        let secure = parts.extensions.get::<Secure>().map(|Secure(secure)| *secure);
+        let secure = secure.unwrap_or_else(|| parts.uri.scheme() == Some(&http::uri::Scheme::HTTPS));
+        let remote = remote.map(|RemoteAddr(addr)| addr);
+        crate::Request::new(&parts.uri, &parts.headers, remote, secure).with_kept(&parts.extensions)
     }
 }
 
@@ -211,10 +302,10 @@ fn refuse(error: &RequestError) -> Response<EngineBody> {
     answer
 }
 
-/// What a refused upgrade gets: always 400, the bare text, and the end of the connection.
+/// What a refused upgrade gets: the bare text, and the end of the connection.
 fn refuse_upgrade(error: &RequestError) -> Response<EngineBody> {
     let mut answer = with_body("text/html", error.to_string());
-    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    *answer.status_mut() = StatusCode::from_u16(error.upgrade_status()).unwrap_or(StatusCode::BAD_REQUEST);
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }

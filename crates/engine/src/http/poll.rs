@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
@@ -17,7 +17,13 @@ impl Engine {
     pub(super) async fn open_polling(&self, parts: &Parts) -> Response<EngineBody> {
         let (app, request) = (self.0.app, Arc::new(self.0.request(parts)));
         match self.0.workers.nearest().call(move |worker| worker.local().open_polling(app, request)).await {
-            Ok(Some(body)) => payload(body, &parts.headers),
+            Ok(Some((sid, body))) => {
+                let mut answer = payload(body, &parts.headers);
+                if let Some(cookie) = &self.0.config.cookie {
+                    answer.headers_mut().append(SET_COOKIE, cookie.header(&sid));
+                }
+                answer
+            }
             Ok(None) | Err(_) => unavailable(),
         }
     }

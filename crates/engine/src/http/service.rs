@@ -1,17 +1,42 @@
 //! The engine as a tower layer: its path is answered here, everything else goes on.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Either;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Engine, EngineBody};
+use super::{Engine, EngineBody, empty};
 
-/// Puts an [`Engine`] in front of a service.
+/// Answers requests under the engine's path, and others with 404.
+impl<ReqBody> Service<Request<ReqBody>> for Engine
+where
+    ReqBody: http_body::Body + Send + 'static,
+    ReqBody::Data: Send,
+{
+    type Response = Response<EngineBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<EngineBody>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        if !self.serves(request.uri().path()) {
+            return Box::pin(std::future::ready(Ok(empty(StatusCode::NOT_FOUND))));
+        }
+        let engine = self.clone();
+        Box::pin(async move { Ok(engine.handle(request).await) })
+    }
+}
+
+/// Puts an [`Engine`] in front of a service. Requests for other paths are the service's, upgrades among them: unlike the official
+/// server, the engine hangs up on none of them (`destroyUpgrade`).
 #[derive(Clone)]
 pub struct EngineLayer(Engine);
 

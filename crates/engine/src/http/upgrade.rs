@@ -14,7 +14,7 @@ use posthaste_websocket_proto::check_upgrade;
 use tokio::net::TcpStream;
 
 use super::verify::Verified;
-use super::{Engine, EngineBody, refuse_upgrade};
+use super::{Engine, EngineBody};
 use crate::stream::Handover;
 use crate::worker::WorkerHandle;
 
@@ -31,7 +31,7 @@ impl Engine {
             Ok(accept) => accept,
             Err(error) => {
                 tracing::debug!(%error, "no WebSocket handshake");
-                return refuse_upgrade(&RequestError::BadRequest(BadRequest::TransportHandshake));
+                return self.refuse(parts, true, &RequestError::BadRequest(BadRequest::TransportHandshake), None);
             }
         };
         let app = self.0.app;
@@ -39,7 +39,7 @@ impl Engine {
             // The official server lets the handshake through and closes at once; nothing is gained by that.
             Verified::Handshake { transport: Transport::Polling }
             | Verified::Session { transport: Transport::Polling, .. } => {
-                return refuse_upgrade(&RequestError::BadRequest(BadRequest::TransportHandshake));
+                return self.refuse(parts, true, &RequestError::BadRequest(BadRequest::TransportHandshake), None);
             }
             Verified::Handshake { transport: Transport::WebSocket } => {
                 let request = self.0.request(parts);

@@ -49,6 +49,10 @@ pub(super) async fn verify(engine: &Inner, parts: &Parts, is_upgrade: bool) -> R
             if transport == Transport::WebSocket && !is_upgrade {
                 return Err(RequestError::BadRequest(BadRequest::TransportHandshake));
             }
+            if let Err(message) = engine.config.hooks.allows(parts, is_upgrade).await {
+                let message = if message.is_empty() { "Forbidden".into() } else { message };
+                return Err(RequestError::Forbidden(message));
+            }
             if query.revision != Revision::V4 {
                 return Err(RequestError::UnsupportedVersion);
             }

@@ -421,6 +421,16 @@ impl Worker {
         }
     }
 
+    /// Sends a text message to one connection; does nothing if it is gone. Returns whether it was there.
+    pub fn send_text(&self, id: ConnectionId, text: &str) -> bool {
+        self.send(id, Frames::text(text).bytes(), false)
+    }
+
+    /// Sends a binary message to one connection; does nothing if it is gone. Returns whether it was there.
+    pub fn send_binary(&self, id: ConnectionId, data: &[u8]) -> bool {
+        self.send(id, Frames::binary(data).bytes(), false)
+    }
+
     /// Closes a connection after what waits for it was sent. The application hears of it with `reason`.
     pub fn close(&self, id: ConnectionId, reason: CloseReason) {
         self.0.start_clock();
@@ -659,8 +669,9 @@ impl Local {
         }
     }
 
-    /// Registers a session and tells its application. `None` when the worker, or the application, takes none any more.
-    fn open(&self, app: AppIndex, request: Arc<Request>, transport: Transport) -> Option<(ConnectionId, Sid)> {
+    /// Registers a session. `None` when the worker, or the application, takes none any more. What the client is sent first is the
+    /// caller's, and then it calls [`Local::opened`].
+    fn open(&self, app: AppIndex, request: &Request, transport: Transport) -> Option<(ConnectionId, Sid)> {
         if self.stopping.get().is_some() || self.app(app).closed {
             return None;
         }
@@ -668,8 +679,17 @@ impl Local {
         let base64 = Query::parse(request.query()).base64;
         let (id, sid) = self.core.borrow_mut().open(app, transport, base64, &config, self.now.get());
         self.rearm(id);
-        self.call_app(app, |app| app.open(id, &request));
         Some((id, sid))
+    }
+
+    /// Says what each client is told first, and tells the application of a session whose open packet is under way.
+    fn opened(&self, app: AppIndex, id: ConnectionId, request: &Arc<Request>) {
+        let initial = self.app(app).config.initial_message.clone();
+        if let Some(initial) = initial {
+            let staged = self.stage_shared(&initial);
+            self.deliver(&staged, std::iter::once(id.slot), false);
+        }
+        self.call_app(app, |app| app.open(id, request));
     }
 
     /// Has the wheel look at a connection when its session asks for it.

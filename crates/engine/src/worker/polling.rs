@@ -44,11 +44,11 @@ pub(crate) struct SessionFacts {
 }
 
 impl Local {
-    /// Opens a polling session. Returns the body of the handshake's answer.
+    /// Opens a polling session. Returns its id and the body of the handshake's answer.
     ///
     /// `None` when the worker takes no connections any more.
-    pub(crate) fn open_polling(&self, app: AppIndex, request: Arc<Request>) -> Option<Vec<u8>> {
-        let (_, sid) = self.open(app, request, Transport::Polling)?;
+    pub(crate) fn open_polling(&self, app: AppIndex, request: Arc<Request>) -> Option<(Sid, Vec<u8>)> {
+        let (id, sid) = self.open(app, &request, Transport::Polling)?;
         let config = self.app(app).config;
         let mut body = Vec::with_capacity(128);
         OpenPacket {
@@ -59,7 +59,9 @@ impl Local {
             max_payload: config.max_payload,
         }
         .encode(&mut body);
-        Some(body)
+        // The open packet leaves with this answer, alone; what comes now waits for the first poll.
+        self.opened(app, id, &request);
+        Some((sid, body))
     }
 
     /// Looks a session of `app` up.

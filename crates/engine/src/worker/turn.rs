@@ -1,6 +1,7 @@
 //! Everything one turn of a worker produces, in one buffer.
 
 use bytes::Bytes;
+use posthaste_websocket_proto::{FrameStart, Opcode, append_frame};
 
 /// Runs of frames above this size are shared, not copied into the turn's buffer.
 pub(super) const SHARE_ABOVE: usize = 16 * 1024;
@@ -22,11 +23,36 @@ impl Frames {
         Self(frames.into())
     }
 
+    /// A text message, as a packet of its own: for any number of connections, or for
+    /// [`EngineConfig::initial_message`](crate::EngineConfig::initial_message).
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        let mut frames = Vec::with_capacity(text.len() + 11);
+        append_text(&mut frames, text);
+        Self(frames.into())
+    }
+
+    /// A binary message, as a packet of its own.
+    #[must_use]
+    pub fn binary(data: &[u8]) -> Self {
+        let mut frames = Vec::with_capacity(data.len() + 10);
+        append_frame(&mut frames, Opcode::Binary, data);
+        Self(frames.into())
+    }
+
     /// The bytes.
     #[must_use]
     pub const fn bytes(&self) -> &Bytes {
         &self.0
     }
+}
+
+/// Appends the frame of a text message.
+pub(super) fn append_text(frames: &mut Vec<u8>, text: &str) {
+    let start = FrameStart::begin(frames, Opcode::Text);
+    frames.push(b'4');
+    frames.extend_from_slice(text.as_bytes());
+    start.finish(frames);
 }
 
 /// Frames made ready for this turn's receivers, and good for nothing after it; see [`Worker::stage`](super::Worker::stage).

@@ -52,7 +52,7 @@ impl Local {
             Ok(stream) => stream,
             Err(error) => return tracing::debug!(%error, "an accepted stream could not be registered"),
         };
-        let Some((id, sid)) = self.open(app, request, Transport::WebSocket) else { return };
+        let Some((id, sid)) = self.open(app, &request, Transport::WebSocket) else { return };
         let config = self.app(app).config;
         let at = {
             let mut core = self.core.borrow_mut();
@@ -72,6 +72,7 @@ impl Local {
         start.finish(&mut open);
         let staged = self.stage(&open);
         self.deliver(&staged, std::iter::once(id.slot), false);
+        self.opened(app, id, &request);
         self.read_leftover(id, leftover);
         driver::drive(self, at);
     }
@@ -312,7 +313,7 @@ impl Local {
 
     /// The probe takes its session over: its stream moves, and what waited for a poll leaves on it.
     fn switch(&self, probe: ConnectionId) -> ConnectionId {
-        let session = {
+        let (session, app) = {
             let mut core = self.core.borrow_mut();
             let Some(probe) = core.remove_probe(probe) else { return probe };
             let session = probe.session;
@@ -332,14 +333,18 @@ impl Local {
                     connection.polls = Some(polls);
                 }
             }
+            let app = (!connection.told).then_some(connection.app);
             if !connection.dirty {
                 connection.dirty = true;
                 core.dirty.push(session.slot);
             }
-            session
+            (session, app)
         };
         self.rearm(session);
         self.want_turn();
+        if let Some(app) = app {
+            self.call_app(app, |app| app.upgraded(session));
+        }
         session
     }
 

@@ -7,10 +7,12 @@
 mod echo;
 
 mod closes;
+mod cookies;
 mod fairness;
 mod first_frames;
 mod headers;
 mod ids;
+mod origins;
 mod payloads;
 mod pongs;
 mod queries;

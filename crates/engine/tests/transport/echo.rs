@@ -19,6 +19,7 @@ pub(crate) struct EchoServer {
     pub(crate) addr: SocketAddr,
     /// Why sessions ended, in the order of their ends.
     pub(crate) ends: Record<CloseReason>,
+    pub(crate) engine: Engine,
     workers: Workers,
     _listener: Listener,
 }
@@ -36,9 +37,9 @@ impl EchoServer {
         "/engine.io".clone_into(&mut config.path);
         configure(&mut config);
         let engine = Engine::new(Arc::new(Echo(ends.clone())), config, workers.clone()).unwrap();
-        let service = EngineLayer::new(engine).layer(tower::service_fn(not_found));
+        let service = EngineLayer::new(engine.clone()).layer(tower::service_fn(not_found));
         let listener = Listener::bind(&workers, ([127, 0, 0, 1], 0).into(), service).unwrap();
-        Self { addr: listener.local_addr(), ends, workers, _listener: listener }
+        Self { addr: listener.local_addr(), ends, engine, workers, _listener: listener }
     }
 
     /// Ends all sessions and the workers. Returns whether they had ended in time.

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::type_complexity, reason = "tests: a failed expectation is the point")]
 
+mod application;
 mod echo;
 mod heartbeat;
+mod hooks;
 mod polling;
 mod traffic;
 mod upgrade;

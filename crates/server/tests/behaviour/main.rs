@@ -13,6 +13,7 @@ mod dynamic_namespaces;
 mod event_middlewares;
 mod handlers;
 mod handshake;
+mod hooks;
 mod listening;
 mod membership;
 mod mounts;
