@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use posthaste_socket_proto::{
     DecodeError, DecodeLimits, Decoder, Packet, encode_ack, encode_connect_error, encode_connect_request,
-    encode_disconnect, encode_event, is_reserved, parse_json,
+    encode_disconnect, encode_event, parse_json,
 };
 use serde_json::value::RawValue;
 
@@ -18,6 +18,7 @@ pub(crate) const MESSAGES: &[&[u8]] = &[
     b"62-/admin,7[{\"_placeholder\":true,\"num\":1},{\"_placeholder\":true,\"num\":0}]\xff\xfe\xff\xfe12",
     b"4{\"message\":\"no\"}\xff4\"no\"\xff4",
     b"2\xff3\xff2/x?q=1,[7,\"x\"]\xff3/\xff2[\"\\u0063onnect\"]",
+    b"2[\"connect_error\"]\xff2[\"newListener\"]\xff2[\"removeListener\"]\xff2[\"connector\"]",
     b"2[\"disconnect\"]\xff5-[]\xff50-[]\xff599999999999999999999-[]",
     b"2[\"\\ud800\"]\xff2[1e3]\xff2[null]\xff299999999999999999999[\"x\"]",
 ];
@@ -43,6 +44,10 @@ pub(crate) const WORDS: &[&[u8]] = &[
     b"[[",
     b"]]",
 ];
+
+/// What happens to a socket, and so must not be said by a peer.
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 const LIMITS: DecodeLimits = DecodeLimits { max_attachments: 3, max_attachment_bytes: 40 };
 
@@ -131,7 +136,8 @@ impl<'a> Model<'a> {
             '1' => self.payload.is_empty(),
             '4' => self.payload.is_empty() || starts(&['{', '"']),
             '2' | '5' => {
-                self.payload.is_empty() || starts(&['[']) && self.name().is_some_and(|name| !is_reserved(&name))
+                self.payload.is_empty()
+                    || starts(&['[']) && self.name().is_some_and(|name| !RESERVED.contains(&name.as_str()))
             }
             _ => self.payload.is_empty() || self.id.is_some() && starts(&['[']),
         };
@@ -164,7 +170,7 @@ impl<'a> Model<'a> {
             ('1', Packet::Disconnect { .. }) => {}
             ('2', Packet::Event { id, event, .. }) => {
                 assert_eq!((*id, Some(event.to_string())), (self.id, self.name()));
-                assert!(!is_reserved(event));
+                assert!(!RESERVED.contains(&&**event));
             }
             ('3', Packet::Ack { id, .. }) => assert_eq!(Some(*id), self.id),
             ('2', Packet::Blank { .. }) => assert!(self.payload.is_empty()),
