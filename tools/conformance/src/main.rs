@@ -10,6 +10,7 @@
 
 mod events;
 mod hooked;
+mod stats;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -30,6 +31,9 @@ struct Options {
     /// I/O workers; one per core by default.
     #[arg(long)]
     workers: Option<usize>,
+    /// Tells at /stats what the server holds.
+    #[arg(long)]
+    stats: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -39,10 +43,11 @@ async fn main() -> anyhow::Result<()> {
     let workers = options.workers.map_or_else(Workers::start_default, Workers::start)?;
     let main = mount(&workers, main_mount()?)?;
     let fast = mount(&workers, fast_mount())?;
-    let app = axum::Router::new()
-        .route("/health", get(|| async { "ok" }))
-        .layer(fast.layer())
-        .layer(hooked::mount(&workers)?.layer());
+    let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
+    if options.stats {
+        app = stats::route(app, vec![main.clone(), fast.clone()]);
+    }
+    let app = app.layer(fast.layer()).layer(hooked::mount(&workers)?.layer());
     let listener = main.listen_with(SocketAddr::new(options.host, options.port), app)?;
     println!("listening on {}", listener.local_addr());
     tokio::signal::ctrl_c().await?;

@@ -31,6 +31,26 @@ pub(crate) fn packages(workspace: &Workspace) -> Result<String> {
     let wish = format!(
         "please install {list} (Node {OLDEST_NODE} or newer, Chromium as {CHROMIUM}) and start again, or --skip packages"
     );
+    apt_install(workspace, &missing, &wish)?;
+
+    let still = missing_packages(workspace);
+    ensure!(still.is_empty(), "{} came too old or not at all; {wish}", still.join(" "));
+    Ok(format!("installed {list}"))
+}
+
+/// Installs a C++ compiler if there is none: libFuzzer is written in it.
+///
+/// # Errors
+/// It is missing and cannot be installed from here, or `apt-get` failed.
+pub(crate) fn cxx_compiler(workspace: &Workspace) -> Result<()> {
+    if std::env::var_os("CXX").is_some() || ["c++", "g++", "clang++"].into_iter().any(is_on_path) {
+        return Ok(());
+    }
+    apt_install(workspace, &["g++"], "please install a C++ compiler and start again")
+}
+
+/// Installs Debian packages; where that cannot be done, `wish` says what the user may do.
+fn apt_install(workspace: &Workspace, packages: &[&str], wish: &str) -> Result<()> {
     ensure!(is_on_path("apt-get"), "{wish}; this is no Debian system");
     let sudo: &[&str] = if is_root(workspace) {
         &[]
@@ -46,11 +66,7 @@ pub(crate) fn packages(workspace: &Workspace) -> Result<String> {
     };
     apt_get(&["update"])?;
     let install = ["install", "-y", "--no-install-recommends"];
-    apt_get(&[&install[..], &missing].concat())?;
-
-    let still = missing_packages(workspace);
-    ensure!(still.is_empty(), "{} came too old or not at all; {wish}", still.join(" "));
-    Ok(format!("installed {list}"))
+    apt_get(&[&install[..], packages].concat())
 }
 
 fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {

@@ -4,15 +4,19 @@
 //! cargo xtask test     everything a change must pass, prepared and run in order
 //! cargo xtask floors   only the floor plan: imports point down, the ground floor does no I/O
 //! cargo xtask bundle   fetches the browser client that the server serves
+//! cargo xtask fuzz     looks for inputs that break a law of a decoder or state machine
+//! cargo xtask soak     a server under minutes of churn, which must end as it began
 //! ```
 //!
-//! [`steps`] is the list behind `test`, [`runner`] goes through it; [`install`], [`floors`] and [`bundle`] each do one
-//! thing; [`workspace`] knows where everything is and starts other programs.
+//! [`steps`] is the list behind `test`, [`runner`] goes through it; [`install`], [`floors`], [`bundle`], [`fuzz`] and
+//! [`soak`] each do one thing; [`workspace`] knows where everything is and starts other programs.
 
 mod bundle;
 mod floors;
+mod fuzz;
 mod install;
 mod runner;
+mod soak;
 mod steps;
 mod workspace;
 
@@ -34,6 +38,10 @@ Usage:
       Checks that imports point down and that the ground floor does no I/O.
   cargo xtask bundle [--version X]
       Fetches the browser client, compresses it and puts it into crates/server/assets/client.
+  cargo xtask fuzz [--seconds N] [--only TARGET]...
+      Fuzzes every decoder and state machine for a minute each, with the stable toolchain and a C++ compiler.
+  cargo xtask soak [--minutes N] [--clients N]
+      Runs the conformance app under churn for ten minutes; it must end with nothing left and memory flat.
 ";
 
 fn main() -> ExitCode {
@@ -54,6 +62,8 @@ fn run(arguments: &[String]) -> Result<()> {
             ("test", _) => runner::test(&workspace, rest),
             ("floors", []) => floors::check(&workspace).map(|note| println!("{note}")),
             ("bundle", _) => bundle::update(&workspace, rest),
+            ("fuzz", _) => fuzz::fuzz(&workspace, rest),
+            ("soak", _) => soak::soak(&workspace, rest),
             ("help" | "--help" | "-h", _) => {
                 print!("{USAGE}");
                 Ok(())

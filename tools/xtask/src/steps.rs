@@ -99,8 +99,7 @@ fn build_binaries(workspace: &Workspace) -> Result<String> {
 
 /// `npm test` in tests/clients. What a failing test leaves behind (logs, screenshots) goes to test-output.
 fn test_clients(workspace: &Workspace) -> Result<String> {
-    let metadata = workspace.metadata()?;
-    let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    let target = workspace.target()?;
     let output = workspace.path("test-output");
     fs::create_dir_all(&output).with_context(|| format!("creating {}", output.display()))?;
 
@@ -108,7 +107,7 @@ fn test_clients(workspace: &Workspace) -> Result<String> {
     npm.arg("test").current_dir(workspace.path("tests/clients")).env("TEST_OUTPUT", output);
     for binary in &BINARIES {
         let name = format!("{}{}", binary.name, std::env::consts::EXE_SUFFIX);
-        let path = [target, "debug", &name].iter().collect::<std::path::PathBuf>();
+        let path = target.join("debug").join(&name);
         ensure!(path.is_file(), "{} is not built", path.display());
         npm.env(binary.variable, path);
     }

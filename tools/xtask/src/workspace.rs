@@ -58,6 +58,20 @@ impl Workspace {
         let text = output(self.cargo(["metadata", "--no-deps", "--format-version=1"]).stderr(Stdio::inherit()))?;
         serde_json::from_str(&text).context("reading the answer of cargo metadata")
     }
+
+    /// Where cargo builds.
+    pub(crate) fn target(&self) -> Result<PathBuf> {
+        let metadata = self.metadata()?;
+        Ok(metadata["target_directory"].as_str().context("cargo metadata names no target directory")?.into())
+    }
+
+    /// The platform that we run on, as compilers name it.
+    pub(crate) fn host(&self) -> Result<String> {
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let about = output(self.command(rustc).arg("-vV"))?;
+        let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+        Ok(host.context("rustc does not name its host")?.to_owned())
+    }
 }
 
 /// Prints and runs `command`; its output goes where ours goes.
