@@ -57,6 +57,35 @@ async fn who_does_not_answer_a_ping_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_request_right_after_the_time_is_over_finds_no_session() {
+    let server = EchoServer::start(short);
+    // A machine that is busy with other things delays pings, and with them the end: one quiet moment is enough.
+    for _ in 0..8 {
+        let mut refused = 0;
+        let mut polls = Vec::new();
+        for _ in 0..12 {
+            let engine = Engine::open(server.addr, PATH, Transport::Polling).await;
+            let (addr, over) = (server.addr, Instant::now() + INTERVAL + TIMEOUT);
+            polls.push(tokio::spawn(async move {
+                let mut http = Http::connect(addr).await;
+                tokio::time::sleep_until(over.into()).await;
+                let target = format!("{PATH}?EIO=4&transport=polling&sid={}", engine.sid());
+                http.send(&Request::get(&target)).await.unwrap().status
+            }));
+            // Not all between the same two ticks of the wheel.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for poll in polls {
+            refused += u32::from(poll.await.unwrap() == 400);
+        }
+        if refused == 12 {
+            return;
+        }
+    }
+    panic!("sessions outlive their time");
+}
+
+#[tokio::test]
 async fn traffic_is_no_pong() {
     let server = EchoServer::start(short);
     for (number, transport) in Transport::ALL.into_iter().enumerate() {
