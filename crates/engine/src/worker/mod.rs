@@ -469,6 +469,12 @@ impl Worker {
         self.0.core.borrow().get(id).map(|connection| connection.session.transport())
     }
 
+    /// The session id of a connection: a secret between it and its client. `None` when it is gone.
+    #[must_use]
+    pub fn sid(&self, id: ConnectionId) -> Option<Sid> {
+        self.0.core.borrow().get(id).map(|connection| connection.sid)
+    }
+
     /// How many connections this worker owns.
     #[must_use]
     pub fn connections(&self) -> usize {
