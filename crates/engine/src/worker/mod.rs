@@ -789,11 +789,7 @@ impl Local {
             if connection.paused {
                 connection.session.excuse(now, settings);
             }
-            // What the wheel is late by itself is not added up: the end comes when the ping and its timeout say.
-            let deadline = connection.session.deadline();
-            let slack = wheel::TICK.min(settings.ping_timeout / 4);
-            let at = if deadline <= now && now - deadline <= slack { deadline } else { now };
-            connection.session.tick(at, settings)
+            connection.session.tick(now, settings)
         };
         if due.close_probe {
             self.drop_probe(id);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Time between two buckets: how late a ping or a timeout may be.
-pub(super) const TICK: Duration = Duration::from_millis(32);
+const TICK: Duration = Duration::from_millis(32);
 /// Buckets; what is due later than all of them waits in the last and is put back from there.
 const BUCKETS: u64 = 1024;
 
