@@ -75,6 +75,7 @@ mod config;
 mod cors;
 mod http;
 mod listener;
+mod message;
 mod request;
 mod stream;
 mod worker;
