@@ -75,7 +75,6 @@ mod config;
 mod cors;
 mod http;
 mod listener;
-mod message;
 mod request;
 mod stream;
 mod worker;

@@ -72,7 +72,8 @@ impl Heartbeat {
                 // announced times would find a session. One that is very late must not cost the client its time to answer.
                 let is_very_late = now - self.at > settings.ping_timeout / 4;
                 let from = if is_very_late { now } else { self.at };
-                *self = Self { at: deadline_after(from, settings.ping_timeout), phase: Phase::Awaiting { grace: true } };
+                *self =
+                    Self { at: deadline_after(from, settings.ping_timeout), phase: Phase::Awaiting { grace: true } };
                 Beat::Ping
             }
             Phase::Awaiting { .. } => Beat::Dead,
