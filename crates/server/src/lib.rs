@@ -23,6 +23,8 @@
 //! - [`Operator`] says who an event goes to: `io.to("room").except("other").emit("event", &data)`.
 //! - Inside an axum, hyper or tower application mount [`Server::layer`]; beside it or alone use [`Server::listen`].
 //!
+//! Pages to read are in [`guide`]: ten minutes for a start, the way from Node, and every way to emit.
+//!
 //! Handlers run on the thread of the worker that owns the socket's connection, each from its first line to its first await that
 //! has to wait before the next event is handled. Heavy work belongs on `tokio::task::spawn_blocking`.
 
@@ -32,6 +34,7 @@ mod config;
 mod encode;
 mod error;
 mod extract;
+pub mod guide;
 mod handler;
 mod handshake;
 mod local;

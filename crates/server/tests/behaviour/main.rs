@@ -7,6 +7,7 @@ mod awaiting;
 mod backpressure;
 mod broadcast_acks;
 mod bundle;
+mod cheatsheet;
 mod connect;
 mod disconnect;
 mod dynamic_namespaces;
