@@ -34,6 +34,7 @@ pub(crate) const WORDS: &[&[u8]] = &[
     b"/admin,",
     b"[\"x\"",
     b"\\ud800",
+    b"\\udbff\\udfff",
     b"\\u005f",
     b"\"connect\"",
     b"\"disconnecting\"",

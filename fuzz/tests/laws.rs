@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use posthaste_fuzz::{Mutator, TARGETS, Target, find};
 
 /// What a target gets; all of them together take a few seconds.
-const INPUTS: usize = 8_000;
+const INPUTS: usize = 4_000;
 
 fn check(target: &Target, input: &[u8]) {
     let run = target.run;

@@ -1,20 +1,23 @@
 //! The events, the same in every namespace.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use posthaste::{
     Ack, AckError, Acks, Answer, Args, Auth, ConnectError, Data, DisconnectReason, Event, Namespace, Operator,
-    SendError, Socket, Transport,
+    SendError, Socket, SocketId, Transport,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-/// Why each socket last left, by its id.
-type Departures = Arc<Mutex<HashMap<String, DisconnectReason>>>;
+/// Which sockets left last, by their ids, and why.
+type Departures = Arc<Mutex<VecDeque<(SocketId, DisconnectReason)>>>;
+
+/// Departures that are remembered: enough for whoever asks soon, and no leak in an app that leaks are looked for in.
+const DEPARTURES: usize = 1_000;
 
 /// What a socket remembers of its `count` events.
 #[derive(Clone, Copy, Default, Serialize)]
@@ -67,11 +70,14 @@ pub(crate) fn serve(namespace: &Namespace) {
     let departures = Departures::default();
     let left = departures.clone();
     namespace.on_disconnect(move |socket: Socket, reason: DisconnectReason| {
-        left.lock().unwrap_or_else(PoisonError::into_inner).insert(socket.id().to_string(), reason);
+        let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.truncate(DEPARTURES - 1);
+        left.push_front((socket.id(), reason));
         async {}
     });
     namespace.on("last-disconnect", move |Data(id): Data<String>| {
-        let reason = departures.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+        let departures = departures.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = departures.iter().find(|(left, _)| left.to_string() == id).map(|(_, reason)| *reason);
         async move { Answer(reason.map(DisconnectReason::as_str)) }
     });
     namespace

@@ -82,7 +82,9 @@ async fn live_on(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) {
             Err(panic) => Err(panic.to_string()),
         };
         shared.lives.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = outcome {
+        if let Err(error) = outcome
+            && !life.hurried
+        {
             let mut misfortunes = shared.misfortunes.lock().unwrap_or_else(PoisonError::into_inner);
             if misfortunes.len() < ENOUGH {
                 misfortunes.push(format!("a client that {}: {error}", life.what));

@@ -62,6 +62,13 @@ impl Options {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    // A client that panics is reported at the end, with what it was about; a stack for each tells nothing more.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if tokio::task::try_id().is_none() {
+            report(panic);
+        }
+    }));
     match soak().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

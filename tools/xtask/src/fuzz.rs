@@ -286,6 +286,7 @@ impl Report {
 fn is_of_interest(line: &str) -> bool {
     const NOISE: [&str; 11] = [
         "INFO:",
+        "WARNING: Failed to find function",
         "stat::",
         "NOTE:",
         "Dictionary:",
