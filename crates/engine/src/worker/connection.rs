@@ -86,8 +86,8 @@ pub(super) struct Probe {
 pub(super) enum Farewell {
     /// A close frame without a status, as the official server sends.
     Quiet,
-    /// A close frame with the code of a violation, or the echo of the peer's own.
-    Code(CloseCode, &'static str),
+    /// A close frame with the code of a violation, or the echo of the peer's own; without a text, as the official server sends.
+    Code(CloseCode),
     /// The stream is broken or was ended by the peer without a close frame: nothing can be said.
     Gone,
 }

@@ -267,7 +267,7 @@ pub(super) fn end_stream(mut stream: Stream, mut outbox: Outbox, farewell: &Fare
     match farewell {
         Farewell::Gone => return,
         Farewell::Quiet => ws::append_close(&mut last, None),
-        Farewell::Code(code, reason) => ws::append_close(&mut last, Some((*code, reason))),
+        Farewell::Code(code) => ws::append_close(&mut last, Some((*code, ""))),
     }
     let worker = Worker::current().expect("invariant: streams end on the worker that owns them");
     let goodbye = Goodbye::new(&worker);

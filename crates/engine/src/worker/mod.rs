@@ -469,6 +469,12 @@ impl Worker {
         self.0.core.borrow().get(id).map(|connection| connection.session.transport())
     }
 
+    /// The session id of a connection: a secret between it and its client. `None` when it is gone.
+    #[must_use]
+    pub fn sid(&self, id: ConnectionId) -> Option<Sid> {
+        self.0.core.borrow().get(id).map(|connection| connection.sid)
+    }
+
     /// How many connections this worker owns.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -743,44 +749,70 @@ impl Local {
         if due.is_empty() {
             return;
         }
-        let mut ping = Vec::new();
-        posthaste_websocket_proto::append_frame(&mut ping, posthaste_websocket_proto::Opcode::Text, b"2");
         let mut pinged = Vec::new();
         for (tick, entry) in due {
             let id = ConnectionId { worker: self.mailbox.index, slot: entry.slot, generation: entry.generation };
-            let due = {
+            {
                 let mut core = self.core.borrow_mut();
                 let Some(connection) = core.get_mut(id) else { continue };
                 if connection.wheel_tick != Some(tick) {
                     continue; // an entry that was replaced by an earlier one
                 }
                 connection.wheel_tick = None;
-                let config = &self.apps.borrow()[connection.app as usize].config;
-                if connection.paused {
-                    connection.session.excuse(now, &config.settings);
-                }
-                connection.session.tick(now, &config.settings)
-            };
-            if due.close_probe {
-                self.drop_probe(id);
             }
-            if due.noop {
-                self.answer_with_noop(id);
-            }
-            if let Some(reason) = due.close {
-                self.end(id, reason, connection::Farewell::Quiet);
-                continue;
-            }
-            if due.ping {
+            if self.tick_one(id, now) {
                 pinged.push(entry.slot);
             }
-            self.rearm(id);
         }
-        if !pinged.is_empty() {
-            let staged = self.stage(&ping);
-            self.deliver(&staged, pinged.into_iter(), false);
-        }
+        self.ping(&pinged);
         self.settle();
+    }
+
+    /// Does now what the wheel would do a little later: whoever asks for a session finds it as its deadline left it.
+    fn catch_up(&self, id: ConnectionId) {
+        let now = self.now.get();
+        let is_due = self.core.borrow().get(id).is_some_and(|connection| connection.session.deadline() <= now);
+        if is_due {
+            if self.tick_one(id, now) {
+                self.ping(&[id.slot]);
+            }
+            self.settle();
+        }
+    }
+
+    /// Time has passed for one connection. Returns whether it is to be sent a ping.
+    fn tick_one(&self, id: ConnectionId, now: Instant) -> bool {
+        let due = {
+            let mut core = self.core.borrow_mut();
+            let Some(connection) = core.get_mut(id) else { return false };
+            let settings = &self.apps.borrow()[connection.app as usize].config.settings;
+            if connection.paused {
+                connection.session.excuse(now, settings);
+            }
+            connection.session.tick(now, settings)
+        };
+        if due.close_probe {
+            self.drop_probe(id);
+        }
+        if due.noop {
+            self.answer_with_noop(id);
+        }
+        if let Some(reason) = due.close {
+            self.end(id, reason, connection::Farewell::Quiet);
+            return false;
+        }
+        self.rearm(id);
+        due.ping
+    }
+
+    fn ping(&self, slots: &[u32]) {
+        if slots.is_empty() {
+            return;
+        }
+        let mut ping = Vec::new();
+        posthaste_websocket_proto::append_frame(&mut ping, posthaste_websocket_proto::Opcode::Text, b"2");
+        let staged = self.stage(&ping);
+        self.deliver(&staged, slots.iter().copied(), false);
     }
 
     /// Ends every connection, and then the worker: when all handlers have finished, or when `patience` is over.

@@ -66,8 +66,9 @@ impl Local {
 
     /// Looks a session of `app` up.
     pub(crate) fn session(&self, app: AppIndex, sid: &Sid) -> Option<SessionFacts> {
+        let id = self.core.borrow().by_sid(sid)?;
+        self.catch_up(id);
         let core = self.core.borrow();
-        let id = core.by_sid(sid)?;
         let connection = core.get(id)?;
         (connection.app == app).then(|| SessionFacts { id, transport: connection.session.transport() })
     }

@@ -685,7 +685,10 @@ fn decode<'a>(
     match decoder.decode(data, &limits) {
         Ok(Decoded::Incomplete { .. } | Decoded::Finished) => Ok(None),
         Ok(Decoded::Frame { consumed, event }) => Ok(Some((consumed, event))),
-        Err(error) => Err(Farewell::Code(error.close_code(), error.reason())),
+        Err(error) => {
+            tracing::debug!(%error, "a WebSocket was misused");
+            Err(Farewell::Code(error.close_code()))
+        }
     }
 }
 
@@ -695,7 +698,7 @@ fn control(event: Event<'_>) -> Incoming<'_> {
         Event::Ping(payload) => Incoming::Ping(payload),
         Event::Close(frame) => {
             // The peer's own code comes back, as RFC 6455 §5.5.1 has it.
-            let farewell = frame.map_or(Farewell::Quiet, |frame| Farewell::Code(frame.code, ""));
+            let farewell = frame.map_or(Farewell::Quiet, |frame| Farewell::Code(frame.code));
             Incoming::Close(CloseReason::TransportClose, farewell)
         }
         Event::Text(_) | Event::Binary(_) | Event::Pong(_) | Event::Fragment => Incoming::Nothing,

@@ -11,7 +11,7 @@ use posthaste_engine::{
     Application, CloseReason, ConnectionId, Engine, EngineConfig, EngineLayer, Listener, Request, Worker,
     WorkerApplication, Workers,
 };
-use posthaste_testkit::{Frame, PATIENCE, Record, encode_frame};
+use posthaste_testkit::{PATIENCE, Record};
 use tower::Layer;
 
 /// A server that echoes, until it is dropped.
@@ -89,7 +89,7 @@ impl WorkerApplication for EchoHalf {
             let worker = self.worker.clone();
             let push = async move {
                 for number in 0..count {
-                    send(&worker, id, &format!("pushed {number}"));
+                    worker.send_text(id, &format!("pushed {number}"));
                     if number % 5 == 0 {
                         tokio::time::sleep(Duration::from_micros(300)).await;
                     }
@@ -98,14 +98,14 @@ impl WorkerApplication for EchoHalf {
             return self.worker.start(id, 0, Box::pin(push));
         }
         if text == "close" {
-            send(&self.worker, id, "closing");
+            self.worker.send_text(id, "closing");
             return self.worker.close(id, CloseReason::ForcedClose);
         }
-        send(&self.worker, id, text);
+        self.worker.send_text(id, text);
     }
 
     fn binary(&self, id: ConnectionId, data: Bytes) {
-        self.worker.send(id, &encode_frame(&Frame::new(2, data), None), false);
+        self.worker.send_binary(id, &data);
     }
 
     fn close(&self, _: ConnectionId, reason: CloseReason) {
@@ -113,8 +113,4 @@ impl WorkerApplication for EchoHalf {
     }
 
     fn panicked(&self, _: ConnectionId, _: u32) {}
-}
-
-fn send(worker: &Worker, id: ConnectionId, text: &str) {
-    worker.send(id, &encode_frame(&Frame::text(&format!("4{text}")), None), false);
 }
