@@ -7,16 +7,20 @@
 //! /hooked/       engine hooks that do what a request's headers ask for
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! ```
+//!
+//! With `--suite` it is the server that an official test suite expects instead.
 
 mod events;
 mod hooked;
+mod suites;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::routing::get;
 use clap::Parser;
-use posthaste::{Builder, Cors, Server, Workers};
+use posthaste::{Builder, Cors, Listener, Server, Workers};
+use suites::Suite;
 
 /// Runs the conformance app.
 #[derive(Parser)]
@@ -30,6 +34,9 @@ struct Options {
     /// I/O workers; one per core by default.
     #[arg(long)]
     workers: Option<usize>,
+    /// Stands in for the server that an official test suite expects.
+    #[arg(long, value_enum)]
+    suite: Option<Suite>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -37,18 +44,25 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let options = Options::parse();
     let workers = options.workers.map_or_else(Workers::start_default, Workers::start)?;
-    let main = mount(&workers, main_mount()?)?;
-    let fast = mount(&workers, fast_mount())?;
-    let app = axum::Router::new()
-        .route("/health", get(|| async { "ok" }))
-        .layer(fast.layer())
-        .layer(hooked::mount(&workers)?.layer());
-    let listener = main.listen_with(SocketAddr::new(options.host, options.port), app)?;
+    let addr = SocketAddr::new(options.host, options.port);
+    let listener = match options.suite {
+        Some(suite) => suite.listen(&workers, addr)?,
+        None => listen(&workers, addr)?,
+    };
     println!("listening on {}", listener.local_addr());
     tokio::signal::ctrl_c().await?;
     listener.close();
     tokio::task::spawn_blocking(move || workers.shutdown(Duration::from_secs(4))).await?;
     Ok(())
+}
+
+/// The conformance app.
+fn listen(workers: &Workers, addr: SocketAddr) -> anyhow::Result<Listener> {
+    let main = mount(workers, main_mount()?)?;
+    let fast = mount(workers, fast_mount())?;
+    let hooked = hooked::mount(workers)?;
+    let app = axum::Router::new().route("/health", get(|| async { "ok" })).layer(fast.layer()).layer(hooked.layer());
+    Ok(main.listen_with(addr, app)?)
 }
 
 fn main_mount() -> anyhow::Result<Builder> {

@@ -4,16 +4,19 @@
 //! cargo xtask test     everything a change must pass, prepared and run in order
 //! cargo xtask floors   only the floor plan: imports point down, the ground floor does no I/O
 //! cargo xtask bundle   fetches the browser client that the server serves
+//! cargo xtask suites   the official suites of socketio/socket.io against our server
 //! ```
 //!
-//! [`steps`] is the list behind `test`, [`runner`] goes through it; [`install`], [`floors`] and [`bundle`] each do one
-//! thing; [`workspace`] knows where everything is and starts other programs.
+//! [`steps`] is the list behind `test`, [`runner`] goes through it; [`install`], [`floors`], [`bundle`] and [`suites`] each
+//! do one thing; [`workspace`] knows where everything is and starts other programs.
 
 mod bundle;
 mod floors;
 mod install;
 mod runner;
+mod scratch;
 mod steps;
+mod suites;
 mod workspace;
 
 use std::process::ExitCode;
@@ -34,6 +37,10 @@ Usage:
       Checks that imports point down and that the ground floor does no I/O.
   cargo xtask bundle [--version X]
       Fetches the browser client, compresses it and puts it into crates/server/assets/client.
+  cargo xtask suites --from CHECKOUT [--only SUITE]... [--runs N]
+      Runs the official suites of a checkout of socketio/socket.io against our server; npm brings what they need.
+      --only SUITE   this suite; may be repeated
+      --runs N       how often each must pass; 3 by default
 ";
 
 fn main() -> ExitCode {
@@ -54,6 +61,7 @@ fn run(arguments: &[String]) -> Result<()> {
             ("test", _) => runner::test(&workspace, rest),
             ("floors", []) => floors::check(&workspace).map(|note| println!("{note}")),
             ("bundle", _) => bundle::update(&workspace, rest),
+            ("suites", _) => suites::run_all(&workspace, rest),
             ("help" | "--help" | "-h", _) => {
                 print!("{USAGE}");
                 Ok(())
