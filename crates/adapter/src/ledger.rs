@@ -18,34 +18,74 @@ pub struct RoomLedger {
     members: HashMap<Room, usize>,
     events: VecDeque<RoomEvent>,
     telling: bool,
+    /// Workers that have not noted yet who was in which room before they told of changes.
+    unseeded: usize,
+    /// Changes noted before all workers had: with some members unknown nobody can say which room is new or empty.
+    early: Vec<(Change, Room, SocketId)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Joined,
+    Left,
 }
 
 impl RoomLedger {
+    /// Begins in the middle of things: so many workers note who is where ([`RoomLedger::seed`]), each before the first change that it
+    /// tells of, and say when they have ([`RoomLedger::seeded`]). No event is told before all have.
+    pub const fn begin(&mut self, workers: usize) {
+        self.unseeded = workers;
+    }
+
     /// Notes members that were there before anybody listened: they are counted, and no event.
     pub fn seed(&mut self, room: &Room, members: usize) {
         *self.members.entry(room.clone()).or_default() += members;
     }
 
-    /// A socket joined a room it was not in.
-    pub fn joined(&mut self, room: &Room, socket: SocketId) {
-        match self.members.get_mut(room) {
-            Some(members) => *members += 1,
-            None => {
-                self.members.insert(room.clone(), 1);
-                self.events.push_back(RoomEvent::Created(room.clone()));
+    /// A worker has noted all that it had.
+    pub fn seeded(&mut self) {
+        self.unseeded = self.unseeded.saturating_sub(1);
+        if self.unseeded == 0 {
+            for (change, room, socket) in std::mem::take(&mut self.early) {
+                self.note(change, room, socket);
             }
         }
-        self.events.push_back(RoomEvent::Joined(room.clone(), socket));
+    }
+
+    /// A socket joined a room it was not in.
+    pub fn joined(&mut self, room: &Room, socket: SocketId) {
+        self.note(Change::Joined, room.clone(), socket);
     }
 
     /// A socket left a room it was in.
     pub fn left(&mut self, room: &Room, socket: SocketId) {
-        self.events.push_back(RoomEvent::Left(room.clone(), socket));
-        let Some(members) = self.members.get_mut(room) else { return };
-        *members -= 1;
-        if *members == 0 {
-            self.members.remove(room);
-            self.events.push_back(RoomEvent::Deleted(room.clone()));
+        self.note(Change::Left, room.clone(), socket);
+    }
+
+    fn note(&mut self, change: Change, room: Room, socket: SocketId) {
+        if self.unseeded > 0 {
+            return self.early.push((change, room, socket));
+        }
+        match change {
+            Change::Joined => {
+                match self.members.get_mut(&room) {
+                    Some(members) => *members += 1,
+                    None => {
+                        self.members.insert(room.clone(), 1);
+                        self.events.push_back(RoomEvent::Created(room.clone()));
+                    }
+                }
+                self.events.push_back(RoomEvent::Joined(room, socket));
+            }
+            Change::Left => {
+                self.events.push_back(RoomEvent::Left(room.clone(), socket));
+                let Some(members) = self.members.get_mut(&room) else { return };
+                *members -= 1;
+                if *members == 0 {
+                    self.members.remove(&room);
+                    self.events.push_back(RoomEvent::Deleted(room));
+                }
+            }
         }
     }
 
@@ -111,6 +151,23 @@ mod tests {
         assert_eq!(told(&mut ledger), [RoomEvent::Left(room.clone(), a)]);
         ledger.left(&room, a);
         assert_eq!(told(&mut ledger), [RoomEvent::Left(room.clone(), a), RoomEvent::Deleted(room)]);
+    }
+
+    #[test]
+    fn nothing_is_told_before_all_workers_have_noted_what_they_had() {
+        let room = Room::from("x");
+        let (a, b) = (SocketId::from_bytes([1; 15]), SocketId::from_bytes([2; 15]));
+        let mut ledger = RoomLedger::default();
+        ledger.begin(2);
+        ledger.seed(&room, 1);
+        ledger.seeded();
+        ledger.left(&room, a);
+        assert_eq!(told(&mut ledger), [], "the other worker may have members of it");
+        ledger.seed(&room, 1);
+        ledger.seeded();
+        assert_eq!(told(&mut ledger), [RoomEvent::Left(room.clone(), a)]);
+        ledger.left(&room, b);
+        assert_eq!(told(&mut ledger), [RoomEvent::Left(room.clone(), b), RoomEvent::Deleted(room)]);
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub enum AdapterError {
 
 /// Who reaches sockets, here and elsewhere; one for each namespace of a server.
 ///
-/// What holds of every implementation, and what [`contract`](crate::contract) checks:
+/// What holds of every implementation, and what the suite of the feature `contract` checks:
 ///
 /// - **This node first, and in the call.** What concerns this node's sockets is done through the [`Node`] before the call
 ///   returns, so that the order of calls is the order of delivery. Other nodes see the calls of one node in that order too.

@@ -83,19 +83,26 @@ impl Server {
 impl NamespaceInner {
     /// Has every worker tell of its rooms from now on.
     pub(crate) fn watch_rooms(self: &Arc<Self>) {
-        if self.rooms.on.swap(true, Ordering::AcqRel) {
-            return;
-        }
         let Some(server) = self.server.upgrade() else { return };
+        {
+            let mut ledger = self.ledger();
+            if self.rooms.is_on() {
+                return;
+            }
+            ledger.begin(server.workers.handles().len());
+            self.rooms.on.store(true, Ordering::Release);
+        }
         for handle in server.workers.handles() {
             let namespace = self.clone();
             let job = move |_: &Worker| {
                 if let Some(local) = local::of(&namespace.server) {
                     local.watch_rooms(namespace.number());
                 }
+                namespace.note_rooms(RoomLedger::seeded);
             };
-            // On a worker's own thread it is done at once; a worker that has ended has no rooms.
-            drop(handle.call(job));
+            // Posted on the worker's own thread as well: whoever makes a namespace holds the list of all, and a listener may want it.
+            // A worker that has ended has no rooms.
+            let _ = handle.post(job);
         }
     }
 

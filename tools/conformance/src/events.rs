@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use posthaste::{
     Ack, AckError, Acks, Answer, Args, Auth, ConnectError, Data, DisconnectReason, Event, Namespace, Operator,
-    SendError, Socket, SocketId, Transport,
+    RemoteSocket, SendError, Socket, SocketId, Transport,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -244,7 +244,7 @@ async fn broadcast(
     Ok("ok")
 }
 
-/// The first value of a client's answer.
+/// The first value of a client's answer, if it has any.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 enum OneAnswer {
@@ -256,7 +256,7 @@ async fn broadcast_with_ack(
     socket: Socket,
     Data((options, event, list)): Data<BroadcastArgs>,
     Data(args): Data<Args<'static>>,
-) -> anyhow::Result<(Option<&'static str>, Vec<OneAnswer>)> {
+) -> anyhow::Result<(Option<&'static str>, Vec<Option<OneAnswer>>)> {
     let asked = options.operator(&socket).emit_with_ack(&event, &inner_args(list.as_deref(), &args)?);
     let Acks { answers, complete, .. } = asked.await?;
     Ok(((!complete).then_some("timeout"), answers))
@@ -292,18 +292,28 @@ struct UtilityOptions {
 async fn utility(
     namespace: Namespace,
     Data((operation, options)): Data<(String, UtilityOptions)>,
-) -> anyhow::Result<&'static str> {
+) -> anyhow::Result<Value> {
     let operator = namespace
         .to(options.r#in.map_or_else(Vec::new, OneOrMany::into_vec))
         .except(options.except.map_or_else(Vec::new, OneOrMany::into_vec));
     let rooms = options.rooms.map_or_else(Vec::new, OneOrMany::into_vec);
     match operation.as_str() {
+        "fetch" => {
+            let sockets = operator.fetch_sockets().await?;
+            return sockets.iter().map(describe).collect();
+        }
         "join" => operator.sockets_join(rooms).await?,
         "leave" => operator.sockets_leave(rooms).await?,
         "disconnect" => operator.disconnect_sockets(options.close).await?,
         other => anyhow::bail!("no operation {other:?}"),
     }
-    Ok("ok")
+    Ok("ok".into())
+}
+
+fn describe(socket: &RemoteSocket) -> anyhow::Result<Value> {
+    let mut rooms: Vec<&str> = socket.rooms().iter().map(|room| &**room).collect();
+    rooms.sort_unstable();
+    Ok(json!({ "id": socket.id(), "rooms": rooms, "data": socket.data::<Value>()? }))
 }
 
 pub(crate) fn is_truthy(value: &Value) -> bool {

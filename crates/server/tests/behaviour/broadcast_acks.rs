@@ -131,3 +131,85 @@ async fn a_handler_asks_a_room_but_not_itself() {
     }
     asker.expect("35[15,3]").await;
 }
+
+#[tokio::test]
+async fn answers_come_one_by_one_with_the_sockets_they_are_from() {
+    for workers in [1, 2] {
+        let spread = Spread::over(workers, |_| {});
+        let mut clients = spread.clients(4 / workers).await;
+        let io = &spread.running.io;
+        let mut answers = io.emit_with_ack::<usize>("number", &()).stream();
+        for (index, Placed { client, socket, .. }) in clients.iter_mut().enumerate().rev() {
+            client.expect(r#"20["number"]"#).await;
+            client.send(&format!("30[{index}]")).await;
+            let (from, answer) = answers.next().await.unwrap().unwrap();
+            assert_eq!((from, answer), (Some(socket.id()), index));
+        }
+        assert!(answers.next().await.is_none());
+        assert!(answers.is_complete());
+        assert_eq!(answers.asked(), 4);
+        assert!(answers.next().await.is_none(), "the end is the end");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_behind_an_answer_of_another_type_and_ends_in_time() {
+    let running = serve(Server::builder().workers(1), |_| {});
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(Client::websocket(running.addr).await);
+    }
+    let mut answers = running.io.timeout(Duration::from_millis(300)).emit_with_ack::<u8>("number", &()).stream();
+    for client in &mut clients {
+        client.expect(r#"20["number"]"#).await;
+    }
+    clients[0].send(r#"30["no number"]"#).await;
+    assert!(matches!(answers.next().await, Some(Err(AckError::Type(_)))));
+    clients[1].send("30[7]").await;
+    assert!(matches!(answers.next().await, Some(Ok((Some(_), 7)))));
+    assert!(answers.next().await.is_none());
+    assert!(!answers.is_complete());
+    eventually("nothing is kept", async || running.io.stats().await.pending_acks == 0).await;
+    let refused = running.io.emit_with_ack::<u8>("disconnect", &()).stream().next().await;
+    assert!(matches!(refused, Some(Err(AckError::Send(_)))), "a reserved name");
+}
+
+#[tokio::test]
+async fn answers_are_kept_up_to_a_bound() {
+    const SIZE: usize = 100_000;
+    let running = serve(Server::builder().workers(1).max_ack_bytes(4 * SIZE), |io| {
+        io.on("sync", async || {});
+    });
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(Client::websocket(running.addr).await);
+    }
+    let text = "x".repeat(SIZE);
+    for streamed in [false, true] {
+        let asked = running.io.timeout(Duration::from_secs(30)).emit_with_ack::<String>("text", &());
+        let mut answers = Ok(asked);
+        if streamed {
+            answers = answers.and_then(|asked| Err::<posthaste::AcksFuture<String>, _>(asked.stream()));
+        }
+        let id = u8::from(streamed);
+        for client in &mut clients {
+            client.expect(&format!(r#"2{id}["text"]"#)).await;
+            client.send(&format!(r#"3{id}["{text}"]"#)).await;
+            client.ask(r#"["sync"]"#, "[]").await;
+            if let Err(stream) = &mut answers {
+                // What is taken is kept no more.
+                assert_eq!(stream.next().await.unwrap().unwrap().1.len(), SIZE);
+            }
+        }
+        match answers {
+            Ok(asked) => {
+                let answers = asked.await.unwrap();
+                assert_eq!((answers.answers.len(), answers.asked, answers.complete), (3, 6, false));
+            }
+            Err(mut stream) => {
+                assert!(stream.next().await.is_none());
+                assert!(stream.is_complete());
+            }
+        }
+    }
+}
