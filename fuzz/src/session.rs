@@ -247,7 +247,8 @@ impl World {
         match due.close {
             Some(CloseReason::PingTimeout) => {
                 let pinged = self.pinged.expect("nobody dies of a ping that never left");
-                assert!(self.now >= pinged + self.settings.ping_timeout && !self.closing && !due.ping);
+                // A ping that left up to a quarter of its timeout late does not put the end off.
+                assert!(self.now >= pinged + self.settings.ping_timeout * 3 / 4 && !self.closing && !due.ping);
                 Err(Over)
             }
             Some(reason) => {
