@@ -136,7 +136,8 @@ pub trait Adapter: Send + Sync + 'static {
     /// server makes the namespace: it may not ask the server for namespaces.
     fn start(&self, node: Arc<dyn Node>);
 
-    /// The namespace ends: other nodes no longer wait for this one, and nothing is done to its node any more.
+    /// The namespace ends: other nodes no longer wait for this one, and nothing is done to its node any more. Called when the server
+    /// has closed, and once more when the namespace is dropped.
     fn close(&self) -> Delivery {
         Delivery::Done
     }

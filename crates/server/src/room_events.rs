@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use posthaste_adapter::{Room, RoomEvent, RoomLedger};
 use posthaste_engine::Worker;
@@ -13,14 +13,14 @@ use crate::local;
 use crate::namespace::{Namespace, NamespaceInner};
 use crate::server::Server;
 
-type Listener = Arc<dyn Fn(&RoomEvent) + Send + Sync>;
+/// Who is told of rooms.
+pub(crate) type RoomListener = Arc<dyn Fn(&RoomEvent) + Send + Sync>;
 
 /// Who wants to hear of a namespace's rooms. While nobody does, nothing is counted.
 #[derive(Default)]
 pub(crate) struct RoomWatch {
     on: AtomicBool,
     ledger: Mutex<RoomLedger>,
-    listeners: RwLock<Vec<Listener>>,
 }
 
 impl RoomWatch {
@@ -49,18 +49,24 @@ impl Namespace {
     /// # Ok::<(), posthaste::BuildError>(())
     /// ```
     pub fn on_room_event(&self, listener: impl Fn(&RoomEvent) + Send + Sync + 'static) -> &Self {
-        self.0.rooms.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(listener));
-        self.0.watch_rooms();
+        self.change(|router| router.room_listeners.push(Arc::new(listener)));
+        // Nobody is in a parent; its children begin with its listeners.
+        if !self.is_parent() {
+            self.0.watch_rooms();
+        }
         self
     }
 
     /// The rooms of this server's sockets with the number of sockets in each, those of the sockets' own ids left out.
     pub fn rooms(&self) -> impl Future<Output = BTreeMap<Room, usize>> + Send + 'static + use<> {
-        let counts = local::gather(&self.0, &(), |local, namespace, ()| local.room_sizes(namespace));
+        let sizes = |namespace: Self| local::gather(&namespace.0, &(), |local, number, ()| local.room_sizes(number));
+        let asked: Vec<_> = self.each().into_iter().map(sizes).collect();
         async move {
             let mut rooms = BTreeMap::new();
-            for (room, members) in counts.await {
-                *rooms.entry(room).or_default() += members;
+            for sizes in asked {
+                for (room, members) in sizes.await {
+                    *rooms.entry(room).or_default() += members;
+                }
             }
             rooms
         }
@@ -116,8 +122,7 @@ impl NamespaceInner {
             ledger.take()
         };
         while let Some(event) = next {
-            let listeners = self.rooms.listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
-            for listener in listeners {
+            for listener in &self.router().room_listeners {
                 // A panic is in the log by the panic hook, and keeps nobody else from hearing of rooms.
                 local::guarded(|| listener(&event));
             }

@@ -254,7 +254,9 @@ impl Server {
     /// Ends every connection with the reason `server shutting down` and stops the workers, if they are this server's alone.
     /// Waits for what is still being written, at most `patience`; returns whether all of it was. Blocks.
     pub fn close(&self, patience: Duration) -> bool {
-        if self.0.owns_workers { self.0.workers.shutdown(patience) } else { self.engine().close(patience) }
+        let ended = if self.0.owns_workers { self.0.workers.shutdown(patience) } else { self.engine().close(patience) };
+        self.0.registry.close();
+        ended
     }
 
     async fn count(&self, only: Option<&[Namespace]>) -> Stats {

@@ -1,11 +1,10 @@
 //! Events from server to server.
 
 use std::any::type_name;
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use posthaste_adapter::{AckCollector, AdapterError, AnswerSink, RawEvent, ServerReply};
@@ -32,12 +31,9 @@ pub(crate) const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Source: `socket.io` 4.8, `RESERVED_EVENTS` of its namespaces.
 const RESERVED: [&str; 3] = ["connect", "connection", "new_namespace"];
 
-/// The handlers of a namespace for other servers' events.
-#[derive(Default)]
-pub(crate) struct ServerEvents(RwLock<HashMap<Arc<str>, Arc<BoxedServerEvent>>>);
-
 type Answering = Pin<Box<dyn Future<Output = Option<Args<'static>>>>>;
-type BoxedServerEvent = Box<dyn Fn(&mut ServerEventContext) -> Result<Answering, ExtractError> + Send + Sync>;
+pub(crate) type BoxedServerEvent =
+    Box<dyn Fn(&mut ServerEventContext) -> Result<Answering, ExtractError> + Send + Sync>;
 
 /// Another server's event on its way to its handler.
 #[derive(Debug)]
@@ -182,7 +178,11 @@ impl Namespace {
     /// `new_namespace`), [`SendError::Adapter`] when the others cannot be reached.
     pub fn server_side_emit<A: EmitArgs + ?Sized>(&self, event: &str, args: &A) -> Sent {
         match self.server_event(event, args) {
-            Ok(event) => Sent::by(self.0.adapter.server_emit(event, None)),
+            Ok(event) => {
+                let each = self.each().into_iter();
+                let sent = each.map(|namespace| Sent::by(namespace.0.adapter.server_emit(event.clone(), None)));
+                sent.fold(Sent::ready(Ok(())), Sent::and)
+            }
             Err(error) => Sent::ready(Err(error)),
         }
     }
@@ -205,9 +205,11 @@ impl Namespace {
             Err(error) => return AcksFuture::failed(error),
         };
         let collector = Arc::new(AckCollector::new(self.server().0.config.max_ack_bytes));
-        let answers: Arc<dyn AnswerSink> = collector.clone();
-        // Who could not be reached shows in the answers that come.
-        drop(self.0.adapter.server_emit(event, Some(answers)));
+        for namespace in self.each() {
+            let answers: Arc<dyn AnswerSink> = collector.clone();
+            // Who could not be reached shows in the answers that come.
+            drop(namespace.0.adapter.server_emit(event.clone(), Some(answers)));
+        }
         AcksFuture::waiting(collector, deadline_after(Instant::now(), SERVER_TIMEOUT))
     }
 
@@ -223,7 +225,7 @@ impl Namespace {
     /// ```
     pub fn on_server_event<Args>(&self, event: &str, handler: impl ServerEventHandler<Args>) -> &Self {
         let handler: Arc<BoxedServerEvent> = Arc::new(Box::new(move |cx| handler.call(cx)));
-        self.0.server_events.0.write().unwrap_or_else(PoisonError::into_inner).insert(event.into(), handler);
+        self.change(|router| drop(router.server_events.insert(event.into(), handler)));
         self
     }
 
@@ -273,12 +275,8 @@ impl Server {
 /// Has another server's event handled, on one worker for the whole namespace: in the order in which events came.
 pub(crate) fn handle(namespace: &Arc<NamespaceInner>, event: RawEvent, reply: Option<ServerReply>) {
     let Ok(name) = event.name() else { return };
-    let handler = {
-        let handlers = namespace.server_events.0.read().unwrap_or_else(PoisonError::into_inner);
-        handlers.get(name.as_str()).cloned()
-    };
     // Without an answer of this one the asking server does not wait in vain: dropping `reply` says so.
-    let Some(handler) = handler else { return };
+    let Some(handler) = namespace.router().server_events.get(name.as_str()).cloned() else { return };
     let Some(server) = namespace.server.upgrade() else { return };
     let workers = server.workers.handles();
     let worker = &workers[namespace.number() as usize % workers.len()];

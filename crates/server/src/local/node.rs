@@ -29,7 +29,7 @@ impl LocalNode {
     pub(crate) fn start(namespace: &Arc<NamespaceInner>) {
         let node = Self { name: namespace.name.clone(), namespace: Arc::downgrade(namespace) };
         namespace.adapter.start(Arc::new(node));
-        if namespace.adapter.follows_rooms() {
+        if namespace.adapter.follows_rooms() || !namespace.router().room_listeners.is_empty() {
             namespace.watch_rooms();
         }
     }

@@ -31,7 +31,6 @@ pub(crate) use self::registry::{Bounds, Parent, Registry};
 pub(crate) use self::router::Router;
 use crate::room_events::RoomWatch;
 use crate::server::{Inner, Server};
-use crate::server_side::ServerEvents;
 
 /// A path within a server (`/`, `/chat`): clients join it over the connection they have. Cloning it shares it.
 ///
@@ -52,7 +51,6 @@ pub(crate) struct NamespaceInner {
     /// Counts changes of the router, so that workers can keep a copy of it without locking.
     version: AtomicU64,
     ack_ids: AtomicU64,
-    pub(crate) server_events: ServerEvents,
     pub(crate) rooms: RoomWatch,
     /// Whether everyone who wants to hear of new namespaces has heard of this one: before that nobody joins.
     settled: AtomicBool,

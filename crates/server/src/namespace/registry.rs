@@ -15,7 +15,6 @@ use crate::error::ConnectError;
 use crate::local::LocalNode;
 use crate::room_events::RoomWatch;
 use crate::server::Inner;
-use crate::server_side::ServerEvents;
 
 /// What is told of new namespaces.
 type Hook = Arc<dyn Fn(&Namespace) + Send + Sync>;
@@ -176,6 +175,13 @@ impl Registry {
         self.hooks.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(hook));
     }
 
+    /// The server has ended: other servers are not to wait for it.
+    pub(crate) fn close(&self) {
+        let all: Vec<Namespace> = self.read().by_name.values().filter_map(Entry::get).collect();
+        // Each goes its way whether or not it is awaited.
+        all.iter().for_each(|namespace| drop(namespace.0.adapter.close()));
+    }
+
     pub(crate) const fn cleans_up(&self) -> bool {
         self.bounds.cleanup
     }
@@ -241,7 +247,6 @@ impl Registry {
             router: RwLock::new(router),
             version: AtomicU64::new(0),
             ack_ids: AtomicU64::new(0),
-            server_events: ServerEvents::default(),
             rooms: RoomWatch::default(),
             settled: AtomicBool::new(false),
             on_settled: Notify::new(),

@@ -9,7 +9,9 @@ use crate::handler::{
     BoxedCheck, BoxedConnect, BoxedDisconnect, BoxedError, BoxedEvent, BoxedEventCheck, ConnectHandler,
     DisconnectHandler, ErrorHandler, EventHandler, EventMiddleware, Middleware,
 };
+use crate::room_events::RoomListener;
 use crate::server::Server;
+use crate::server_side::BoxedServerEvent;
 
 /// The handlers of a namespace. Registering one makes a new table, so that dispatch never waits for a registration, and a child
 /// begins with its parent's by a reference count.
@@ -22,6 +24,9 @@ pub(crate) struct Router {
     pub(crate) error: Option<Arc<BoxedError>>,
     pub(crate) connect: Vec<Arc<BoxedConnect>>,
     pub(crate) disconnect: Vec<Arc<BoxedDisconnect>>,
+    /// For what other servers send.
+    pub(crate) server_events: HashMap<Arc<str>, Arc<BoxedServerEvent>>,
+    pub(crate) room_listeners: Vec<RoomListener>,
 }
 
 impl Router {
@@ -32,7 +37,7 @@ impl Router {
 }
 
 impl Namespace {
-    fn change(&self, change: impl FnOnce(&mut Router)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Router)) {
         {
             let mut router = self.0.router.write().unwrap_or_else(PoisonError::into_inner);
             change(Arc::make_mut(&mut router));

@@ -198,3 +198,44 @@ async fn a_server_that_is_alone_has_nobody_to_tell_which_is_no_error() {
     }
     io.server_side_emit("disconnect", &()).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_registered_on_a_parent_hears_the_servers_of_its_children() {
+    let adapters = Mesh::default().connect(&["/game-1"], 2).remove(0);
+    let servers: Vec<Running> = adapters
+        .into_iter()
+        .map(|adapter| {
+            let builder = Server::builder().workers(1).adapter(move |name| match name {
+                "/game-1" => adapter.clone(),
+                _ => Arc::new(MemoryAdapter::new()),
+            });
+            serve(builder, |io| {
+                let parent = io.namespaces("/game-{number}").unwrap();
+                parent.on_server_event("where", async |namespace: Namespace| Answer(namespace.name().to_owned()));
+            })
+        })
+        .collect();
+    let mut clients = Vec::new();
+    for running in &servers {
+        let mut client = Client::open(running.addr, posthaste_testkit::Transport::WebSocket).await;
+        client.connect("/game-1").await;
+        clients.push(client);
+    }
+    let parent = servers[0].io.namespaces("/game-{number}").unwrap();
+    let answers = parent.server_side_emit_with_ack::<String>("where", &()).await.unwrap();
+    assert_eq!((answers.answers, answers.complete), (vec!["/game-1".to_owned()], true));
+    assert_eq!(parent.fetch_sockets().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_has_closed_is_not_waited_for() {
+    let servers = connected(3, |_, _| {});
+    let _clients = clients(&servers).await;
+    let io = &servers[0].io;
+    let closing = servers[2].io.clone();
+    tokio::task::spawn_blocking(move || closing.close(Duration::from_secs(20))).await.unwrap();
+    eventually("two are left", async || io.server_count().await.unwrap() == 2).await;
+    assert_eq!(io.fetch_sockets().await.unwrap().len(), 4);
+    let answers = io.server_side_emit_with_ack::<u8>("nobody handles", &()).await.unwrap();
+    assert_eq!((answers.asked, answers.complete), (1, false));
+}

@@ -165,3 +165,22 @@ async fn rooms_are_listed_with_their_sizes() {
     assert_eq!(rooms, BTreeMap::from([(Room::from("all"), 6), (Room::from("two"), 2)]));
     assert_eq!(io.namespace("/chat").rooms().await, BTreeMap::new());
 }
+
+#[tokio::test]
+async fn a_parents_listeners_hear_of_its_childrens_rooms() {
+    let heard = Record::new();
+    let record = heard.clone();
+    let running = serve(Server::builder().workers(2), |io| {
+        let parent = io.namespaces("/game-{number}").unwrap();
+        parent.on_room_event(move |event| record.push(event.clone()));
+        parent.on_connect(async |socket: Socket| socket.join("table"));
+    });
+    let mut client = Client::open(running.addr, Transport::WebSocket).await;
+    let id = posthaste::SocketId::parse(&client.connect("/game-1").await).unwrap();
+    client.connect("/game-2").await;
+    let joined = RoomEvent::Joined(Room::from("table"), id);
+    eventually("both have joined", async || heard.all().len() == 8).await;
+    assert!(heard.all().contains(&joined));
+    let parent = running.io.namespaces("/game-{number}").unwrap();
+    assert_eq!(parent.rooms().await, BTreeMap::from([(Room::from("table"), 2)]));
+}
