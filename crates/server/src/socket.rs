@@ -130,8 +130,11 @@ impl Socket {
     }
 
     /// Joins rooms. Seen by everything that this task emits afterwards.
+    ///
+    /// More rooms than a socket may be in ([`max_rooms`](crate::Builder::max_rooms)), or joined faster than it may
+    /// ([`join_rate`](crate::Builder::join_rate)), are not joined, with a warning in the log: [`Socket::try_join`] tells.
     pub fn join(&self, rooms: impl IntoRooms) {
-        self.with_rooms(rooms, |local, socket, rooms| local.join(socket, rooms));
+        self.with_rooms(rooms, |local, socket, rooms| local.join_or_warn(socket, rooms));
     }
 
     /// Leaves rooms. The room of its own id cannot be left.
@@ -280,7 +283,10 @@ impl Socket {
         }
     }
 
-    async fn on_worker<R: Send + 'static>(&self, job: impl FnOnce(&Local) -> R + Send + 'static) -> Option<R> {
+    pub(crate) async fn on_worker<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Local) -> R + Send + 'static,
+    ) -> Option<R> {
         let socket = self.clone();
         self.worker()?.call(move |_| local::here(&socket).map(|local| job(&local))).await.ok().flatten()
     }

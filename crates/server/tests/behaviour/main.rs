@@ -14,6 +14,7 @@ mod event_middlewares;
 mod handlers;
 mod handshake;
 mod hooks;
+mod limits;
 mod listening;
 mod membership;
 mod mounts;
