@@ -52,6 +52,9 @@ pub(crate) use polling::{GetAnswer, PostAnswer, PostRefused, SessionFacts};
 use tasks::{Handler, Polled, Tasks};
 pub use turn::{Frames, Staged};
 
+/// What a job that waits takes besides what it sends, about.
+const JOB_BYTES: usize = 512;
+
 /// A turn that takes longer than this is reported: something kept the worker from its other connections.
 const STALL: Duration = Duration::from_millis(100);
 
@@ -159,6 +162,31 @@ impl WorkerHandle {
     /// [`WorkerGone`] when the worker has ended; the job is dropped.
     pub fn post(&self, job: impl FnOnce(&Worker) + Send + 'static) -> Result<(), WorkerGone> {
         self.0.post(Mail::Job(Box::new(job))).map_err(|_| WorkerGone)
+    }
+
+    /// As [`WorkerHandle::post`], for a job that sends `bytes`. Returns whether more waits than should: whoever can wait then
+    /// waits for [`WorkerHandle::caught_up`].
+    ///
+    /// # Errors
+    /// As [`WorkerHandle::post`].
+    pub fn post_bytes(&self, bytes: usize, job: impl FnOnce(&Worker) + Send + 'static) -> Result<bool, WorkerGone> {
+        // A job and its queue's entry are worth something too.
+        self.0.post_bytes(Mail::Job(Box::new(job)), bytes + JOB_BYTES).map_err(|_| WorkerGone)
+    }
+
+    /// Whether more waits to be sent than should.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.0.is_behind()
+    }
+
+    /// Waits until the worker has taken what was posted to be sent, if that is more than should wait.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub fn caught_up(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mailbox = self.0.clone();
+        async move { mailbox.caught_up().await }
     }
 
     /// Runs `job` on the worker and brings back what it returns: at once when called on the worker's own thread.

@@ -11,6 +11,7 @@
 //! No handler runs while anything here is borrowed.
 
 mod acks;
+mod behind;
 mod connect;
 mod dispatch;
 mod limits;
@@ -41,6 +42,7 @@ use crate::socket::{Phase, Socket};
 use crate::stats::Stats;
 use acks::{Asked, Waiter};
 pub(crate) use dispatch::guarded;
+pub(crate) use behind::Behind;
 pub(crate) use node::{LocalNode, gather};
 
 /// A server's half on one worker.

@@ -48,18 +48,18 @@ impl Node for LocalNode {
     fn deliver(&self, broadcast: &Broadcast) {
         let Some(namespace) = self.namespace.upgrade() else { return };
         let Some((id, answers)) = &broadcast.answers else {
-            return everywhere(&namespace, broadcast, Local::deliver, |_| {});
+            return everywhere(&namespace, broadcast, broadcast.packet.frames().len(), Local::deliver, |_| {});
         };
         answers.expect(1);
         let workers = namespace.server.upgrade().map_or(0, |server| server.workers.handles().len());
         let tally: Arc<dyn AnswerSink> = Arc::new(Tally::new(workers, answers.clone()));
         let counted = Broadcast { answers: Some((*id, tally)), ..broadcast.clone() };
-        everywhere(&namespace, &counted, Local::deliver, |broadcast| report(broadcast, 0));
+        everywhere(&namespace, &counted, broadcast.packet.frames().len(), Local::deliver, |broadcast| report(broadcast, 0));
     }
 
     fn apply(&self, target: &Target, operation: &Operation) {
         let Some(namespace) = self.namespace.upgrade() else { return };
-        everywhere(&namespace, &(target.clone(), operation.clone()), Local::apply, |_| {});
+        everywhere(&namespace, &(target.clone(), operation.clone()), 0, Local::apply, |_| {});
     }
 
     fn fetch(&self, target: &Target) -> Pending<Vec<SocketSnapshot>> {
@@ -75,10 +75,11 @@ impl Node for LocalNode {
 }
 
 /// Does `act` on every worker: on this thread's own at once, behind everything posted to it before; on the others by a job.
-/// `absent` stands in for a worker without a half of this server.
+/// `bytes` is what it sends, `absent` stands in for a worker without a half of this server.
 fn everywhere<T: Clone + Send + Sync + 'static>(
     namespace: &Arc<NamespaceInner>,
     what: &T,
+    bytes: usize,
     act: fn(&Local, u32, &T),
     absent: fn(&T),
 ) {
@@ -99,8 +100,10 @@ fn everywhere<T: Clone + Send + Sync + 'static>(
             Some(local) => act(&local, namespace.number(), &posted),
             None => absent(&posted),
         };
-        if handle.post(job).is_err() {
-            absent(what);
+        match handle.post_bytes(bytes, job) {
+            Ok(false) => {}
+            Ok(true) => namespace.behind.note(),
+            Err(_) => absent(what),
         }
     }
     if let Some(local) = here {

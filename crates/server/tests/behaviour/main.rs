@@ -21,6 +21,7 @@ mod mounts;
 mod namespaces;
 mod order;
 mod panics;
+mod publishers;
 mod reentrancy;
 mod rooms;
 mod shutdown;
