@@ -13,7 +13,9 @@ fn start() -> Running {
 }
 
 fn running(builder: posthaste::Builder) -> Running {
-    serve(builder, |io| {
+    // No heartbeat comes to the rescue: what is to be closed must be closed for what it did.
+    const LONG: Duration = Duration::from_secs(600);
+    serve(builder.ping(LONG, LONG), |io| {
         for namespace in [io.namespace("/"), io.namespace("/chat")] {
             namespace.on("echo", async |Data(value): Data<u64>| Answer(value));
             namespace.on("panic", async || panic_now());

@@ -111,14 +111,11 @@ impl Mailbox {
         self.behind.load(Ordering::Relaxed)
     }
 
-    /// Waits until the worker has taken what waits.
+    /// Waits until the worker has taken what waits, if that is more than should. What comes after it is for others to wait for.
     pub(crate) async fn caught_up(&self) {
-        loop {
-            // Listens before it looks: what is taken in between is heard.
-            let caught_up = self.caught_up.notified();
-            if !self.is_behind() {
-                return;
-            }
+        // Listens before it looks: what is taken in between is heard.
+        let caught_up = self.caught_up.notified();
+        if self.is_behind() {
             caught_up.await;
         }
     }
