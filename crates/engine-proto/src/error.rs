@@ -144,7 +144,8 @@ mod tests {
             (RequestError::UnsupportedVersion, 400, r#"{"code":5,"message":"Unsupported protocol version"}"#),
         ] {
             assert_eq!((error.status(), error.body().as_str()), (status, body));
-            let upgrade = if matches!(error, RequestError::ForeignOrigin | RequestError::Busy(_)) { status } else { 400 };
+            let upgrade =
+                if matches!(error, RequestError::ForeignOrigin | RequestError::Busy(_)) { status } else { 400 };
             assert_eq!(error.upgrade_status(), upgrade);
         }
     }

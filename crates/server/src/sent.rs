@@ -53,6 +53,8 @@ impl Sent {
                 one.and(other)
             })),
         })
+    }
+
     /// The same, ready no sooner than `behind`. What failed already is not waited for.
     pub(crate) fn after(self, behind: impl Future<Output = ()> + Send + 'static) -> Self {
         let rest = match self.0 {

@@ -41,8 +41,8 @@ use crate::server::Inner;
 use crate::socket::{Phase, Socket};
 use crate::stats::Stats;
 use acks::{Asked, Waiter};
-pub(crate) use dispatch::guarded;
 pub(crate) use behind::Behind;
+pub(crate) use dispatch::guarded;
 pub(crate) use node::{LocalNode, gather};
 
 /// A server's half on one worker.

@@ -54,7 +54,9 @@ impl Node for LocalNode {
         let workers = namespace.server.upgrade().map_or(0, |server| server.workers.handles().len());
         let tally: Arc<dyn AnswerSink> = Arc::new(Tally::new(workers, answers.clone()));
         let counted = Broadcast { answers: Some((*id, tally)), ..broadcast.clone() };
-        everywhere(&namespace, &counted, broadcast.packet.frames().len(), Local::deliver, |broadcast| report(broadcast, 0));
+        everywhere(&namespace, &counted, broadcast.packet.frames().len(), Local::deliver, |broadcast| {
+            report(broadcast, 0)
+        });
     }
 
     fn apply(&self, target: &Target, operation: &Operation) {
@@ -95,9 +97,9 @@ fn everywhere<T: Clone + Send + Sync + 'static>(
         }
         let what = shared.get_or_insert_with(|| Arc::new(what.clone()));
         // The job holds the namespace: until it is done no other has its number.
-        let (posted, namespace) = (what.clone(), namespace.clone());
-        let job = move |_: &Worker| match super::of(&namespace.server) {
-            Some(local) => act(&local, namespace.number(), &posted),
+        let (posted, held) = (what.clone(), namespace.clone());
+        let job = move |_: &Worker| match super::of(&held.server) {
+            Some(local) => act(&local, held.number(), &posted),
             None => absent(&posted),
         };
         match handle.post_bytes(bytes, job) {
