@@ -128,6 +128,20 @@ impl Membership {
         own.into_iter().chain(entry.rooms.iter().map(|(room, _)| self.rooms[*room as usize].name.clone())).collect()
     }
 
+    /// How many rooms a socket is in, its own left out.
+    #[must_use]
+    pub fn rooms_held(&self, member: Member) -> usize {
+        self.entry(member).map_or(0, |entry| entry.rooms.len())
+    }
+
+    /// Whether a socket is in a room.
+    #[must_use]
+    pub fn is_in(&self, member: Member, room: &Room) -> bool {
+        let Some(entry) = self.entry(member) else { return false };
+        let number = self.names.get(&**room);
+        own_room(entry, room) || number.is_some_and(|number| entry.rooms.iter().any(|(joined, _)| joined == number))
+    }
+
     /// The socket of that id.
     #[must_use]
     pub fn by_id(&self, id: &SocketId) -> Option<Member> {

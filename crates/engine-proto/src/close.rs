@@ -24,6 +24,8 @@ pub enum CloseReason {
     ServerShutdown,
     /// The peer reads too slowly: its outbox reached its bound.
     Slow,
+    /// The peer sent more in a short time than it may, and is not let go on.
+    TooFast,
 }
 
 impl CloseReason {
@@ -39,6 +41,7 @@ impl CloseReason {
             Self::ParseError => "parse error",
             Self::ServerShutdown => "server shutting down",
             Self::Slow => "slow",
+            Self::TooFast => "too fast",
         }
     }
 }

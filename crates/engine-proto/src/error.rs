@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use crate::limits::Limit;
+
 /// A request that the engine refuses before any session is touched.
 ///
-/// Source: `engine.io` 6.6, the server's error codes 0–5.
+/// Source: `engine.io` 6.6, the server's error codes 0–5; 6 is this server's own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -30,6 +32,10 @@ pub enum RequestError {
     /// Code 5: another protocol revision than this server speaks.
     #[error("Unsupported protocol version")]
     UnsupportedVersion,
+    /// Code 6, which the official server does not have: a limit on connections was passed, or memory is short. Answered 503 with
+    /// `Retry-After`, a WebSocket upgrade too.
+    #[error("Server is busy")]
+    Busy(Limit),
 }
 
 /// What makes a request bad (the official server's `context.name`).
@@ -63,7 +69,7 @@ impl BadRequest {
 }
 
 impl RequestError {
-    /// The numeric code, 0–5.
+    /// The numeric code, 0–6.
     #[must_use]
     pub const fn code(&self) -> u8 {
         match self {
@@ -73,6 +79,7 @@ impl RequestError {
             Self::BadRequest(_) => 3,
             Self::Forbidden(_) | Self::ForeignOrigin => 4,
             Self::UnsupportedVersion => 5,
+            Self::Busy(_) => 6,
         }
     }
 
@@ -81,15 +88,18 @@ impl RequestError {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Forbidden(_) | Self::ForeignOrigin => 403,
+            Self::Busy(_) => 503,
             _ => 400,
         }
     }
 
-    /// The HTTP status of a failed WebSocket upgrade: 400 whatever the code, but for a foreign origin.
+    /// The HTTP status of a failed WebSocket upgrade: 400 whatever the code, but for a foreign origin and a
+    /// server that is busy.
     #[must_use]
     pub const fn upgrade_status(&self) -> u16 {
         match self {
             Self::ForeignOrigin => 403,
+            Self::Busy(_) => 503,
             _ => 400,
         }
     }
@@ -130,10 +140,13 @@ mod tests {
             (RequestError::Forbidden("Forbidden".into()), 403, r#"{"code":4,"message":"Forbidden"}"#),
             (RequestError::Forbidden("say \"please\"\n".into()), 403, r#"{"code":4,"message":"say \"please\"\u000a"}"#),
             (RequestError::ForeignOrigin, 403, r#"{"code":4,"message":"Origin not allowed"}"#),
+            (RequestError::Busy(Limit::Memory), 503, r#"{"code":6,"message":"Server is busy"}"#),
             (RequestError::UnsupportedVersion, 400, r#"{"code":5,"message":"Unsupported protocol version"}"#),
         ] {
             assert_eq!((error.status(), error.body().as_str()), (status, body));
-            assert_eq!(error.upgrade_status(), if error == RequestError::ForeignOrigin { 403 } else { 400 });
+            let upgrade =
+                if matches!(error, RequestError::ForeignOrigin | RequestError::Busy(_)) { status } else { 400 };
+            assert_eq!(error.upgrade_status(), upgrade);
         }
     }
 }

@@ -20,6 +20,7 @@
 pub mod close;
 pub mod error;
 pub mod handshake;
+pub mod limits;
 pub mod outbox;
 pub mod packet;
 pub mod payload;
@@ -30,6 +31,7 @@ pub mod sid;
 pub use close::CloseReason;
 pub use error::RequestError;
 pub use handshake::{OpenPacket, Transport, TransportSet};
+pub use limits::{AdmissionLimits, Limit, LimitMode, MemoryWatermark, Rate, TokenBucket};
 pub use outbox::{Outbox, OutboxFull, OutboxLimits};
 pub use packet::{Packet, PacketError, PacketType};
 pub use payload::{PayloadError, split_payload};

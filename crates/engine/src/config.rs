@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthaste_engine_proto::{OutboxLimits, Settings, TransportSet};
+use posthaste_engine_proto::{AdmissionLimits, LimitMode, MemoryWatermark, OutboxLimits, Settings, TransportSet};
 
 use crate::cors::Cors;
 use crate::http::{Cookie, Hooks, Origins};
@@ -24,6 +24,9 @@ pub struct EngineConfig {
     pub allow_upgrades: bool,
     /// The largest polling body or WebSocket message taken from a client, in bytes; 1,000,000 by default.
     pub max_payload: usize,
+    /// The same before the application has [vouched](crate::Worker::vouch) for the connection: before its client has joined a
+    /// namespace. By default there is no smaller bound, as in Socket.IO.
+    pub max_payload_unjoined: Option<usize>,
     /// The most packets taken from one polling body; 65,536 by default (Socket.IO has no bound).
     pub max_payload_packets: usize,
     /// The most fragments of one WebSocket message; 16,384 by default.
@@ -33,6 +36,13 @@ pub struct EngineConfig {
     pub outbox: OutboxLimits,
     /// How many handlers of one connection may be unfinished before the worker stops reading from it; 256 by default.
     pub max_handlers: usize,
+    /// How many connections are taken, and how fast; without limits by default, as in Socket.IO. Whoever is too much gets a 503
+    /// with a `Retry-After` between 1 and 10 seconds.
+    pub admission: AdmissionLimits,
+    /// What happens when memory becomes short; nothing by default. Memory is looked at once a second, and on Linux only.
+    pub memory: Option<MemoryWatermark>,
+    /// Whether `admission` and `memory` are enforced or only counted; enforced by default.
+    pub limit_mode: LimitMode,
     /// Cross-origin answers; none by default.
     pub cors: Option<Cors>,
     /// The origins that are served, on every transport; all by default.
@@ -55,10 +65,14 @@ impl Default for EngineConfig {
             transports: TransportSet::ALL,
             allow_upgrades: true,
             max_payload: 1_000_000,
+            max_payload_unjoined: None,
             max_payload_packets: 65_536,
             max_fragments: 16_384,
             outbox: OutboxLimits { bytes: 8 << 20, packets: 65_536 },
             max_handlers: 256,
+            admission: AdmissionLimits::default(),
+            memory: None,
+            limit_mode: LimitMode::Enforce,
             cors: None,
             origins: None,
             cookie: None,
@@ -109,11 +123,16 @@ impl EngineConfig {
             ("ping_timeout", self.settings.ping_timeout == Duration::ZERO),
             ("upgrade_timeout", self.settings.upgrade_timeout == Duration::ZERO),
             ("max_payload", self.max_payload == 0),
+            ("max_payload_unjoined", self.max_payload_unjoined == Some(0)),
             ("max_payload_packets", self.max_payload_packets == 0),
             ("max_fragments", self.max_fragments == 0),
             ("outbox.bytes", self.outbox.bytes == 0),
             ("outbox.packets", self.outbox.packets == 0),
             ("max_handlers", self.max_handlers == 0),
+            ("admission.connections", self.admission.connections == Some(0)),
+            ("admission.per_ip", self.admission.per_ip == Some(0)),
+            ("admission.rate", self.admission.rate.is_some_and(posthaste_engine_proto::Rate::is_zero)),
+            ("memory.limit", self.memory.is_some_and(|memory| memory.limit == Some(0))),
         ];
         if let Some((what, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(ConfigError::Zero { what });
@@ -122,6 +141,14 @@ impl EngineConfig {
             return Err(ConfigError::NoTransport);
         }
         Ok(self)
+    }
+
+    /// The largest message of a client, in bytes; `vouched` says whether the application has vouched for it.
+    pub(crate) fn payload_of(&self, vouched: bool) -> usize {
+        match self.max_payload_unjoined {
+            Some(unjoined) if !vouched => unjoined.min(self.max_payload),
+            _ => self.max_payload,
+        }
     }
 
     /// Whether a polling client is told that it may upgrade.

@@ -73,8 +73,10 @@
 mod application;
 mod config;
 mod cors;
+mod gate;
 mod http;
 mod listener;
+mod memory;
 mod request;
 mod stream;
 mod worker;
@@ -82,13 +84,15 @@ mod worker;
 pub use application::{Application, WorkerApplication};
 pub use config::{ConfigError, EngineConfig};
 pub use cors::{AllowOrigin, Cors};
+pub use gate::Refused;
 pub use http::{
     ConnectionError, Cookie, CookieBuilder, CookieError, Engine, EngineBody, EngineError, EngineLayer, EngineRequest,
     EngineService, ErrorContext, Hooks, OriginError, Origins, SameSite, Stop,
 };
 pub use listener::{ListenError, Listener, RemoteAddr};
 pub use posthaste_engine_proto::{
-    CloseReason, OutboxLimits, RequestError, Revision, Settings, Sid, Transport, TransportSet,
+    AdmissionLimits, CloseReason, Limit, LimitMode, MemoryWatermark, OutboxLimits, Rate, RequestError, Revision,
+    Settings, Sid, Transport, TransportSet,
 };
 pub use request::{Kept, Request, Secure};
 pub use worker::{ConnectionId, Frames, Staged, Worker, WorkerGone, WorkerHandle, Workers};

@@ -10,10 +10,13 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::request::Parts;
 use posthaste_adapter::{Adapter, MemoryAdapter};
-use posthaste_engine::{Cookie, Cors, EngineConfig, EngineRequest, Origins, OutboxLimits, Stop, TransportSet, Workers};
+use posthaste_engine::{
+    Cookie, Cors, EngineConfig, EngineRequest, Origins, OutboxLimits, Rate, Stop, TransportSet, Workers,
+};
 use posthaste_socket_proto::ConnectionLimits;
 
 use crate::error::BuildError;
+use crate::limits::Excess;
 use crate::server::Server;
 
 /// Makes the adapter of a namespace.
@@ -34,6 +37,14 @@ pub struct ServerConfig {
     pub max_ack_bytes: usize,
     /// Bounds of packets and namespaces of one client.
     pub limits: ConnectionLimits,
+    /// How many rooms one socket may be in, that of its own id left out; 16,384 by default (Socket.IO has no bound).
+    pub max_rooms: usize,
+    /// How many events one client may send; unlimited by default, as in Socket.IO.
+    pub event_rate: Option<Rate>,
+    /// How many namespaces and rooms one client may join; unlimited by default, as in Socket.IO.
+    pub join_rate: Option<Rate>,
+    /// What a client gets that passes a rate; its excess is refused by default.
+    pub excess: Excess,
     /// Whether the browser client is served under the path; true by default.
     pub serve_client: bool,
     /// How many namespaces clients may have made in all; 100,000 by default (Socket.IO has no bound).
@@ -52,6 +63,10 @@ impl Default for ServerConfig {
             max_pending_acks: 4096,
             max_ack_bytes: 16 << 20,
             limits: ConnectionLimits::default(),
+            max_rooms: 16_384,
+            event_rate: None,
+            join_rate: None,
+            excess: Excess::default(),
             serve_client: true,
             max_dynamic_namespaces: 100_000,
             max_created_namespaces: 256,

@@ -25,6 +25,24 @@ pub enum SendError {
     Adapter(#[from] AdapterError),
 }
 
+/// Why a socket was not put into rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The socket is disconnected.
+    #[error("the socket is disconnected")]
+    Disconnected,
+    /// The socket would be in more rooms than it may; see [`Builder::max_rooms`](crate::Builder::max_rooms).
+    #[error("a socket may be in no more than {max} rooms")]
+    TooManyRooms {
+        /// The bound.
+        max: usize,
+    },
+    /// The client joins faster than it may; see [`Builder::join_rate`](crate::Builder::join_rate).
+    #[error("too many joins")]
+    TooFast,
+}
+
 /// Why an answer did not come.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -183,6 +201,12 @@ pub enum ExtractError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// A rate that lets nothing through at all.
+    #[error("{what} must be more than zero")]
+    Zero {
+        /// The setting's name.
+        what: &'static str,
+    },
     /// A setting cannot be.
     #[error(transparent)]
     Engine(#[from] posthaste_engine::EngineError),

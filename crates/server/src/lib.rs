@@ -37,6 +37,7 @@ mod extract;
 pub mod guide;
 mod handler;
 mod handshake;
+mod limits;
 mod local;
 mod namespace;
 mod operator;
@@ -51,12 +52,13 @@ mod stats;
 
 pub use ack::{Ack, AckFuture, AckStream, Acks, AcksFuture};
 pub use config::{Builder, ServerConfig};
-pub use error::{AckError, BuildError, ConnectError, EventError, ExtractError, FetchError, SendError};
+pub use error::{AckError, BuildError, ConnectError, EventError, ExtractError, FetchError, JoinError, SendError};
 pub use extract::{AckId, Auth, Data, Event, FromConnect, FromDisconnect, FromEvent, State};
 pub use handler::{
     Answer, ConnectHandler, DisconnectHandler, ErrorHandler, EventHandler, EventMiddleware, IntoAnswer, Middleware,
 };
 pub use handshake::Handshake;
+pub use limits::Excess;
 pub use namespace::{IntoAllowed, Namespace, NamespaceError, NamespaceRequest, Params, ParamsError};
 pub use operator::{Operator, SocketOperator};
 pub use posthaste_adapter::{
@@ -64,8 +66,8 @@ pub use posthaste_adapter::{
 };
 pub use posthaste_engine::{
     AllowOrigin, ConnectionError, Cookie, CookieBuilder, CookieError, Cors, EngineLayer, EngineRequest, EngineService,
-    ErrorContext, Kept, ListenError, Listener, OriginError, Origins, OutboxLimits, RemoteAddr, RequestError, Revision,
-    SameSite, Secure, Stop, Transport, TransportSet, Workers,
+    ErrorContext, Kept, Limit, LimitMode, ListenError, Listener, MemoryWatermark, OriginError, Origins, OutboxLimits,
+    Rate, Refused, RemoteAddr, RequestError, Revision, SameSite, Secure, Stop, Transport, TransportSet, Workers,
 };
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
 pub use reason::DisconnectReason;

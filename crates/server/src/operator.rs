@@ -99,7 +99,8 @@ impl Operator {
         match frames {
             Ok(frames) => {
                 let packet = Packet::from_frames(frames);
-                Sent::by(namespace.0.adapter.broadcast(Broadcast { target, packet, answers: None }))
+                let sent = Sent::by(namespace.0.adapter.broadcast(Broadcast { target, packet, answers: None }));
+                namespace.0.held_back(sent)
             }
             Err(error) => Sent::ready(Err(error.into())),
         }

@@ -30,6 +30,8 @@ pub enum DisconnectReason {
     ForcedServerClose,
     /// The client reads too slowly; more was waiting for it than its outbox may hold.
     Slow,
+    /// The client sent more in a short time than it may, and such are disconnected ([`Excess`](crate::Excess)).
+    TooFast,
 }
 
 impl DisconnectReason {
@@ -47,6 +49,7 @@ impl DisconnectReason {
             Self::ForcedClose => "forced close",
             Self::ForcedServerClose => "forced server close",
             Self::Slow => "slow",
+            Self::TooFast => "too fast",
         }
     }
 }
@@ -60,6 +63,7 @@ impl From<CloseReason> for DisconnectReason {
             CloseReason::ParseError => Self::ParseError,
             CloseReason::ServerShutdown => Self::ServerShuttingDown,
             CloseReason::Slow => Self::Slow,
+            CloseReason::TooFast => Self::TooFast,
             CloseReason::ForcedServerClose => Self::ForcedServerClose,
             _ => Self::ForcedClose,
         }

@@ -11,7 +11,9 @@ use crate::error::SendError;
 
 /// Something that was sent. It left, in the order of the calls, before this was returned; awaiting it tells whether it could.
 ///
-/// On a single node the answer is ready at once, and awaiting it never gives way to another task.
+/// On a single node the answer is ready at once, and awaiting it never gives way to another task: unless more than 16 MiB wait for
+/// one of the server's threads to take them. Then it is ready when they are taken, so that a publisher that awaits what it sends is
+/// no faster than the server. It never waits for a client.
 ///
 /// # Cancel safety
 /// Dropping it takes nothing back.
@@ -51,6 +53,22 @@ impl Sent {
                 one.and(other)
             })),
         })
+    }
+
+    /// The same, ready no sooner than `behind`. What failed already is not waited for.
+    pub(crate) fn after(self, behind: impl Future<Output = ()> + Send + 'static) -> Self {
+        let rest = match self.0 {
+            State::Ready(Some(Ok(())) | None) => None,
+            State::Pending(rest) => Some(rest),
+            failed @ State::Ready(Some(Err(_))) => return Self(failed),
+        };
+        Self(State::Pending(Box::pin(async move {
+            behind.await;
+            match rest {
+                Some(rest) => rest.await,
+                None => Ok(()),
+            }
+        })))
     }
 
     /// What is known without waiting: an error made here, or success as far as this node goes.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
-use posthaste_engine::{ConnectionError, Engine, EngineLayer, ListenError, Listener, Workers};
+use posthaste_engine::{ConnectionError, Engine, EngineLayer, ListenError, Listener, Rate, Workers};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -55,6 +55,11 @@ impl Server {
 
     pub(crate) fn build(builder: Builder) -> Result<Self, BuildError> {
         let Builder { engine, config, adapter, states, workers } = builder;
+        for (what, rate) in [("event_rate", config.event_rate), ("join_rate", config.join_rate)] {
+            if rate.is_some_and(Rate::is_zero) {
+                return Err(BuildError::Zero { what });
+            }
+        }
         let (workers, owns_workers) = match workers {
             WorkerChoice::PerCore => (Workers::start_default().map_err(BuildError::Workers)?, true),
             WorkerChoice::Count(count) => (Workers::start(count).map_err(BuildError::Workers)?, true),
@@ -82,7 +87,7 @@ impl Server {
     }
 
     pub(crate) fn engine(&self) -> &Engine {
-        self.0.engine.get().expect("invariant: set before the server is given out")
+        self.0.engine()
     }
 
     pub(crate) fn main(&self) -> Namespace {
@@ -273,6 +278,12 @@ impl Server {
         }
         total.rooms += rooms.len();
         total
+    }
+}
+
+impl Inner {
+    pub(crate) fn engine(&self) -> &Engine {
+        self.engine.get().expect("invariant: set before the server is given out")
     }
 }
 

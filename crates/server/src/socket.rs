@@ -130,8 +130,11 @@ impl Socket {
     }
 
     /// Joins rooms. Seen by everything that this task emits afterwards.
+    ///
+    /// More rooms than a socket may be in ([`max_rooms`](crate::Builder::max_rooms)), or joined faster than it may
+    /// ([`join_rate`](crate::Builder::join_rate)), are not joined, with a warning in the log: [`Socket::try_join`] tells.
     pub fn join(&self, rooms: impl IntoRooms) {
-        self.with_rooms(rooms, |local, socket, rooms| local.join(socket, rooms));
+        self.with_rooms(rooms, |local, socket, rooms| local.join_or_warn(socket, rooms));
     }
 
     /// Leaves rooms. The room of its own id cannot be left.
@@ -199,6 +202,7 @@ impl Socket {
             return Sent::ready(Err(SendError::Disconnected));
         }
         let id = self.0.connection;
+        let mut behind = None;
         let sent = with_packet(
             |out| write(out, &self.0.namespace.name),
             |frames| match local::here(self) {
@@ -209,21 +213,26 @@ impl Socket {
                 }
                 None => {
                     let frames = Frames::new(Bytes::copy_from_slice(frames));
-                    let posted = self.worker().is_some_and(|worker| {
-                        // It may be gone by then, and its client in the namespace again as another socket.
-                        let socket = self.clone();
-                        let job = move |worker: &Worker| {
-                            if socket.phase() != Phase::Gone {
-                                worker.send(id, frames.bytes(), volatile);
-                            }
-                        };
-                        worker.post(job).is_ok()
-                    });
-                    if posted { Ok(()) } else { Err(SendError::Disconnected) }
+                    let bytes = frames.bytes().len();
+                    let Some(worker) = self.worker() else { return Err(SendError::Disconnected) };
+                    // It may be gone by then, and its client in the namespace again as another socket.
+                    let socket = self.clone();
+                    let job = move |worker: &Worker| {
+                        if socket.phase() != Phase::Gone {
+                            worker.send(id, frames.bytes(), volatile);
+                        }
+                    };
+                    behind =
+                        worker.post_bytes(bytes, job).map_err(|_| SendError::Disconnected)?.then(|| worker.caught_up());
+                    Ok(())
                 }
             },
         );
-        Sent::ready(sent.map_err(SendError::from).and_then(|sent| sent))
+        let sent = Sent::ready(sent.map_err(SendError::from).and_then(|sent| sent));
+        match behind {
+            None => sent,
+            Some(behind) => sent.after(behind),
+        }
     }
 
     /// Sends a question and notes who waits for the answer.
@@ -280,7 +289,10 @@ impl Socket {
         }
     }
 
-    async fn on_worker<R: Send + 'static>(&self, job: impl FnOnce(&Local) -> R + Send + 'static) -> Option<R> {
+    pub(crate) async fn on_worker<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Local) -> R + Send + 'static,
+    ) -> Option<R> {
         let socket = self.clone();
         self.worker()?.call(move |_| local::here(&socket).map(|local| job(&local))).await.ok().flatten()
     }

@@ -9,6 +9,7 @@
 
 mod cookie;
 mod hooks;
+mod limits;
 mod origins;
 mod poll;
 mod refused;
@@ -24,11 +25,12 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use posthaste_engine_proto::RequestError;
 use posthaste_engine_proto::error::BadRequest;
+use posthaste_engine_proto::{Limit, RequestError};
 
 use crate::application::Application;
 use crate::config::{ConfigError, EngineConfig};
+use crate::gate::{Gate, Refused};
 use crate::listener::{ListenError, Listener, RemoteAddr};
 use crate::request::Secure;
 use crate::worker::{AppIndex, WorkerGone, WorkerHandle, Workers};
@@ -54,6 +56,7 @@ struct Inner {
     config: Arc<EngineConfig>,
     workers: Workers,
     app: AppIndex,
+    gate: Arc<Gate>,
     files: Option<Files>,
     refused: Arc<refused::Listeners>,
 }
@@ -80,16 +83,18 @@ impl Engine {
     /// [`EngineError`] when a setting cannot be, or the workers have ended.
     pub fn new(application: Arc<dyn Application>, config: EngineConfig, workers: Workers) -> Result<Self, EngineError> {
         let config = Arc::new(config.checked()?);
-        let app = workers.attach(application, config.clone())?;
-        Ok(Self(Arc::new(Inner { config, workers, app, files: None, refused: Arc::default() }), None))
+        let gate = Arc::new(Gate::new(config.admission, config.memory, config.limit_mode));
+        let app = workers.attach(application, config.clone(), gate.clone())?;
+        limits::watch_memory(&workers, app, &gate);
+        Ok(Self(Arc::new(Inner { config, workers, app, gate, files: None, refused: Arc::default() }), None))
     }
 
     /// Has `files` answer first for what follows the engine's path (`socket.io.js`), whatever the method.
     #[must_use]
     pub fn with_files(self, files: Files) -> Self {
-        let Inner { config, workers, app, refused, .. } = &*self.0;
-        let (config, workers, refused) = (config.clone(), workers.clone(), refused.clone());
-        Self(Arc::new(Inner { config, workers, app: *app, files: Some(files), refused }), self.1)
+        let Inner { config, workers, app, gate, refused, .. } = &*self.0;
+        let (config, workers, gate, refused) = (config.clone(), workers.clone(), gate.clone(), refused.clone());
+        Self(Arc::new(Inner { config, workers, app: *app, gate, files: Some(files), refused }), self.1)
     }
 
     /// Calls `listen` for each request and upgrade that is refused, on the thread that answers it.
@@ -127,6 +132,19 @@ impl Engine {
     #[must_use]
     pub fn workers(&self) -> &Workers {
         &self.0.workers
+    }
+
+    /// How often clients ran into each limit.
+    #[must_use]
+    pub fn refused(&self) -> Refused {
+        self.0.gate.refused()
+    }
+
+    /// Counts that a client ran into a limit of the application's. Returns whether what it asked for is to be refused: it is,
+    /// unless limits are only observed ([`EngineConfig::limit_mode`]).
+    #[must_use = "it says whether to refuse"]
+    pub fn forbids(&self, limit: Limit) -> bool {
+        self.0.gate.forbids(limit)
     }
 
     /// Whether a request for this path is the engine's: the official server compares the raw prefix.
@@ -177,7 +195,7 @@ impl Engine {
             self.upgrade(&parts, upgrade, verified).await
         } else {
             match verified {
-                Verified::Handshake { .. } => self.open_polling(&parts).await,
+                Verified::Handshake { ticket, .. } => self.open_polling(&parts, ticket).await,
                 Verified::Session { worker, facts, .. } => match parts.method {
                     Method::GET => self.poll(&worker, facts, &parts.headers).await,
                     Method::POST => self.post(&worker, facts, &parts.headers, body).await,
@@ -224,7 +242,9 @@ impl Engine {
         reason: Option<&str>,
     ) -> Response<EngineBody> {
         self.0.refused.tell(parts, error, reason);
-        if is_upgrade { refuse_upgrade(error) } else { refuse(error) }
+        let mut answer = if is_upgrade { refuse_upgrade(error) } else { refuse(error) };
+        limits::add_retry_after(&self.0, error, answer.headers_mut());
+        answer
     }
 
     /// Adds what every answer of the engine carries, and what middlewares `added`.

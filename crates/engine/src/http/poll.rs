@@ -8,15 +8,17 @@ use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
+use posthaste_engine_proto::Limit;
 use tokio::sync::oneshot;
 
 use super::{Engine, EngineBody, empty, payload, polling, unavailable};
+use crate::gate::Ticket;
 use crate::worker::{ConnectionId, GetAnswer, PostAnswer, PostRefused, SessionFacts, WorkerHandle};
 
 impl Engine {
-    pub(super) async fn open_polling(&self, parts: &Parts) -> Response<EngineBody> {
+    pub(super) async fn open_polling(&self, parts: &Parts, ticket: Option<Ticket>) -> Response<EngineBody> {
         let (app, request) = (self.0.app, Arc::new(self.0.request(parts)));
-        match self.0.workers.nearest().call(move |worker| worker.local().open_polling(app, request)).await {
+        match self.0.workers.nearest().call(move |worker| worker.local().open_polling(app, request, ticket)).await {
             Ok(Some((sid, body))) => {
                 let mut answer = payload(body, &parts.headers);
                 if let Some(cookie) = &self.0.config.cookie {
@@ -63,8 +65,8 @@ impl Engine {
     {
         let id = facts.id;
         let (cut, cut_off) = oneshot::channel();
-        let number = match worker.call(move |worker| worker.local().post_begin(id, cut)).await {
-            Ok(Ok(number)) => number,
+        let (number, most) = match worker.call(move |worker| worker.local().post_begin(id, cut)).await {
+            Ok(Ok(begun)) => begun,
             Ok(Err(PostRefused::Unknown | PostRefused::Overlap)) => return empty(StatusCode::BAD_REQUEST),
             Err(_) => return unavailable(),
         };
@@ -77,7 +79,7 @@ impl Engine {
             return empty(StatusCode::BAD_REQUEST); // and the hang-up ends the session
         }
         let body = tokio::select! {
-            body = read_body(body, self.0.config.max_payload) => body,
+            body = read_body(body, most) => body,
             // The session ended under the request: nobody will take what it still brings.
             _ = cut_off => Err(BodyError::Broken),
         };
@@ -85,6 +87,7 @@ impl Engine {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
                 hangup.armed = false;
+                self.0.gate.count(Limit::Payload);
                 let dropped = worker.call(move |worker| worker.local().post_dropped(id, number, false)).await;
                 return if dropped.is_ok() { empty(StatusCode::PAYLOAD_TOO_LARGE) } else { unavailable() };
             }

@@ -8,7 +8,7 @@ use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderValue, Method};
 use posthaste_engine_proto::error::BadRequest;
-use posthaste_engine_proto::{RequestError, Revision, Transport};
+use posthaste_engine_proto::{Limit, RequestError, Revision, Transport};
 
 /// A request or upgrade that the engine refused (`connection_error` in Socket.IO).
 #[derive(Clone, Copy)]
@@ -73,6 +73,11 @@ pub enum ErrorContext {
         /// The session's.
         previous: Revision,
     },
+    /// A limit on connections was passed, or memory is short.
+    Busy {
+        /// Which.
+        limit: Limit,
+    },
     /// The WebSocket handshake is none.
     TransportHandshake,
     /// A middleware refused.
@@ -107,7 +112,7 @@ impl<'a> ConnectionError<'a> {
         self.error
     }
 
-    /// The protocol's code, 0–5.
+    /// The protocol's code, 0–5; 6 for a server that is [busy](ErrorContext::Busy).
     #[must_use]
     pub const fn code(&self) -> u8 {
         self.error.code()
@@ -165,6 +170,7 @@ impl<'a> ConnectionError<'a> {
                 ErrorContext::Middleware { reason: self.reason.unwrap_or_default().to_owned() }
             }
             RequestError::Forbidden(message) => ErrorContext::Forbidden { message: message.clone().into_owned() },
+            RequestError::Busy(limit) => ErrorContext::Busy { limit: *limit },
             RequestError::UnsupportedVersion => ErrorContext::UnsupportedVersion { revision: self.revision() },
             _ => ErrorContext::Other,
         }

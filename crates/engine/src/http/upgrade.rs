@@ -37,16 +37,16 @@ impl Engine {
         let app = self.0.app;
         match verified {
             // The official server lets the handshake through and closes at once; nothing is gained by that.
-            Verified::Handshake { transport: Transport::Polling }
+            Verified::Handshake { transport: Transport::Polling, .. }
             | Verified::Session { transport: Transport::Polling, .. } => {
                 return self.refuse(parts, true, &RequestError::BadRequest(BadRequest::TransportHandshake), None);
             }
-            Verified::Handshake { transport: Transport::WebSocket } => {
+            Verified::Handshake { transport: Transport::WebSocket, ticket } => {
                 let request = self.0.request(parts);
                 let worker = self.0.workers.nearest().clone();
                 hand_over(upgrade, worker, move |worker, stream, leftover| {
                     let request = Arc::new(request.with_peer(stream.peer_addr()));
-                    worker.local().open_websocket(app, request, stream, leftover);
+                    worker.local().open_websocket(app, request, ticket, stream, leftover);
                 });
             }
             Verified::Session { worker, facts, .. } => {

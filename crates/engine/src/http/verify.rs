@@ -7,12 +7,13 @@ use posthaste_engine_proto::error::BadRequest;
 use posthaste_engine_proto::{Query, RequestError, Revision, SidParam, Transport, TransportParam};
 
 use super::Inner;
+use crate::gate::Ticket;
 use crate::worker::{SessionFacts, WorkerHandle};
 
 /// A request that may go on.
 pub(super) enum Verified {
     /// It opens a session on this transport.
-    Handshake { transport: Transport },
+    Handshake { transport: Transport, ticket: Option<Ticket> },
     /// It belongs to a session; `transport` is the one it came on.
     Session { worker: WorkerHandle, facts: SessionFacts, transport: Transport },
 }
@@ -49,6 +50,8 @@ pub(super) async fn verify(engine: &Inner, parts: &Parts, is_upgrade: bool) -> R
             if transport == Transport::WebSocket && !is_upgrade {
                 return Err(RequestError::BadRequest(BadRequest::TransportHandshake));
             }
+            // Before the application is asked, and then held while it thinks.
+            let ticket = super::limits::admit(engine, parts)?;
             if let Err(message) = engine.config.hooks.allows(parts, is_upgrade).await {
                 let message = if message.is_empty() { "Forbidden".into() } else { message };
                 return Err(RequestError::Forbidden(message));
@@ -56,7 +59,7 @@ pub(super) async fn verify(engine: &Inner, parts: &Parts, is_upgrade: bool) -> R
             if query.revision != Revision::V4 {
                 return Err(RequestError::UnsupportedVersion);
             }
-            return Ok(Verified::Handshake { transport });
+            return Ok(Verified::Handshake { transport, ticket });
         }
     };
     let worker = engine.worker_of(&sid).ok_or(RequestError::UnknownSid)?.clone();

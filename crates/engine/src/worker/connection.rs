@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::turn::Out;
 use super::{AppIndex, ConnectionId, GetAnswer, PostAnswer};
+use crate::gate::Ticket;
 use crate::stream::Stream;
 
 /// One Engine.IO connection.
@@ -21,6 +22,8 @@ pub(super) struct Connection {
     pub(super) dirty: bool,
     /// Whether it is not read from: too many of its handlers are unfinished.
     pub(super) paused: bool,
+    /// Whether the application vouches for it: it may send large messages.
+    pub(super) vouched: bool,
     /// Whether the client takes no binary frames.
     pub(super) base64: bool,
     pub(super) handlers: u32,
@@ -36,6 +39,8 @@ pub(super) struct Connection {
     pub(super) polls: Option<Box<Polls>>,
     /// The tick of its valid entry in the wheel.
     pub(super) wheel_tick: Option<u64>,
+    /// Where connections are limited: held for as long as this one is there.
+    pub(super) _ticket: Option<Box<Ticket>>,
 }
 
 /// The stream of a WebSocket, with what is needed to go on reading it.

@@ -13,6 +13,7 @@ use super::turn::{self, Out, Piece, Staged};
 use super::wheel::{Entry, Wheel};
 use super::{AppEntry, AppIndex, ConnectionId};
 use crate::config::EngineConfig;
+use crate::gate::Ticket;
 
 /// Everything a worker owns. Never borrowed while user code runs.
 pub(super) struct Core {
@@ -80,6 +81,7 @@ impl Core {
         app: AppIndex,
         transport: Transport,
         base64: bool,
+        ticket: Option<Ticket>,
         config: &EngineConfig,
         now: Instant,
     ) -> (ConnectionId, Sid) {
@@ -93,6 +95,7 @@ impl Core {
             told: false,
             dirty: false,
             paused: false,
+            vouched: false,
             base64,
             handlers: 0,
             sid,
@@ -102,6 +105,7 @@ impl Core {
             stream: None,
             polls: (transport == Transport::Polling).then(Box::<Polls>::default),
             wheel_tick: None,
+            _ticket: ticket.map(Box::new),
         })));
         self.sids.insert(sid, id.slot);
         self.mailbox.load.fetch_add(1, Ordering::Relaxed);

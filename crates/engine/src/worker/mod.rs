@@ -36,12 +36,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use posthaste_engine_proto::limits::slowest;
 use posthaste_engine_proto::session::deadline_after;
-use posthaste_engine_proto::{CloseReason, Query, Sid, Transport};
+use posthaste_engine_proto::{CloseReason, Limit, Outbox, Query, Sid, Transport};
 use tokio::sync::{Notify, watch};
 
 use crate::application::{Application, WorkerApplication};
 use crate::config::EngineConfig;
+use crate::gate::{Gate, Ticket};
 use crate::request::Request;
 use core::Core;
 pub(crate) use driver::Goodbye;
@@ -49,6 +51,9 @@ use mailbox::{Mail, Mailbox};
 pub(crate) use polling::{GetAnswer, PostAnswer, PostRefused, SessionFacts};
 use tasks::{Handler, Polled, Tasks};
 pub use turn::{Frames, Staged};
+
+/// What a job that waits takes besides what it sends, about.
+const JOB_BYTES: usize = 512;
 
 /// A turn that takes longer than this is reported: something kept the worker from its other connections.
 const STALL: Duration = Duration::from_millis(100);
@@ -104,6 +109,7 @@ pub(crate) struct Local {
 pub(crate) struct AppEntry {
     pub(crate) app: Rc<dyn WorkerApplication>,
     pub(crate) config: Arc<EngineConfig>,
+    pub(crate) gate: Arc<Gate>,
     /// Whether it takes no connections any more.
     closed: bool,
 }
@@ -156,6 +162,31 @@ impl WorkerHandle {
     /// [`WorkerGone`] when the worker has ended; the job is dropped.
     pub fn post(&self, job: impl FnOnce(&Worker) + Send + 'static) -> Result<(), WorkerGone> {
         self.0.post(Mail::Job(Box::new(job))).map_err(|_| WorkerGone)
+    }
+
+    /// As [`WorkerHandle::post`], for a job that sends `bytes`. Returns whether more waits than should: whoever can wait then
+    /// waits for [`WorkerHandle::caught_up`].
+    ///
+    /// # Errors
+    /// As [`WorkerHandle::post`].
+    pub fn post_bytes(&self, bytes: usize, job: impl FnOnce(&Worker) + Send + 'static) -> Result<bool, WorkerGone> {
+        // A job and its queue's entry are worth something too.
+        self.0.post_bytes(Mail::Job(Box::new(job)), bytes + JOB_BYTES).map_err(|_| WorkerGone)
+    }
+
+    /// Whether more waits to be sent than should.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.0.is_behind()
+    }
+
+    /// Waits until the worker has taken what was posted to be sent, if that is more than should wait.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub fn caught_up(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mailbox = self.0.clone();
+        async move { mailbox.caught_up().await }
     }
 
     /// Runs `job` on the worker and brings back what it returns: at once when called on the worker's own thread.
@@ -278,16 +309,21 @@ impl Workers {
     ///
     /// # Errors
     /// [`WorkerGone`] after a shutdown.
-    pub(crate) fn attach(&self, app: Arc<dyn Application>, config: Arc<EngineConfig>) -> Result<AppIndex, WorkerGone> {
+    pub(crate) fn attach(
+        &self,
+        app: Arc<dyn Application>,
+        config: Arc<EngineConfig>,
+        gate: Arc<Gate>,
+    ) -> Result<AppIndex, WorkerGone> {
         // One registration at a time, or two applications could get different numbers on different workers.
         let _order = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let (reply, answers) = std::sync::mpsc::channel();
         for handle in &self.0.handles {
-            let (app, config, reply) = (app.clone(), config.clone(), reply.clone());
+            let (app, config, gate, reply) = (app.clone(), config.clone(), gate.clone(), reply.clone());
             let job = move |worker: &Worker| {
                 let half = app.attach(worker);
                 let mut apps = worker.0.apps.borrow_mut();
-                apps.push(AppEntry { app: half, config, closed: false });
+                apps.push(AppEntry { app: half, config, gate, closed: false });
                 // Nobody waits any more if another worker has ended.
                 let _ = reply.send(AppIndex::try_from(apps.len() - 1).expect("invariant: fewer than 65,536 servers"));
             };
@@ -435,6 +471,14 @@ impl Worker {
     pub fn close(&self, id: ConnectionId, reason: CloseReason) {
         self.0.start_clock();
         self.0.close(id, reason);
+    }
+
+    /// Vouches for a connection: from now on it may send messages of up to
+    /// [`max_payload`](crate::EngineConfig::max_payload) bytes.
+    pub fn vouch(&self, id: ConnectionId) {
+        if let Some(connection) = self.0.core.borrow_mut().get_mut(id).filter(|_| id.worker == self.0.mailbox.index) {
+            connection.vouched = true;
+        }
     }
 
     /// Starts a handler of a connection: it is polled in place, up to its first await that has to wait. Called inside another
@@ -677,13 +721,19 @@ impl Local {
 
     /// Registers a session. `None` when the worker, or the application, takes none any more. What the client is sent first is the
     /// caller's, and then it calls [`Local::opened`].
-    fn open(&self, app: AppIndex, request: &Request, transport: Transport) -> Option<(ConnectionId, Sid)> {
-        if self.stopping.get().is_some() || self.app(app).closed {
+    fn open(
+        &self,
+        app: AppIndex,
+        request: &Request,
+        ticket: Option<Ticket>,
+        transport: Transport,
+    ) -> Option<(ConnectionId, Sid)> {
+        if self.has_ended(app) {
             return None;
         }
         let config = self.app(app).config;
         let base64 = Query::parse(request.query()).base64;
-        let (id, sid) = self.core.borrow_mut().open(app, transport, base64, &config, self.now.get());
+        let (id, sid) = self.core.borrow_mut().open(app, transport, base64, ticket, &config, self.now.get());
         self.rearm(id);
         Some((id, sid))
     }
@@ -813,6 +863,37 @@ impl Local {
         posthaste_websocket_proto::append_frame(&mut ping, posthaste_websocket_proto::Opcode::Text, b"2");
         let staged = self.stage(&ping);
         self.deliver(&staged, slots.iter().copied(), false);
+    }
+
+    /// Whether an application takes no connections any more.
+    pub(crate) fn has_ended(&self, app: AppIndex) -> bool {
+        self.stopping.get().is_some() || self.app(app).closed
+    }
+
+    /// Memory is short: ends the connections of `app` that read slowest, until `excess` bytes less wait.
+    pub(crate) fn shed(&self, app: AppIndex, excess: u64) {
+        // What this turn produced counts as well.
+        self.flush();
+        let AppEntry { gate, .. } = self.app(app);
+        let slow = {
+            let core = self.core.borrow();
+            let waiting = core.ids().filter_map(|id| {
+                let connection = core.get(id)?;
+                (connection.app == app && !connection.told).then(|| (id, connection.outbox.bytes()))
+            });
+            slowest(waiting, excess)
+        };
+        for id in slow {
+            if gate.forbids(Limit::Shed) {
+                tracing::warn!(connection = ?id, "disconnected: memory is short, and it reads slowly");
+                // What waits for it is what there is to gain, here and in the kernel: no goodbye.
+                if let Some(connection) = self.core.borrow_mut().get_mut(id) {
+                    connection.outbox = Outbox::default();
+                }
+                self.end(id, CloseReason::Slow, connection::Farewell::Gone);
+            }
+        }
+        self.settle();
     }
 
     /// Ends every connection, and then the worker: when all handlers have finished, or when `patience` is over.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use posthaste_engine_proto::payload::{append_control, split_text};
 use posthaste_engine_proto::session::{PollDecision, Received};
-use posthaste_engine_proto::{CloseReason, OpenPacket, Outbox, Packet, PacketType, Sid, Transport};
+use posthaste_engine_proto::{
+    CloseReason, Limit, OpenPacket, Outbox, Packet, PacketType, PayloadError, Sid, Transport,
+};
 use tokio::sync::oneshot;
 
 use super::connection::{Connection, Farewell, Polls, Post};
-use super::{AppIndex, ConnectionId, Local};
+use super::{AppEntry, AppIndex, ConnectionId, Local};
+use crate::gate::Ticket;
 use crate::request::Request;
 
 /// The answer to a GET.
@@ -47,8 +50,13 @@ impl Local {
     /// Opens a polling session. Returns its id and the body of the handshake's answer.
     ///
     /// `None` when the worker takes no connections any more.
-    pub(crate) fn open_polling(&self, app: AppIndex, request: Arc<Request>) -> Option<(Sid, Vec<u8>)> {
-        let (id, sid) = self.open(app, &request, Transport::Polling)?;
+    pub(crate) fn open_polling(
+        &self,
+        app: AppIndex,
+        request: Arc<Request>,
+        ticket: Option<Ticket>,
+    ) -> Option<(Sid, Vec<u8>)> {
+        let (id, sid) = self.open(app, &request, ticket, Transport::Polling)?;
         let config = self.app(app).config;
         let mut body = Vec::with_capacity(128);
         OpenPacket {
@@ -137,16 +145,18 @@ impl Local {
         }
     }
 
-    /// A POST begins; `cut` is dropped when the session ends before it. Returns its number.
-    pub(crate) fn post_begin(&self, id: ConnectionId, cut: oneshot::Sender<()>) -> Result<u64, PostRefused> {
+    /// A POST begins; `cut` is dropped when the session ends before it. Returns its number, and how
+    /// many bytes it may have.
+    pub(crate) fn post_begin(&self, id: ConnectionId, cut: oneshot::Sender<()>) -> Result<(u64, usize), PostRefused> {
         let begun = {
             let mut core = self.core.borrow_mut();
             let connection = core.get_mut(id).ok_or(PostRefused::Unknown)?;
+            let most = self.apps.borrow()[connection.app as usize].config.payload_of(connection.vouched);
             connection.session.open_post().map(|()| {
                 let polls = connection.polls.get_or_insert_default();
                 polls.post_number += 1;
                 polls.posting = Some(cut);
-                polls.post_number
+                (polls.post_number, most)
             })
         };
         begun.map_err(|_overlap| {
@@ -202,7 +212,7 @@ impl Local {
         }) else {
             return;
         };
-        let config = self.app(app).config;
+        let AppEntry { config, gate, .. } = self.app(app);
         let body = std::mem::take(&mut post.body);
         let mut packets = split_text(&body[post.offset..], config.max_payload_packets.saturating_sub(post.packets));
         let mut failed = None;
@@ -218,6 +228,9 @@ impl Local {
             }
             let Some(packet) = packets.next() else { break };
             post.packets += 1;
+            if matches!(packet, Err(PayloadError::TooManyPackets { .. })) {
+                gate.count(Limit::PayloadPackets);
+            }
             let Ok(packet) = packet else {
                 failed = Some(CloseReason::ParseError);
                 break;

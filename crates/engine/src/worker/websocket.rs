@@ -12,7 +12,7 @@ use bytes::Bytes;
 use posthaste_engine_proto::payload;
 use posthaste_engine_proto::session::{ProbeDecision, Received};
 use posthaste_engine_proto::{
-    CloseReason, OpenPacket, Outbox, OutboxFull, OutboxLimits, Packet, PacketType, Transport,
+    CloseReason, Limit, OpenPacket, Outbox, OutboxFull, OutboxLimits, Packet, PacketType, Transport,
 };
 use posthaste_websocket_proto as ws;
 use posthaste_websocket_proto::{Decoded, Decoder, Event, Opcode};
@@ -20,8 +20,8 @@ use tokio::io::AsyncWrite;
 
 use super::connection::{Connection, Farewell, Probe, StreamState};
 use super::turn::Taken;
-use super::{AppIndex, ConnectionId, Local, driver};
-use crate::config::EngineConfig;
+use super::{AppEntry, AppIndex, ConnectionId, Local, driver};
+use crate::gate::Ticket;
 use crate::request::Request;
 use crate::stream::{Handover, Stream};
 
@@ -45,6 +45,7 @@ impl Local {
         self: &Rc<Self>,
         app: AppIndex,
         request: Arc<Request>,
+        ticket: Option<Ticket>,
         stream: Handover,
         leftover: &[u8],
     ) {
@@ -52,7 +53,7 @@ impl Local {
             Ok(stream) => stream,
             Err(error) => return tracing::debug!(%error, "an accepted stream could not be registered"),
         };
-        let Some((id, sid)) = self.open(app, &request, Transport::WebSocket) else { return };
+        let Some((id, sid)) = self.open(app, &request, ticket, Transport::WebSocket) else { return };
         let config = self.app(app).config;
         let at = {
             let mut core = self.core.borrow_mut();
@@ -202,12 +203,14 @@ impl Local {
         let mut core = self.core.borrow_mut();
         let apps = self.apps.borrow();
         if let Some(connection) = core.get_mut(id) {
-            let config = &apps[connection.app as usize].config;
+            let entry = &apps[connection.app as usize];
+            let config = &entry.config;
+            let vouched = connection.vouched;
             let stream = connection.stream.as_mut()?;
             if connection.paused || data.is_empty() {
                 return None;
             }
-            let (consumed, event) = match decode(&mut stream.decoder, data, config) {
+            let (consumed, event) = match decode(&mut stream.decoder, data, entry, vouched) {
                 Ok(next) => next?,
                 Err(farewell) => return Some((0, Incoming::Close(CloseReason::TransportError, farewell))),
             };
@@ -243,9 +246,9 @@ impl Local {
         let Some(connection) = core.get_mut(session) else {
             return Some((0, Incoming::Close(CloseReason::TransportClose, Farewell::Quiet)));
         };
-        let config = apps[connection.app as usize].config.clone();
+        let (entry, vouched) = (&apps[connection.app as usize], connection.vouched);
         let probe = core.probe(id)?;
-        let (consumed, event) = match decode(&mut probe.stream.decoder, data, &config) {
+        let (consumed, event) = match decode(&mut probe.stream.decoder, data, entry, vouched) {
             Ok(next) => next?,
             Err(farewell) => return Some((0, Incoming::Close(CloseReason::TransportError, farewell))),
         };
@@ -433,9 +436,12 @@ impl Local {
                 if !std::mem::replace(&mut connection.dirty, false) {
                     continue;
                 }
-                let limits = &apps[connection.app as usize].config.outbox;
+                let AppEntry { config, gate, .. } = &apps[connection.app as usize];
                 let taken = connection.out.take();
-                if let Err((reason, farewell)) = connection.write_out(&taken, &turn, limits) {
+                if let Err((reason, farewell)) = connection.write_out(&taken, &turn, &config.outbox) {
+                    if reason == CloseReason::Slow {
+                        gate.count(Limit::Outbox);
+                    }
                     failed.push((id, reason, farewell));
                 }
             }
@@ -680,14 +686,21 @@ fn keep_rest(outbox: &mut Outbox, run: &[u8], written: usize, limits: &OutboxLim
 fn decode<'a>(
     decoder: &mut Decoder,
     data: &'a mut [u8],
-    config: &EngineConfig,
+    entry: &AppEntry,
+    vouched: bool,
 ) -> Result<Option<(usize, Event<'a>)>, Farewell> {
-    let limits = ws::Limits { max_message_bytes: config.max_payload, max_fragments: config.max_fragments };
+    let config = &entry.config;
+    let limits = ws::Limits { max_message_bytes: config.payload_of(vouched), max_fragments: config.max_fragments };
     match decoder.decode(data, &limits) {
         Ok(Decoded::Incomplete { .. } | Decoded::Finished) => Ok(None),
         Ok(Decoded::Frame { consumed, event }) => Ok(Some((consumed, event))),
         Err(error) => {
             tracing::debug!(%error, "a WebSocket was misused");
+            match error {
+                ws::ProtocolError::MessageTooLarge => entry.gate.count(Limit::Payload),
+                ws::ProtocolError::TooManyFragments => entry.gate.count(Limit::Fragments),
+                _ => {}
+            }
             Err(Farewell::Code(error.close_code()))
         }
     }

@@ -12,6 +12,7 @@ mod fairness;
 mod first_frames;
 mod headers;
 mod ids;
+mod messages;
 mod origins;
 mod payloads;
 mod pongs;

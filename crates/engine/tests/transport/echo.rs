@@ -83,6 +83,7 @@ impl WorkerApplication for EchoHalf {
     fn open(&self, _: ConnectionId, _: &Arc<Request>) {}
 
     /// `push <count>`: sends that many numbered messages, a few at a time. `close`: closes the session after a last word.
+    /// `vouch`: vouches for it.
     fn text(&self, id: ConnectionId, text: &str) {
         if let Some(count) = text.strip_prefix("push ") {
             let count: usize = count.parse().unwrap();
@@ -100,6 +101,9 @@ impl WorkerApplication for EchoHalf {
         if text == "close" {
             self.worker.send_text(id, "closing");
             return self.worker.close(id, CloseReason::ForcedClose);
+        }
+        if text == "vouch" {
+            self.worker.vouch(id);
         }
         self.worker.send_text(id, text);
     }

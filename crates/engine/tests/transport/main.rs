@@ -6,6 +6,7 @@ mod application;
 mod echo;
 mod heartbeat;
 mod hooks;
+mod limits;
 mod polling;
 mod traffic;
 mod upgrade;

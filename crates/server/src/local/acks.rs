@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use posthaste_adapter::AnswerSink;
-use posthaste_engine::{ConnectionId, Frames};
+use posthaste_engine::{ConnectionId, Frames, Limit};
 use posthaste_engine_proto::session::deadline_after;
 use posthaste_socket_proto::Args;
 use tokio::sync::oneshot;
@@ -77,6 +77,7 @@ impl Local {
         let earliest = acks.next_deadline().is_none_or(|first| deadline < first);
         if let Err(refused) = acks.insert(asked, id, deadline, waiter) {
             drop(acks);
+            self.count_limit(Limit::PendingAcks);
             refused.into_inner().fail(AckError::TooMany);
             return false;
         }

@@ -99,6 +99,7 @@ impl Local {
             sockets[place] = Some(socket.clone());
         }
         socket.set_phase(Phase::Connected);
+        self.worker.vouch(id);
         let text = socket.id().to_text();
         with_plain_packet(
             |out| encode_connect(out, &namespace.shared.name, text.as_str(), None),
@@ -227,6 +228,7 @@ impl Local {
             match state {
                 Some((Some(violation), _)) => {
                     tracing::debug!(%violation, connection = ?id, "connection closed");
+                    self.count_violation(&violation);
                     self.worker.close(id, CloseReason::ForcedClose);
                 }
                 Some((None, Some(later))) => self.watch(id, later),

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::task::Poll;
 use std::time::Instant;
 
-use posthaste_engine::{CloseReason, ConnectionId};
+use posthaste_engine::{CloseReason, ConnectionId, Limit};
 use posthaste_socket_proto::{Args, Connection, ConnectionLimits, Inbound, Violation};
 
 use super::{Handle, Local};
@@ -41,15 +41,27 @@ impl Local {
         }
         match received {
             Ok(None) => {}
-            Ok(Some(Inbound::Event { socket, id: ack, event, args, .. })) => self.event(id, socket, ack, &event, args),
+            Ok(Some(Inbound::Event { socket, id: ack, event, args, .. })) => {
+                if self.admits_event(&server, id, socket, ack) {
+                    self.event(id, socket, ack, &event, args);
+                }
+            }
             Ok(Some(Inbound::Ack { socket, id: ack, args })) => self.answered(id, socket, ack, args),
-            Ok(Some(Inbound::Connect { namespace, auth })) => self.connect(id, &namespace, auth.as_deref()),
+            Ok(Some(Inbound::Connect { namespace, auth })) => {
+                if self.admits_namespace(&server, id) {
+                    self.connect(id, &namespace, auth.as_deref());
+                } else {
+                    self.refuse(id, &namespace, &ConnectError::new("Too many joins"));
+                }
+            }
             Ok(Some(Inbound::ConnectRefused { namespace, message })) => {
+                self.count_limit(Limit::Namespaces);
                 self.send_connect_error(id, &namespace, &ConnectError::new(message));
             }
             Ok(Some(Inbound::Disconnect { socket })) => self.left(socket, DisconnectReason::ClientNamespaceDisconnect),
             Err(violation) => {
                 tracing::debug!(%violation, connection = ?id, "connection closed");
+                self.count_violation(&violation);
                 self.worker.close(id, CloseReason::ForcedClose);
             }
         }

@@ -11,8 +11,10 @@
 //! No handler runs while anything here is borrowed.
 
 mod acks;
+mod behind;
 mod connect;
 mod dispatch;
+mod limits;
 mod middleware;
 mod node;
 mod resolve;
@@ -33,11 +35,13 @@ use posthaste_socket_proto::{AckTable, Connection};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
+use crate::error::JoinError;
 use crate::namespace::{Namespace, NamespaceInner, Router};
 use crate::server::Inner;
 use crate::socket::{Phase, Socket};
 use crate::stats::Stats;
 use acks::{Asked, Waiter};
+pub(crate) use behind::Behind;
 pub(crate) use dispatch::guarded;
 pub(crate) use node::{LocalNode, gather};
 
@@ -59,6 +63,7 @@ pub(crate) struct Local {
     pending_joins: RefCell<FxHashMap<SocketId, Rooms>>,
     entropy: RefCell<Entropy>,
     serials: Cell<u32>,
+    max_rooms: usize,
     this: RcWeak<Self>,
 }
 
@@ -70,6 +75,7 @@ struct Client {
     connection: Connection<Handle>,
     /// When it is looked at next, if it is in the list for that: it is there once.
     watched: Option<Instant>,
+    rates: Option<Box<limits::Rates>>,
 }
 
 /// A client's place in a namespace it has joined.
@@ -111,7 +117,8 @@ pub(crate) struct App(pub(crate) Weak<Inner>);
 
 impl Application for App {
     fn attach(&self, worker: &Worker) -> Rc<dyn WorkerApplication> {
-        let max_pending = self.0.upgrade().map_or(0, |server| server.config.max_pending_acks);
+        let bounds = self.0.upgrade().map(|server| (server.config.max_pending_acks, server.config.max_rooms));
+        let (max_pending, max_rooms) = bounds.unwrap_or_default();
         let local = Rc::new_cyclic(|this| Local {
             worker: worker.clone(),
             server: self.0.clone(),
@@ -124,6 +131,7 @@ impl Application for App {
             pending_joins: RefCell::default(),
             entropy: RefCell::default(),
             serials: Cell::new(0),
+            max_rooms,
             this: this.clone(),
         });
         LOCALS.with_borrow_mut(|locals| {
@@ -147,6 +155,7 @@ impl WorkerApplication for Local {
             request: request.clone(),
             connection: Connection::new(deadline),
             watched: None,
+            rates: None,
         };
         let mut clients = self.clients.borrow_mut();
         let place = id.slot as usize;
@@ -234,15 +243,32 @@ impl Local {
         (self.socket(handle)? == *socket).then_some(handle)
     }
 
-    pub(crate) fn join(&self, socket: &Socket, rooms: &Rooms) {
+    /// Puts a socket into rooms: all of them, or none when it would be in too many.
+    pub(crate) fn join(&self, socket: &Socket, rooms: &Rooms) -> Result<(), JoinError> {
         if socket.phase() == Phase::Joining {
             // Done when it is let in; until then no broadcast may find it.
-            self.pending_joins.borrow_mut().entry(socket.id()).or_default().extend(rooms.iter().cloned());
-            return;
+            let mut pending = self.pending_joins.borrow_mut();
+            let pending = pending.entry(socket.id()).or_default();
+            self.admits_rooms(pending.len(), rooms.len(), || {
+                rooms.iter().filter(|room| !pending.contains(room)).count()
+            })?;
+            for room in rooms {
+                if !pending.contains(room) {
+                    pending.push(room.clone());
+                }
+            }
+            return Ok(());
         }
-        let Some(handle) = self.handle(socket) else { return };
-        let Some(namespace) = self.namespace(handle.namespace) else { return };
+        let handle = self.handle(socket).ok_or(JoinError::Disconnected)?;
+        let namespace = self.namespace(handle.namespace).ok_or(JoinError::Disconnected)?;
+        {
+            let membership = namespace.membership.borrow();
+            self.admits_rooms(membership.rooms_held(handle.member), rooms.len(), || {
+                rooms.iter().filter(|room| !membership.is_in(handle.member, room)).count()
+            })?;
+        }
         namespace.join(handle.member, socket.id(), rooms.iter());
+        Ok(())
     }
 
     pub(crate) fn leave(&self, socket: &Socket, rooms: &Rooms) {

@@ -48,18 +48,20 @@ impl Node for LocalNode {
     fn deliver(&self, broadcast: &Broadcast) {
         let Some(namespace) = self.namespace.upgrade() else { return };
         let Some((id, answers)) = &broadcast.answers else {
-            return everywhere(&namespace, broadcast, Local::deliver, |_| {});
+            return everywhere(&namespace, broadcast, broadcast.packet.frames().len(), Local::deliver, |_| {});
         };
         answers.expect(1);
         let workers = namespace.server.upgrade().map_or(0, |server| server.workers.handles().len());
         let tally: Arc<dyn AnswerSink> = Arc::new(Tally::new(workers, answers.clone()));
         let counted = Broadcast { answers: Some((*id, tally)), ..broadcast.clone() };
-        everywhere(&namespace, &counted, Local::deliver, |broadcast| report(broadcast, 0));
+        everywhere(&namespace, &counted, broadcast.packet.frames().len(), Local::deliver, |broadcast| {
+            report(broadcast, 0)
+        });
     }
 
     fn apply(&self, target: &Target, operation: &Operation) {
         let Some(namespace) = self.namespace.upgrade() else { return };
-        everywhere(&namespace, &(target.clone(), operation.clone()), Local::apply, |_| {});
+        everywhere(&namespace, &(target.clone(), operation.clone()), 0, Local::apply, |_| {});
     }
 
     fn fetch(&self, target: &Target) -> Pending<Vec<SocketSnapshot>> {
@@ -75,10 +77,11 @@ impl Node for LocalNode {
 }
 
 /// Does `act` on every worker: on this thread's own at once, behind everything posted to it before; on the others by a job.
-/// `absent` stands in for a worker without a half of this server.
+/// `bytes` is what it sends, `absent` stands in for a worker without a half of this server.
 fn everywhere<T: Clone + Send + Sync + 'static>(
     namespace: &Arc<NamespaceInner>,
     what: &T,
+    bytes: usize,
     act: fn(&Local, u32, &T),
     absent: fn(&T),
 ) {
@@ -94,13 +97,15 @@ fn everywhere<T: Clone + Send + Sync + 'static>(
         }
         let what = shared.get_or_insert_with(|| Arc::new(what.clone()));
         // The job holds the namespace: until it is done no other has its number.
-        let (posted, namespace) = (what.clone(), namespace.clone());
-        let job = move |_: &Worker| match super::of(&namespace.server) {
-            Some(local) => act(&local, namespace.number(), &posted),
+        let (posted, held) = (what.clone(), namespace.clone());
+        let job = move |_: &Worker| match super::of(&held.server) {
+            Some(local) => act(&local, held.number(), &posted),
             None => absent(&posted),
         };
-        if handle.post(job).is_err() {
-            absent(what);
+        match handle.post_bytes(bytes, job) {
+            Ok(false) => {}
+            Ok(true) => namespace.behind.note(),
+            Err(_) => absent(what),
         }
     }
     if let Some(local) = here {
@@ -186,7 +191,10 @@ impl Local {
     fn apply(&self, namespace: u32, (target, operation): &(Target, Operation)) {
         for socket in &self.meant(namespace, target) {
             match operation {
-                Operation::Join(rooms) => self.join(socket, rooms),
+                // Too many are counted; whoever asks for many sockets is not told of each.
+                Operation::Join(rooms) => {
+                    let _ = self.join(socket, rooms);
+                }
                 Operation::Leave(rooms) => self.leave(socket, rooms),
                 Operation::Disconnect { close } => self.disconnect(socket, *close),
                 _ => {}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use posthaste_engine::ConnectionId;
+use posthaste_engine::{ConnectionId, Limit};
 
 use super::Local;
 use super::connect::INTERNAL;
@@ -70,9 +70,13 @@ impl Local {
         // A client that is gone has nothing made for it; nobody hears the refusal.
         let created = self.with_client(id, |client| client.created).unwrap_or(u32::MAX);
         if created >= server.config.max_created_namespaces {
+            self.count_limit(Limit::Namespaces);
             return Err(ConnectError::new("Too many new namespaces"));
         }
         let made = guarded(|| server.registry.child(parent, name, params));
+        if matches!(made, Some(Err(_))) {
+            self.count_limit(Limit::Namespaces);
+        }
         let (namespace, is_new) = made.unwrap_or_else(|| Err(ConnectError::new(INTERNAL)))?;
         if is_new {
             self.with_client(id, |client| client.created += 1);

@@ -29,6 +29,7 @@ pub use self::params::{Params, ParamsError};
 use self::registry::Number;
 pub(crate) use self::registry::{Bounds, Parent, Registry};
 pub(crate) use self::router::Router;
+use crate::local::Behind;
 use crate::room_events::RoomWatch;
 use crate::server::{Inner, Server};
 
@@ -51,6 +52,7 @@ pub(crate) struct NamespaceInner {
     /// Counts changes of the router, so that workers can keep a copy of it without locking.
     version: AtomicU64,
     ack_ids: AtomicU64,
+    pub(crate) behind: Behind,
     pub(crate) rooms: RoomWatch,
     /// Whether everyone who wants to hear of new namespaces has heard of this one: before that nobody joins.
     settled: AtomicBool,

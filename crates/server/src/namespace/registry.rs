@@ -12,7 +12,7 @@ use super::router::Router;
 use super::{Kind, Namespace, NamespaceInner};
 use crate::config::MakeAdapter;
 use crate::error::ConnectError;
-use crate::local::LocalNode;
+use crate::local::{Behind, LocalNode};
 use crate::room_events::RoomWatch;
 use crate::server::Inner;
 
@@ -247,6 +247,7 @@ impl Registry {
             router: RwLock::new(router),
             version: AtomicU64::new(0),
             ack_ids: AtomicU64::new(0),
+            behind: Behind::default(),
             rooms: RoomWatch::default(),
             settled: AtomicBool::new(false),
             on_settled: Notify::new(),
