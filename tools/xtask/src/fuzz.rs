@@ -284,7 +284,7 @@ impl Report {
 
 /// Neither libFuzzer's greeting nor the stack of a crash, which ends in libFuzzer itself.
 fn is_of_interest(line: &str) -> bool {
-    const NOISE: [&str; 12] = [
+    const NOISE: &[&str] = &[
         "INFO:",
         "WARNING: Failed to find function",
         "stat::",
