@@ -7,17 +7,21 @@
 //! /hooked/       engine hooks that do what a request's headers ask for
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! ```
+//!
+//! With `--suite` it is the server that an official test suite expects instead.
 
 mod events;
 mod hooked;
 mod stats;
+mod suites;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::routing::get;
 use clap::Parser;
-use posthaste::{Builder, Cors, Server, Workers};
+use posthaste::{Builder, Cors, Listener, Server, Workers};
+use suites::Suite;
 
 /// Runs the conformance app.
 #[derive(Parser)]
@@ -34,6 +38,9 @@ struct Options {
     /// Tells at /stats what the server holds.
     #[arg(long)]
     stats: bool,
+    /// Stands in for the server that an official test suite expects.
+    #[arg(long, value_enum)]
+    suite: Option<Suite>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -41,19 +48,27 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let options = Options::parse();
     let workers = options.workers.map_or_else(Workers::start_default, Workers::start)?;
-    let main = mount(&workers, main_mount()?)?;
-    let fast = mount(&workers, fast_mount())?;
-    let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
-    if options.stats {
-        app = stats::route(app, vec![main.clone(), fast.clone()]);
-    }
-    let app = app.layer(fast.layer()).layer(hooked::mount(&workers)?.layer());
-    let listener = main.listen_with(SocketAddr::new(options.host, options.port), app)?;
+    let addr = SocketAddr::new(options.host, options.port);
+    let listener = match options.suite {
+        Some(suite) => suite.listen(&workers, addr)?,
+        None => listen(&workers, addr, options.stats)?,
+    };
     println!("listening on {}", listener.local_addr());
     tokio::signal::ctrl_c().await?;
     listener.close();
     tokio::task::spawn_blocking(move || workers.shutdown(Duration::from_secs(4))).await?;
     Ok(())
+}
+
+/// The conformance app.
+fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Result<Listener> {
+    let main = mount(workers, main_mount()?)?;
+    let fast = mount(workers, fast_mount())?;
+    let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
+    if with_stats {
+        app = stats::route(app, vec![main.clone(), fast.clone()]);
+    }
+    Ok(main.listen_with(addr, app.layer(fast.layer()).layer(hooked::mount(workers)?.layer()))?)
 }
 
 fn main_mount() -> anyhow::Result<Builder> {

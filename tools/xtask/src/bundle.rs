@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::scratch::Scratch;
 use crate::workspace::{Workspace, output, run};
 
 const PACKAGE: &str = "socket.io-client";
@@ -51,8 +52,8 @@ pub(crate) fn update(workspace: &Workspace, arguments: &[String]) -> Result<()> 
         _ => bail!("unknown option {:?}; see cargo xtask help", arguments.join(" ")),
     };
 
-    let scratch = Scratch::new()?;
-    let package = fetch(workspace, version, &scratch.0)?;
+    let scratch = Scratch::new("bundle")?;
+    let package = fetch(workspace, version, scratch.path())?;
     if package.version == VERSION {
         ensure!(
             package.integrity == INTEGRITY,
@@ -113,22 +114,4 @@ fn fetch(workspace: &Workspace, version: &str, into: &Path) -> Result<Package> {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
     fs::write(to, bytes).with_context(|| format!("writing {}", to.display()))
-}
-
-/// A folder that goes when this value goes.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("posthaste-bundle-{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left behind in the system's own folder for such things is not worth an error.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

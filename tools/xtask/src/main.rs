@@ -6,18 +6,21 @@
 //! cargo xtask bundle   fetches the browser client that the server serves
 //! cargo xtask fuzz     looks for inputs that break a law of a decoder or state machine
 //! cargo xtask soak     a server under minutes of churn, which must end as it began
+//! cargo xtask suites   the official suites of socketio/socket.io against our server
 //! ```
 //!
-//! [`steps`] is the list behind `test`, [`runner`] goes through it; [`install`], [`floors`], [`bundle`], [`fuzz`] and
-//! [`soak`] each do one thing; [`workspace`] knows where everything is and starts other programs.
+//! [`steps`] is the list behind `test`, [`runner`] goes through it; [`install`], [`floors`], [`bundle`], [`fuzz`], [`soak`] and
+//! [`suites`] each do one thing; [`workspace`] knows where everything is and starts other programs.
 
 mod bundle;
 mod floors;
 mod fuzz;
 mod install;
 mod runner;
+mod scratch;
 mod soak;
 mod steps;
+mod suites;
 mod workspace;
 
 use std::process::ExitCode;
@@ -42,6 +45,10 @@ Usage:
       Fuzzes every decoder and state machine for a minute each, with the stable toolchain and a C++ compiler.
   cargo xtask soak [--minutes N] [--clients N]
       Runs the conformance app under churn for ten minutes; it must end with nothing left and memory flat.
+  cargo xtask suites --from CHECKOUT [--only SUITE]... [--runs N]
+      Runs the official suites of a checkout of socketio/socket.io against our server; npm brings what they need.
+      --only SUITE   this suite; may be repeated
+      --runs N       how often each must pass; 3 by default
 ";
 
 fn main() -> ExitCode {
@@ -64,6 +71,7 @@ fn run(arguments: &[String]) -> Result<()> {
             ("bundle", _) => bundle::update(&workspace, rest),
             ("fuzz", _) => fuzz::fuzz(&workspace, rest),
             ("soak", _) => soak::soak(&workspace, rest),
+            ("suites", _) => suites::run_all(&workspace, rest),
             ("help" | "--help" | "-h", _) => {
                 print!("{USAGE}");
                 Ok(())
