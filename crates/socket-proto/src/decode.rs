@@ -165,9 +165,8 @@ fn namespace(text: &str) -> (Cow<'_, str>, &str) {
     if !text.starts_with('/') {
         return (Cow::Borrowed(MAIN_NAMESPACE), text);
     }
+    // A `?` is a character of the name: only clients of the second generation put a query behind it.
     let (name, rest) = text.split_once(',').unwrap_or((text, ""));
-    // Clients of the first generations put a query behind the name; it never was part of it.
-    let name = name.split_once('?').map_or(name, |(name, _query)| name);
     (Cow::Borrowed(name), rest)
 }
 
