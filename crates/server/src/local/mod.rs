@@ -13,8 +13,10 @@
 mod acks;
 mod connect;
 mod dispatch;
+mod leaving;
 mod middleware;
 mod node;
+mod outgoing;
 mod resolve;
 mod rooms;
 
@@ -164,6 +166,10 @@ impl WorkerApplication for Local {
 
     fn binary(&self, id: ConnectionId, data: Bytes) {
         self.message(id, |connection, _, limits| connection.receive_binary(data, limits));
+    }
+
+    fn upgraded(&self, id: ConnectionId) {
+        self.tell_upgraded(id);
     }
 
     fn close(&self, id: ConnectionId, reason: CloseReason) {

@@ -1,7 +1,7 @@
 //! All namespaces of a server: found, made, and forgotten.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::Notify;
@@ -231,6 +231,7 @@ impl Registry {
         kind: Kind,
         router: Arc<Router>,
     ) -> Namespace {
+        let watchers = AtomicUsize::new(router.outgoing.len());
         let namespace = Arc::new(NamespaceInner {
             name,
             number: Number::next(&self.numbers),
@@ -243,6 +244,7 @@ impl Registry {
             ack_ids: AtomicU64::new(0),
             server_events: ServerEvents::default(),
             rooms: RoomWatch::default(),
+            watchers,
             settled: AtomicBool::new(false),
             on_settled: Notify::new(),
         });
