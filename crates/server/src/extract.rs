@@ -1,14 +1,17 @@
 //! What a handler may take.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 
 use crate::ack::Ack;
 use crate::error::{EventError, ExtractError};
+use crate::local;
 use crate::namespace::{Namespace, Params};
 use crate::reason::DisconnectReason;
+use crate::remote::handshake_of;
 use crate::server::Server;
 use crate::socket::Socket;
-use posthaste_adapter::SocketId;
+use posthaste_adapter::{HandshakeSnapshot, Room, SocketId};
 use posthaste_engine::Transport;
 use posthaste_socket_proto::{Args, FromArgs, parse_json};
 
@@ -36,6 +39,8 @@ pub struct ConnectContext<'a> {
 pub struct DisconnectContext<'a> {
     pub(crate) socket: &'a Socket,
     pub(crate) reason: DisconnectReason,
+    /// The rooms it is in: none any more once it has left.
+    pub(crate) rooms: &'a [Room],
 }
 
 /// What an event handler may take.
@@ -165,6 +170,37 @@ from_socket!(impl [T: DeserializeOwned] Params<T>, |socket: &Socket| {
     Ok(Self::read(socket.0.namespace.params())?)
 });
 
+/// The rooms of the socket, that of its own id first, as they are when the handler is called.
+///
+/// A handler of [`on_disconnecting`](Namespace::on_disconnecting) gets those that the socket is about to leave; one of
+/// [`on_disconnect`](Namespace::on_disconnect) none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rooms(pub Vec<Room>);
+
+impl Rooms {
+    fn of(socket: &Socket) -> Self {
+        Self(local::here(socket).map(|local| local.rooms(socket)).unwrap_or_default())
+    }
+}
+
+impl FromEvent for Rooms {
+    fn from_event(cx: &mut EventContext<'_>) -> Result<Self, ExtractError> {
+        Ok(Self::of(cx.socket))
+    }
+}
+
+impl FromConnect for Rooms {
+    fn from_connect(cx: &mut ConnectContext<'_>) -> Result<Self, ExtractError> {
+        Ok(Self::of(cx.socket))
+    }
+}
+
+impl FromDisconnect for Rooms {
+    fn from_disconnect(cx: &mut DisconnectContext<'_>) -> Result<Self, ExtractError> {
+        Ok(Self(cx.rooms.to_vec()))
+    }
+}
+
 impl FromDisconnect for DisconnectReason {
     fn from_disconnect(cx: &mut DisconnectContext<'_>) -> Result<Self, ExtractError> {
         Ok(cx.reason)
@@ -188,3 +224,18 @@ from_socket!(impl [T: Clone + Send + Sync + 'static] State<T>, |socket: &Socket|
 });
 
 from_socket!(impl [] Option<Transport>, |socket: &Socket| Ok(socket.transport()));
+
+// What the client said when it connected, copied; `Socket::handshake` lends it.
+from_socket!(impl [] HandshakeSnapshot, |socket: &Socket| Ok(handshake_of(socket)));
+
+// The headers of the opening request, copied; `Handshake::header` lends one.
+from_socket!(impl [] HeaderMap, |socket: &Socket| {
+    let header = |(name, value): (&str, &[u8])| {
+        Some((HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+    };
+    let mut headers = Self::new();
+    for (name, value) in socket.handshake().headers().filter_map(header) {
+        headers.append(name, value);
+    }
+    Ok(headers)
+});

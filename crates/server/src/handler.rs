@@ -106,7 +106,24 @@ pub trait ErrorHandler<Args>: Send + Sync + 'static {
     fn call(&self, cx: &mut EventContext<'_>) -> Result<Running, ExtractError>;
 }
 
-/// An async function called when a socket has left the namespace; it takes up to eight extractors ([`FromDisconnect`]).
+/// An async function that sees events on their way to or from a socket; it takes up to eight extractors ([`FromEvent`]).
+///
+/// One that takes [`Ack`] has the right to answer: nobody else answers then.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot see all events",
+    label = "not a catch-all listener",
+    note = "a catch-all listener is an `async fn` or async closure, `Fn`, `Send`, `Sync` and `'static`, whose arguments, up to eight, are extractors (`Socket`, `Event`, `Data<Args>`, …) and whose result is `()`"
+)]
+pub trait CatchAll<Args>: Send + Sync + 'static {
+    /// Extracts what the function takes and calls it.
+    ///
+    /// # Errors
+    /// [`ExtractError`] when something it takes is not there.
+    fn call(&self, cx: &mut EventContext<'_>) -> Result<Running, ExtractError>;
+}
+
+/// An async function called when a socket leaves or has left the namespace; it takes up to eight extractors
+/// ([`FromDisconnect`]).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot handle disconnections",
     label = "not a disconnect handler",
@@ -266,6 +283,19 @@ macro_rules! handlers {
 
         #[allow(non_snake_case, unused_variables, reason = "one argument per extractor, none for the last")]
         impl<F, Fut, $($take,)*> ErrorHandler<($($take,)*)> for F
+        where
+            F: Fn($($take),*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = ()> + 'static,
+            $($take: FromEvent,)*
+        {
+            fn call(&self, cx: &mut EventContext<'_>) -> Result<Running, ExtractError> {
+                $(let $take = $take::from_event(cx)?;)*
+                Ok(Box::pin(self($($take),*)))
+            }
+        }
+
+        #[allow(non_snake_case, unused_variables, reason = "one argument per extractor, none for the last")]
+        impl<F, Fut, $($take,)*> CatchAll<($($take,)*)> for F
         where
             F: Fn($($take),*) -> Fut + Send + Sync + 'static,
             Fut: Future<Output = ()> + 'static,

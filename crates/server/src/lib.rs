@@ -31,6 +31,7 @@
 mod ack;
 mod bundle;
 mod config;
+mod data;
 mod encode;
 mod error;
 mod extract;
@@ -38,6 +39,7 @@ pub mod guide;
 mod handler;
 mod handshake;
 mod limits;
+mod listeners;
 mod local;
 mod namespace;
 mod operator;
@@ -53,12 +55,14 @@ mod stats;
 pub use ack::{Ack, AckFuture, AckStream, Acks, AcksFuture};
 pub use config::{Builder, ServerConfig};
 pub use error::{AckError, BuildError, ConnectError, EventError, ExtractError, FetchError, JoinError, SendError};
-pub use extract::{AckId, Auth, Data, Event, FromConnect, FromDisconnect, FromEvent, State};
+pub use extract::{AckId, Auth, Data, Event, FromConnect, FromDisconnect, FromEvent, Rooms, State};
 pub use handler::{
-    Answer, ConnectHandler, DisconnectHandler, ErrorHandler, EventHandler, EventMiddleware, IntoAnswer, Middleware,
+    Answer, CatchAll, ConnectHandler, DisconnectHandler, ErrorHandler, EventHandler, EventMiddleware, IntoAnswer,
+    Middleware,
 };
 pub use handshake::Handshake;
 pub use limits::Excess;
+pub use listeners::CatchAllId;
 pub use namespace::{IntoAllowed, Namespace, NamespaceError, NamespaceRequest, Params, ParamsError};
 pub use operator::{Operator, SocketOperator};
 pub use posthaste_adapter::{

@@ -47,7 +47,7 @@ impl RemoteSocket {
         &self.snapshot.rooms
     }
 
-    /// What the application kept with it.
+    /// What the application kept with it ([`Socket::set_data`]).
     ///
     /// # Errors
     /// When that is not a `T`.
@@ -118,26 +118,26 @@ impl fmt::Debug for RemoteSocket {
 
 /// What a socket of this server is now.
 pub(crate) fn snapshot(socket: &Socket, rooms: Vec<Room>) -> SocketSnapshot {
-    let handshake = socket.handshake();
-    let text = |(name, value): (&str, &[u8])| Some((name.to_owned(), std::str::from_utf8(value).ok()?.to_owned()));
     SocketSnapshot {
         id: socket.id().into(),
-        handshake: HandshakeSnapshot {
-            headers: handshake.headers().filter_map(text).collect(),
-            query: handshake.query().map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
-            auth: handshake.auth().into(),
-            url: handshake.url().to_owned(),
-            address: handshake.address().map(|address| address.ip().to_string()).unwrap_or_default(),
-            secure: handshake.is_secure(),
-            cross_domain: handshake.is_cross_domain(),
-            issued: handshake.issued(),
-        },
+        handshake: handshake_of(socket),
         rooms,
-        data: data_of(socket),
+        data: Box::from(&*socket.raw_data()),
     }
 }
 
-/// What the application keeps with a socket, as a JSON object.
-fn data_of(_: &Socket) -> Box<str> {
-    "{}".into()
+/// What the client of a socket said when it connected, copied.
+pub(crate) fn handshake_of(socket: &Socket) -> HandshakeSnapshot {
+    let handshake = socket.handshake();
+    let text = |(name, value): (&str, &[u8])| Some((name.to_owned(), std::str::from_utf8(value).ok()?.to_owned()));
+    HandshakeSnapshot {
+        headers: handshake.headers().filter_map(text).collect(),
+        query: handshake.query().map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
+        auth: handshake.auth().into(),
+        url: handshake.url().to_owned(),
+        address: handshake.address().map(|address| address.ip().to_string()).unwrap_or_default(),
+        secure: handshake.is_secure(),
+        cross_domain: handshake.is_cross_domain(),
+        issued: handshake.issued(),
+    }
 }

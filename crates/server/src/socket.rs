@@ -37,6 +37,8 @@ pub(crate) struct SocketInner {
     request: Arc<Request>,
     auth: Option<Box<str>>,
     phase: AtomicU8,
+    /// What there is to find in `values` for the event path, as bits: see `listeners`.
+    pub(crate) listening: AtomicU8,
     /// What the application keeps with the socket; absent until something is.
     values: Mutex<Option<Box<Values>>>,
 }
@@ -70,6 +72,7 @@ impl Socket {
             request,
             auth,
             phase: AtomicU8::new(Phase::Joining as u8),
+            listening: AtomicU8::new(0),
             values: Mutex::new(None),
         }))
     }
@@ -116,7 +119,12 @@ impl Socket {
 
     /// Sends an event to this client. A tuple is several arguments, `()` none, anything else one; bytes travel as binary.
     pub fn emit<A: EmitArgs + ?Sized>(&self, event: &str, args: &A) -> Sent {
-        self.send_packet(false, |out, namespace| encode_event(out, namespace, None, event, args))
+        self.send_event(false, event, args)
+    }
+
+    /// Sends a `message` event to this client: `emit("message", args)`.
+    pub fn send<A: EmitArgs + ?Sized>(&self, args: &A) -> Sent {
+        self.emit("message", args)
     }
 
     /// Sends an event to this client and waits for its answer: of several arguments a tuple takes all, any other type the
@@ -170,6 +178,14 @@ impl Socket {
         values.as_ref()?.get(&TypeId::of::<T>())?.downcast_ref().cloned()
     }
 
+    /// The value of that type kept with the socket, made if there is none.
+    pub(crate) fn get_or_insert_with<T: Clone + Send + Sync + 'static>(&self, make: fn() -> T) -> T {
+        let mut values = self.0.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = values.get_or_insert_default();
+        let value = values.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(make()));
+        value.downcast_ref::<T>().cloned().expect("invariant: a value lies under its own type")
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         match self.0.phase.load(Ordering::Acquire) {
             0 => Phase::Joining,
@@ -187,9 +203,19 @@ impl Socket {
     }
 
     /// The worker that owns the connection; `None` when the server was dropped.
-    fn worker(&self) -> Option<WorkerHandle> {
+    pub(crate) fn worker(&self) -> Option<WorkerHandle> {
         let server = self.0.namespace.server.upgrade()?;
         server.workers.handles().get(usize::from(self.0.connection.worker)).cloned()
+    }
+
+    /// Sends an event.
+    pub(crate) fn send_event<A: EmitArgs + ?Sized>(&self, volatile: bool, event: &str, args: &A) -> Sent {
+        let write = |out: &mut Vec<u8>, namespace: &str| encode_event(out, namespace, None, event, args);
+        if self.0.namespace.is_watched() {
+            self.send_watched(volatile, write)
+        } else {
+            self.send_packet(volatile, write)
+        }
     }
 
     /// Sends a packet whose text `write` writes for a namespace.

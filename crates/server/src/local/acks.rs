@@ -52,6 +52,9 @@ impl Local {
         if !self.wait_for(asked, id, deadline_after(Instant::now(), timeout), Waiter::One(reply)) {
             return;
         }
+        if socket.0.namespace.is_watched() {
+            self.show_sent(socket, question.bytes());
+        }
         let sent = self.worker.send(socket.0.connection, question.bytes(), volatile);
         if !sent && !volatile {
             let waiter = self.acks.borrow_mut().take(asked, id);

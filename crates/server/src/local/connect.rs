@@ -42,6 +42,7 @@ impl Local {
             match super::dispatch::caught(check(&middlewares, &socket)).await.unwrap_or_else(panicked) {
                 Ok(()) => this.accept(&socket),
                 Err(refusal) => {
+                    socket.silence();
                     socket.set_phase(Phase::Gone);
                     this.lose_answers(&socket);
                     this.pending_joins.borrow_mut().remove(&socket.id());
@@ -80,6 +81,7 @@ impl Local {
         if !accepted {
             // The connection ended while it was being checked.
             namespace.membership.borrow_mut().remove(member);
+            socket.silence();
             socket.set_phase(Phase::Gone);
             self.leave_if_empty(&namespace);
             return;
@@ -147,8 +149,10 @@ impl Local {
     /// A socket has left its namespace: it leaves its rooms, nobody waits for its answers, and its handlers hear of it.
     pub(super) fn left(&self, handle: Handle, reason: DisconnectReason) {
         let Some(namespace) = self.namespace(handle.namespace) else { return };
+        self.disconnecting(&namespace, handle, reason);
         let socket = namespace.sockets.borrow_mut().get_mut(handle.member.0 as usize).and_then(Option::take);
         let Some(socket) = socket else { return };
+        socket.silence();
         let rooms = namespace.membership.borrow_mut().remove(handle.member);
         socket.set_phase(Phase::Gone);
         self.lose_answers(&socket);
@@ -156,7 +160,7 @@ impl Local {
         self.leave_if_empty(&namespace);
         let router = namespace.router();
         for handler in &router.disconnect {
-            match super::dispatch::guarded(|| handler(&mut DisconnectContext { socket: &socket, reason })) {
+            match super::dispatch::guarded(|| handler(&mut DisconnectContext { socket: &socket, reason, rooms: &[] })) {
                 Some(Ok(running)) => self.worker.start(socket.0.connection, socket.0.serial, running),
                 Some(Err(error)) => tracing::warn!(%error, "a disconnect handler could not be called"),
                 None => {}

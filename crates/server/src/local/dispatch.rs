@@ -12,7 +12,7 @@ use super::{Handle, Local};
 use crate::ack::Ack;
 use crate::error::ConnectError;
 use crate::extract::EventContext;
-use crate::handler;
+use crate::handler::{self, BoxedEvent};
 use crate::reason::DisconnectReason;
 
 impl Local {
@@ -43,7 +43,7 @@ impl Local {
             Ok(None) => {}
             Ok(Some(Inbound::Event { socket, id: ack, event, args, .. })) => {
                 if self.admits_event(&server, id, socket, ack) {
-                    self.event(id, socket, ack, &event, args);
+                    self.event(socket, ack, &event, args);
                 }
             }
             Ok(Some(Inbound::Ack { socket, id: ack, args })) => self.answered(id, socket, ack, args),
@@ -67,22 +67,30 @@ impl Local {
         }
     }
 
-    fn event(&self, id: ConnectionId, handle: Handle, ack: Option<u64>, event: &str, args: Args<'_>) {
+    fn event(&self, handle: Handle, ack: Option<u64>, event: &str, args: Args<'_>) {
         let Some(namespace) = self.namespace(handle.namespace) else { return };
         let Some(socket) = self.socket(handle) else { return };
         let router = namespace.router();
-        if !router.event_middlewares.is_empty() {
-            return self.checked_event(id, socket, router, ack, event, args);
-        }
-        let Some(handler) = router.handler(event) else { return };
         let mut cx = EventContext { socket: &socket, event, args: &args, ack, ack_taken: false, error: None };
-        match guarded(|| handler(&mut cx)) {
-            Some(Ok(running)) => self.worker.start(id, socket.0.serial, running),
+        let own = socket.listeners();
+        if own.is_some() || router.looks_at_events() {
+            return self.observed_event(cx, &router, own);
+        }
+        if let Some(handler) = router.handler(event) {
+            self.handle_event(&mut cx, handler);
+        }
+    }
+
+    /// Starts what handles an event.
+    pub(super) fn handle_event(&self, cx: &mut EventContext<'_>, handler: &BoxedEvent) {
+        let (socket, ack) = (cx.socket, cx.ack);
+        match guarded(|| handler(cx)) {
+            Some(Ok(running)) => self.worker.start(socket.0.connection, socket.0.serial, running),
             Some(Err(error)) => {
                 tracing::debug!(%error, "an event's handler was not called");
                 handler::refuse(ack.map(|ack| Ack::new(socket.clone(), Some(ack))), &error);
             }
-            None => self.disconnect(&socket, false),
+            None => self.disconnect(socket, false),
         }
     }
 }

@@ -1,34 +1,55 @@
-//! Events that have to pass middlewares before their handlers.
+//! Events that listeners see and middlewares check before their handlers.
 
 use std::sync::Arc;
 
-use posthaste_engine::ConnectionId;
-use posthaste_socket_proto::Args;
-
 use super::Local;
+use super::dispatch::guarded;
 use crate::ack::Ack;
 use crate::error::EventError;
 use crate::extract::EventContext;
-use crate::handler;
+use crate::handler::{self, BoxedEvent, BoxedEventCheck};
+use crate::listeners::Listeners;
 use crate::namespace::Router;
-use crate::socket::Socket;
 
 impl Local {
+    /// Shows an event to the catch-all listeners, then has it checked if need be, then handled. `own` is what the socket has for
+    /// itself; its handlers go before the namespace's.
+    pub(super) fn observed_event(&self, mut cx: EventContext<'_>, router: &Arc<Router>, own: Option<Listeners>) {
+        let socket = cx.socket;
+        let any = own.as_ref().map(Listeners::any).unwrap_or_default();
+        for listener in router.any.iter().chain(any.iter()) {
+            match guarded(|| listener(&mut cx)) {
+                Some(Ok(running)) => self.worker.start(socket.0.connection, socket.0.serial, running),
+                Some(Err(error)) => tracing::debug!(%error, "a catch-all listener was not called"),
+                None => return self.disconnect(socket, false),
+            }
+            if !socket.is_connected() {
+                return;
+            }
+        }
+        let checks = own.as_ref().map(Listeners::checks).unwrap_or_default();
+        if !router.event_middlewares.is_empty() || !checks.is_empty() {
+            return self.checked_event(cx, router.clone(), own, checks);
+        }
+        if let Some(handler) = handler_of(router, own.as_ref(), cx.event) {
+            self.handle_event(&mut cx, &handler);
+        }
+    }
+
     /// Asks the event middlewares one after the other, then starts the event's handler, or the one for refusals.
-    pub(super) fn checked_event(
+    fn checked_event(
         &self,
-        id: ConnectionId,
-        socket: Socket,
+        cx: EventContext<'_>,
         router: Arc<Router>,
-        ack: Option<u64>,
-        event: &str,
-        args: Args<'_>,
+        own: Option<Listeners>,
+        own_checks: Vec<Arc<BoxedEventCheck>>,
     ) {
-        let (event, args, serial) = (event.to_owned(), args.into_owned(), socket.0.serial);
+        let socket = cx.socket.clone();
+        let (event, args, ack, ack_taken) = (cx.event.to_owned(), cx.args.clone().into_owned(), cx.ack, cx.ack_taken);
+        let (id, serial) = (socket.0.connection, socket.0.serial);
         let running = async move {
-            let mut cx =
-                EventContext { socket: &socket, event: &event, args: &args, ack, ack_taken: false, error: None };
-            for check in &router.event_middlewares {
+            let mut cx = EventContext { socket: &socket, event: &event, args: &args, ack, ack_taken, error: None };
+            for check in router.event_middlewares.iter().chain(&own_checks) {
                 let verdict = match check(&mut cx) {
                     Ok(checking) => checking.await,
                     Err(error) => Err(EventError::new(error)),
@@ -41,7 +62,7 @@ impl Local {
             if !socket.is_connected() {
                 return;
             }
-            let Some(handler) = router.handler(&event) else { return };
+            let Some(handler) = handler_of(&router, own.as_ref(), &event) else { return };
             let asked = cx.ack;
             match handler(&mut cx) {
                 Ok(running) => running.await,
@@ -53,6 +74,11 @@ impl Local {
         };
         self.worker.start(id, serial, Box::pin(running));
     }
+}
+
+/// What handles an event: what is for this socket alone goes first.
+fn handler_of(router: &Router, own: Option<&Listeners>, event: &str) -> Option<Arc<BoxedEvent>> {
+    own.and_then(|own| own.take(event)).or_else(|| router.handler(event).cloned())
 }
 
 /// Tells the application and a client that waits of a refusal.

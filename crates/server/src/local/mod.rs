@@ -14,9 +14,11 @@ mod acks;
 mod behind;
 mod connect;
 mod dispatch;
+mod leaving;
 mod limits;
 mod middleware;
 mod node;
+mod outgoing;
 mod resolve;
 mod rooms;
 
@@ -173,6 +175,10 @@ impl WorkerApplication for Local {
 
     fn binary(&self, id: ConnectionId, data: Bytes) {
         self.message(id, |connection, _, limits| connection.receive_binary(data, limits));
+    }
+
+    fn upgraded(&self, id: ConnectionId) {
+        self.tell_upgraded(id);
     }
 
     fn close(&self, id: ConnectionId, reason: CloseReason) {

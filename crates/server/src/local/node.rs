@@ -222,6 +222,9 @@ impl Local {
     /// Delivers a broadcast to this worker's members of its target.
     fn deliver(&self, namespace: u32, broadcast: &Broadcast) {
         let Some(namespace) = self.namespace(namespace) else { return report(broadcast, 0) };
+        if namespace.shared.is_watched() {
+            self.show_broadcast(&namespace, &broadcast.target, &broadcast.packet);
+        }
         let mut slots = self.slots.take();
         slots.clear();
         let volatile = broadcast.target.flags.volatile;

@@ -12,7 +12,7 @@ mod registry;
 mod router;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use posthaste_adapter::Adapter;
@@ -54,6 +54,8 @@ pub(crate) struct NamespaceInner {
     ack_ids: AtomicU64,
     pub(crate) behind: Behind,
     pub(crate) rooms: RoomWatch,
+    /// How many want to see what is sent: listeners of the namespace, and sockets with such listeners.
+    pub(crate) watchers: AtomicUsize,
     /// Whether everyone who wants to hear of new namespaces has heard of this one: before that nobody joins.
     settled: AtomicBool,
     on_settled: Notify,
@@ -127,6 +129,11 @@ impl NamespaceInner {
     /// The id of the next question; all sockets of the namespace share the counter, so that one question to many has one id.
     pub(crate) fn next_ack_id(&self) -> u64 {
         self.ack_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether somebody wants to see what is sent to its sockets.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watchers.load(Ordering::Relaxed) > 0
     }
 
     /// What its name gave for the parts that a parent's pattern left open.

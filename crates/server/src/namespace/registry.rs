@@ -1,7 +1,7 @@
 //! All namespaces of a server: found, made, and forgotten.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use tokio::sync::Notify;
@@ -237,6 +237,7 @@ impl Registry {
         kind: Kind,
         router: Arc<Router>,
     ) -> Namespace {
+        let watchers = AtomicUsize::new(router.outgoing.len());
         let namespace = Arc::new(NamespaceInner {
             name,
             number: Number::next(&self.numbers),
@@ -249,6 +250,7 @@ impl Registry {
             ack_ids: AtomicU64::new(0),
             behind: Behind::default(),
             rooms: RoomWatch::default(),
+            watchers,
             settled: AtomicBool::new(false),
             on_settled: Notify::new(),
         });

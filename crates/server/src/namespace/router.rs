@@ -6,9 +6,10 @@ use std::sync::{Arc, PoisonError};
 
 use super::Namespace;
 use crate::handler::{
-    BoxedCheck, BoxedConnect, BoxedDisconnect, BoxedError, BoxedEvent, BoxedEventCheck, ConnectHandler,
+    BoxedCheck, BoxedConnect, BoxedDisconnect, BoxedError, BoxedEvent, BoxedEventCheck, CatchAll, ConnectHandler,
     DisconnectHandler, ErrorHandler, EventHandler, EventMiddleware, Middleware,
 };
+use crate::listeners::{CatchAllId, CatchAlls};
 use crate::room_events::RoomListener;
 use crate::server::Server;
 use crate::server_side::BoxedServerEvent;
@@ -23,16 +24,27 @@ pub(crate) struct Router {
     pub(crate) event_middlewares: Vec<Arc<BoxedEventCheck>>,
     pub(crate) error: Option<Arc<BoxedError>>,
     pub(crate) connect: Vec<Arc<BoxedConnect>>,
+    pub(crate) disconnecting: Vec<Arc<BoxedDisconnect>>,
     pub(crate) disconnect: Vec<Arc<BoxedDisconnect>>,
     /// For what other servers send.
     pub(crate) server_events: HashMap<Arc<str>, Arc<BoxedServerEvent>>,
     pub(crate) room_listeners: Vec<RoomListener>,
+    pub(crate) upgrade: Vec<Arc<BoxedConnect>>,
+    /// See what comes.
+    pub(crate) any: CatchAlls,
+    /// See what goes.
+    pub(crate) outgoing: CatchAlls,
 }
 
 impl Router {
     /// What handles an event.
-    pub(crate) fn handler(&self, event: &str) -> Option<&BoxedEvent> {
-        self.events.get(event).or(self.fallback.as_ref()).map(Arc::as_ref)
+    pub(crate) fn handler(&self, event: &str) -> Option<&Arc<BoxedEvent>> {
+        self.events.get(event).or(self.fallback.as_ref())
+    }
+
+    /// Whether an event has to pass anything before its handler.
+    pub(crate) const fn looks_at_events(&self) -> bool {
+        !self.event_middlewares.is_empty() || !self.any.is_empty()
     }
 }
 
@@ -119,6 +131,74 @@ macro_rules! registers {
                 let handler: Arc<BoxedError> = Arc::new(Box::new(move |cx| handler.call(cx)));
                 $namespace(self).change(|router| router.error = Some(handler));
                 self
+            }
+
+            /// Calls `handler` for each socket that leaves, with the reason, before it leaves its rooms: they are taken as
+            /// [`Rooms`](crate::Rooms). What runs behind the handler's first wait finds it in no room any more.
+            ///
+            /// ```
+            /// # use posthaste::{Rooms, Server, Socket};
+            /// # let io = Server::builder().workers(1).build()?;
+            /// io.on_disconnecting(async |socket: Socket, Rooms(rooms): Rooms| {
+            ///     let _ = socket.to(rooms).emit("left", &socket.id()).await;
+            /// });
+            /// # Ok::<(), posthaste::BuildError>(())
+            /// ```
+            pub fn on_disconnecting<Args>(&self, handler: impl DisconnectHandler<Args>) -> &Self {
+                let handler: Arc<BoxedDisconnect> = Arc::new(Box::new(move |cx| handler.call(cx)));
+                $namespace(self).change(|router| router.disconnecting.push(handler));
+                self
+            }
+
+            /// Calls `handler` for each socket whose client went over from polling to a WebSocket. It is called for each namespace
+            /// that the client is in.
+            pub fn on_upgrade<Args>(&self, handler: impl ConnectHandler<Args>) -> &Self {
+                let handler: Arc<BoxedConnect> = Arc::new(Box::new(move |cx| handler.call(cx)));
+                $namespace(self).change(|router| router.upgrade.push(handler));
+                self
+            }
+
+            /// Shows `listener` every event that comes from a client, before event middlewares and handlers see it, handled or not;
+            /// answers to acknowledgements are no events. Listeners are called in the order of registration.
+            ///
+            /// ```
+            /// # use posthaste::{Args, Data, Event, Server, Socket};
+            /// # let io = Server::builder().workers(1).build()?;
+            /// let id = io.on_any(async |socket: Socket, Event(name): Event, Data(args): Data<Args<'static>>| {
+            ///     println!("{} sent {name} with {}", socket.id(), args.raw());
+            /// });
+            /// io.off_any(id);
+            /// # Ok::<(), posthaste::BuildError>(())
+            /// ```
+            pub fn on_any<Args>(&self, listener: impl CatchAll<Args>) -> CatchAllId {
+                let mut added = None;
+                $namespace(self).change(|router| added = Some(router.any.add(listener)));
+                added.expect("invariant: the change was made")
+            }
+
+            /// Shows `listener` every event that is sent to a socket of this namespace, alone or with others, once for each socket
+            /// that it is for, before it is sent. Answers are no events. What the listener itself sends is shown to it as well.
+            pub fn on_any_outgoing<Args>(&self, listener: impl CatchAll<Args>) -> CatchAllId {
+                let mut added = None;
+                let namespace = $namespace(self);
+                namespace.change(|router| added = Some(router.outgoing.add(listener)));
+                namespace.0.watchers.fetch_add(1, Ordering::Relaxed);
+                added.expect("invariant: the change was made")
+            }
+
+            /// Takes a listener away that [`on_any`](Self::on_any) or [`on_any_outgoing`](Self::on_any_outgoing) of this namespace
+            /// added. Returns whether it was there.
+            pub fn off_any(&self, id: CatchAllId) -> bool {
+                let namespace = $namespace(self);
+                let (mut incoming, mut outgoing) = (false, false);
+                namespace.change(|router| {
+                    incoming = router.any.remove(id);
+                    outgoing = router.outgoing.remove(id);
+                });
+                if outgoing {
+                    namespace.0.watchers.fetch_sub(1, Ordering::Relaxed);
+                }
+                incoming || outgoing
             }
 
             /// Calls `handler` for each socket that has left, with the reason. It is in no room any more.
