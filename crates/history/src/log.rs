@@ -156,6 +156,13 @@ impl<R: Clone + Eq + Hash> Log<R> {
         }
     }
 
+    /// Forgets the oldest event, to make room. Returns whether there was one.
+    pub fn shed(&mut self) -> bool {
+        let any = !self.entries.is_empty();
+        self.forget_oldest();
+        any
+    }
+
     fn forget_oldest(&mut self) {
         let pos = self.head + 1 - self.entries.len() as u64;
         let Some(entry) = self.entries.pop_front() else { return };

@@ -24,11 +24,11 @@ pub struct SessionLimits {
 ///                    │ claim              │ claim
 ///                    ▼                    ▼
 ///                 claimed ◄── park ── (the old connection is closed meanwhile)
-///                    │ take, then open: live again · park: parked again · close: absent
+///                    │ open: live again · release, unclaim: as before · close: absent
 /// ```
 ///
 /// `L` says where a live one is, `P` is what is kept of one that may come back. A claim is exclusive: whoever asks next finds
-/// nothing.
+/// nothing. What is dropped is handed out, so that its owner can drop it when it holds no lock.
 #[derive(Debug)]
 pub struct Sessions<L, P> {
     limits: SessionLimits,
@@ -68,7 +68,9 @@ pub enum Claim<L, P> {
     },
     /// It is on another connection, which has to be closed first; then [`Sessions::take`] has it.
     Live(L),
-    /// There is none, it has expired, or somebody else has claimed it.
+    /// It waited too long, and is gone now.
+    Expired(P),
+    /// There is none, or somebody else has claimed it.
     Nothing,
 }
 
@@ -79,16 +81,16 @@ impl<L, P> Sessions<L, P> {
         Self { limits, by_pid: FxHashMap::default(), queue: VecDeque::new(), tickets: 0, parked: 0, bytes: 0 }
     }
 
-    /// A session is live at `place`: a new one, or one that was claimed.
-    pub fn open(&mut self, pid: Pid, place: L) {
+    /// A session is live at `place`: a new one, or one that was claimed. Returns what was kept of it, if anything was.
+    pub fn open(&mut self, pid: Pid, place: L) -> Option<P> {
         let former = self.by_pid.insert(pid, Entry::Live(place));
-        self.forget(former);
+        self.forget(former)
     }
 
-    /// A live or claimed session is over and cannot come back.
-    pub fn close(&mut self, pid: Pid) {
+    /// A session is over and cannot come back. Returns what was kept of it, if anything was.
+    pub fn close(&mut self, pid: Pid) -> Option<P> {
         let former = self.by_pid.remove(&pid);
-        self.forget(former);
+        self.forget(former)
     }
 
     /// A live session has lost its connection: it may come back until `expires`. For a session that is claimed, this is what the
@@ -102,9 +104,29 @@ impl<L, P> Sessions<L, P> {
             return Vec::new();
         }
         let former = std::mem::replace(entry, Entry::Parked(parked));
-        self.forget(Some(former));
+        let former = self.forget(Some(former));
         self.enqueue(pid, bytes);
-        self.make_room()
+        former.into_iter().chain(self.make_room()).collect()
+    }
+
+    /// Gives the claim of a live session up before anything was taken: it stays what it is by now, live or parked. Returns what
+    /// had to go for it.
+    pub fn release(&mut self, pid: Pid, place: L) -> Vec<P> {
+        let ticket = self.tickets;
+        let Some(entry) = self.by_pid.get_mut(&pid) else { return Vec::new() };
+        let Entry::Claimed(left) = entry else { return Vec::new() };
+        match left.take() {
+            None => {
+                *entry = Entry::Live(place);
+                Vec::new()
+            }
+            Some(parked) => {
+                let bytes = parked.bytes;
+                *entry = Entry::Parked(Parked { ticket, ..parked });
+                self.enqueue(pid, bytes);
+                self.make_room()
+            }
+        }
     }
 
     /// Gives a claim up: the session waits on, as it did before. Returns what had to go for it.
@@ -126,7 +148,7 @@ impl<L, P> Sessions<L, P> {
                 self.bytes -= parked.bytes;
                 if parked.expires <= now {
                     self.by_pid.remove(pid);
-                    return Claim::Nothing;
+                    return Claim::Expired(parked.session);
                 }
                 Claim::Parked { session: parked.session, expires: parked.expires }
             }
@@ -201,13 +223,19 @@ impl<L, P> Sessions<L, P> {
     fn make_room(&mut self) -> Vec<P> {
         let mut dropped = Vec::new();
         while self.parked > self.limits.max_sessions || self.bytes > self.limits.max_bytes {
-            let before = self.queue.len();
-            dropped.extend(self.drop_oldest());
-            if self.queue.len() == before {
-                break; // cannot be: what is parked is in the queue
-            }
+            dropped.extend(self.shed());
         }
         dropped
+    }
+
+    /// Drops the session that was parked first, to make room. `None` if none is parked.
+    pub fn shed(&mut self) -> Option<P> {
+        while self.parked > 0 {
+            if let Some(session) = self.drop_oldest() {
+                return Some(session);
+            }
+        }
+        None
     }
 
     /// Drops the parked session at the front of the queue, or an entry that is out of date.
@@ -225,10 +253,15 @@ impl<L, P> Sessions<L, P> {
         }
     }
 
-    fn forget(&mut self, former: Option<Entry<L, P>>) {
-        if let Some(Entry::Parked(parked)) = former {
-            self.parked -= 1;
-            self.bytes -= parked.bytes;
+    fn forget(&mut self, former: Option<Entry<L, P>>) -> Option<P> {
+        match former? {
+            Entry::Live(_) => None,
+            Entry::Claimed(left) => left.map(|parked| parked.session),
+            Entry::Parked(parked) => {
+                self.parked -= 1;
+                self.bytes -= parked.bytes;
+                Some(parked.session)
+            }
         }
     }
 }
@@ -294,8 +327,32 @@ mod tests {
         let Claim::Parked { session, expires } = sessions.claim(&pid(1), now) else { panic!("parked") };
         sessions.unclaim(pid(1), session, 10, expires);
         assert_eq!(sessions.parked(), 1);
-        assert_eq!(sessions.claim(&pid(1), now + MINUTE), Claim::Nothing);
+        assert_eq!(sessions.claim(&pid(1), now + MINUTE), Claim::Expired("kept"));
         assert_eq!((sessions.parked(), sessions.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_claim_of_a_live_one_that_is_given_up_changes_nothing() {
+        let (mut sessions, now) = table(LIMITS);
+        sessions.open(pid(1), 3);
+        assert_eq!(sessions.claim(&pid(1), now), Claim::Live(3));
+        sessions.release(pid(1), 3);
+        assert_eq!(sessions.claim(&pid(1), now), Claim::Live(3));
+        sessions.park(pid(1), "kept", 10, now + MINUTE);
+        sessions.release(pid(1), 3);
+        assert_eq!(sessions.parked(), 1);
+        assert_eq!(sessions.claim(&pid(1), now), Claim::Parked { session: "kept", expires: now + MINUTE });
+    }
+
+    #[test]
+    fn the_oldest_is_shed_when_somebody_else_needs_the_room() {
+        let (mut sessions, now) = table(LIMITS);
+        for (number, name) in [(1, "one"), (2, "two")] {
+            sessions.open(pid(number), 0);
+            sessions.park(pid(number), name, 10, now + MINUTE);
+        }
+        assert!(matches!(sessions.claim(&pid(1), now), Claim::Parked { .. }));
+        assert_eq!([sessions.shed(), sessions.shed()], [Some("two"), None]);
     }
 
     #[test]
