@@ -302,7 +302,7 @@ impl SocketOperator {
 
     /// Sends an event to the socket.
     pub fn emit<A: EmitArgs + ?Sized>(self, event: &str, args: &A) -> Sent {
-        self.socket.send_packet(self.flags.volatile, |out, namespace| encode_event(out, namespace, None, event, args))
+        self.socket.send_event(self.flags.volatile, event, args)
     }
 
     /// Sends an event to the socket and waits for its answer; see [`Socket::emit_with_ack`].

@@ -4,11 +4,11 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use posthaste_adapter::{IntoRooms, Room, Rooms, SocketId};
+use posthaste_adapter::{IntoRooms, Packet, Room, Rooms, SocketId};
 use posthaste_engine::{ConnectionId, Frames, Request, Transport, Worker, WorkerHandle};
 use posthaste_socket_proto::{EmitArgs, EncodeError, FromArgs, encode_event};
 
@@ -37,12 +37,14 @@ pub(crate) struct SocketInner {
     request: Arc<Request>,
     auth: Option<Box<str>>,
     phase: AtomicU8,
-    /// What the application keeps with the socket; absent until something is.
-    values: Mutex<Option<Box<Values>>>,
+    recovered: bool,
+    /// What the application keeps with the socket; absent until something is. Shared with the socket that this one was before its
+    /// connection was lost.
+    values: OnceLock<Arc<Values>>,
 }
 
 /// One value of each type.
-type Values = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+pub(crate) type Values = Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>;
 
 /// Where a socket is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +72,38 @@ impl Socket {
             request,
             auth,
             phase: AtomicU8::new(Phase::Joining as u8),
-            values: Mutex::new(None),
+            recovered: false,
+            values: OnceLock::new(),
         }))
+    }
+
+    /// The same with the id and the values that it had before its connection was lost.
+    pub(crate) fn resumed(
+        id: SocketId,
+        connection: ConnectionId,
+        serial: u32,
+        namespace: Arc<NamespaceInner>,
+        request: Arc<Request>,
+        auth: Option<Box<str>>,
+        kept: Option<Arc<Values>>,
+    ) -> Self {
+        let mut socket = Self::new(id, connection, serial, namespace, request, auth);
+        let inner = Arc::get_mut(&mut socket.0).expect("invariant: it was just made");
+        inner.recovered = true;
+        inner.values = kept.map_or_else(OnceLock::new, OnceLock::from);
+        socket
+    }
+
+    /// What the application keeps with it, for the socket that takes its place.
+    pub(crate) fn values(&self) -> Option<Arc<Values>> {
+        self.0.values.get().cloned()
+    }
+
+    /// Whether it is one that lost its connection and came back: its id, rooms and values are those from before, and what it
+    /// missed was sent. See [`Recovery`](crate::Recovery).
+    #[must_use]
+    pub fn recovered(&self) -> bool {
+        self.0.recovered
     }
 
     /// The public id: other clients may know it. It is random, and another one in each namespace and after each reconnection.
@@ -116,7 +148,7 @@ impl Socket {
 
     /// Sends an event to this client. A tuple is several arguments, `()` none, anything else one; bytes travel as binary.
     pub fn emit<A: EmitArgs + ?Sized>(&self, event: &str, args: &A) -> Sent {
-        self.send_packet(false, |out, namespace| encode_event(out, namespace, None, event, args))
+        self.send_event(false, event, args)
     }
 
     /// Sends an event to this client and waits for its answer: of several arguments a tuple takes all, any other type the
@@ -155,16 +187,16 @@ impl Socket {
 
     /// Keeps a value with the socket, one of each type. Returns the one that was there.
     pub fn insert<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
-        let mut values = self.0.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = values.get_or_insert_default().insert(TypeId::of::<T>(), Box::new(value));
+        let mut values = self.0.values.get_or_init(Arc::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let old = values.insert(TypeId::of::<T>(), Box::new(value));
         old.and_then(|old| old.downcast().ok()).map(|old| *old)
     }
 
     /// The value of that type kept with the socket, cloned.
     #[must_use]
     pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        let values = self.0.values.lock().unwrap_or_else(PoisonError::into_inner);
-        values.as_ref()?.get(&TypeId::of::<T>())?.downcast_ref().cloned()
+        let values = self.0.values.get()?.lock().unwrap_or_else(PoisonError::into_inner);
+        values.get(&TypeId::of::<T>())?.downcast_ref().cloned()
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -184,9 +216,24 @@ impl Socket {
     }
 
     /// The worker that owns the connection; `None` when the server was dropped.
-    fn worker(&self) -> Option<WorkerHandle> {
+    pub(crate) fn worker(&self) -> Option<WorkerHandle> {
         let server = self.0.namespace.server.upgrade()?;
         server.workers.handles().get(usize::from(self.0.connection.worker)).cloned()
+    }
+
+    /// Sends an event.
+    pub(crate) fn send_event<A: EmitArgs + ?Sized>(&self, volatile: bool, event: &str, args: &A) -> Sent {
+        match &self.0.namespace.journal {
+            None => self.send_packet(volatile, |out, namespace| encode_event(out, namespace, None, event, args)),
+            Some(journal) => {
+                let write = |out: &mut Vec<u8>| encode_event(out, &self.0.namespace.name, None, event, args);
+                let packet = with_packet(write, |frames| Packet::from_frames(Bytes::copy_from_slice(frames)));
+                let sent = packet
+                    .map_err(SendError::from)
+                    .and_then(|packet| local::send_recoverable(self, journal, &packet, volatile));
+                Sent::ready(sent)
+            }
+        }
     }
 
     /// Sends a packet whose text `write` writes for a namespace.

@@ -29,6 +29,7 @@ pub use self::params::{Params, ParamsError};
 use self::registry::Number;
 pub(crate) use self::registry::{Bounds, Parent, Registry};
 pub(crate) use self::router::Router;
+use crate::recovery::Journal;
 use crate::room_events::RoomWatch;
 use crate::server::{Inner, Server};
 use crate::server_side::ServerEvents;
@@ -46,6 +47,8 @@ pub(crate) struct NamespaceInner {
     number: Number,
     pub(crate) server: Weak<Inner>,
     pub(crate) adapter: Arc<dyn Adapter>,
+    /// What happened and who may come back, when clients are recovered.
+    pub(crate) journal: Option<Arc<Journal>>,
     kind: Kind,
     registry: Weak<Registry>,
     router: RwLock<Arc<Router>>,
