@@ -17,6 +17,7 @@ use posthaste_socket_proto::ConnectionLimits;
 
 use crate::error::BuildError;
 use crate::limits::Excess;
+use crate::recovery::Recovery;
 use crate::server::Server;
 
 /// Makes the adapter of a namespace.
@@ -53,6 +54,8 @@ pub struct ServerConfig {
     pub max_created_namespaces: u32,
     /// Whether a namespace made for a client is forgotten when nobody is in it any more; false by default.
     pub cleanup_empty_namespaces: bool,
+    /// How clients that lose their connection are recovered; not at all by default.
+    pub recovery: Option<Recovery>,
 }
 
 impl Default for ServerConfig {
@@ -71,6 +74,7 @@ impl Default for ServerConfig {
             max_dynamic_namespaces: 100_000,
             max_created_namespaces: 256,
             cleanup_empty_namespaces: false,
+            recovery: None,
         }
     }
 }
@@ -297,6 +301,16 @@ impl Builder {
     /// Whether the browser client is served under the path (`/socket.io/socket.io.js`); true by default.
     pub fn serve_client(mut self, serve: bool) -> Self {
         self.config.serve_client = serve;
+        self
+    }
+
+    /// Has clients that lose their connection recovered when they come back in time (Socket.IO's `connectionStateRecovery`): they
+    /// keep their id, rooms and values and hear what they missed. Off by default.
+    ///
+    /// Every event that is sent without asking for an answer then has one more argument at its end, which official clients note
+    /// and give to their handlers as well.
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.config.recovery = Some(recovery);
         self
     }
 

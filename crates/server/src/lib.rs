@@ -44,6 +44,7 @@ mod local;
 mod namespace;
 mod operator;
 mod reason;
+mod recovery;
 mod remote;
 mod room_events;
 mod sent;
@@ -75,6 +76,7 @@ pub use posthaste_engine::{
 };
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
 pub use reason::DisconnectReason;
+pub use recovery::Recovery;
 pub use remote::RemoteSocket;
 pub use sent::Sent;
 pub use server::Server;

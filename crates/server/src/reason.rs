@@ -54,6 +54,26 @@ impl DisconnectReason {
     }
 }
 
+impl DisconnectReason {
+    /// Whether the connection was lost rather than ended on purpose: the client may come back as who it was.
+    ///
+    /// Source: `socket.io` 4.8, `RECOVERABLE_DISCONNECT_REASONS`, which knows neither [`DisconnectReason::Slow`] nor [`DisconnectReason::TooFast`].
+    pub(crate) const fn is_recoverable(self) -> bool {
+        match self {
+            Self::TransportClose
+            | Self::TransportError
+            | Self::PingTimeout
+            | Self::ForcedClose
+            | Self::ForcedServerClose
+            | Self::ServerShuttingDown
+            | Self::Slow => true,
+            Self::ServerNamespaceDisconnect | Self::ClientNamespaceDisconnect | Self::ParseError | Self::TooFast => {
+                false
+            }
+        }
+    }
+}
+
 impl From<CloseReason> for DisconnectReason {
     fn from(reason: CloseReason) -> Self {
         match reason {

@@ -12,6 +12,7 @@ use http::{Request, Response};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use posthaste_engine::{ConnectionError, Engine, EngineLayer, ListenError, Listener, Rate, Workers};
+use posthaste_history::Budget;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -19,6 +20,7 @@ use crate::config::{Builder, ServerConfig, States, WorkerChoice};
 use crate::error::BuildError;
 use crate::local::{self, App};
 use crate::namespace::{self, Bounds, IntoAllowed, Matcher, Namespace, NamespaceError, NamespaceRequest, Registry};
+use crate::recovery::Journals;
 use crate::stats::Stats;
 
 /// A Socket.IO server. Cloning shares it; it ends with [`Server::close`], or when the last clone is dropped.
@@ -66,13 +68,19 @@ impl Server {
             WorkerChoice::Shared(workers) => (workers, false),
         };
         let serve_client = config.serve_client;
+        let journals = config.recovery.map(|recovery| {
+            let silence = engine.settings.ping_interval.saturating_add(engine.settings.ping_timeout);
+            // The other half is for what happens meanwhile.
+            let budget = Budget { max_bytes: engine.outbox.bytes / 2, max_events: engine.outbox.packets / 2 };
+            Journals::new(recovery, silence, budget)
+        });
         let bounds = Bounds { max_dynamic: config.max_dynamic_namespaces, cleanup: config.cleanup_empty_namespaces };
         let server = Self(Arc::new_cyclic(|server| Inner {
             config,
             workers: workers.clone(),
             owns_workers,
             engine: OnceLock::new(),
-            registry: Arc::new(Registry::new(server.clone(), adapter, bounds)),
+            registry: Arc::new(Registry::new(server.clone(), adapter, bounds, journals)),
             states,
         }));
         server.0.registry.open("/");
@@ -277,6 +285,7 @@ impl Server {
             rooms.extend(names);
         }
         total.rooms += rooms.len();
+        total.recoverable = self.0.registry.journals().map_or(0, Journals::parked);
         total
     }
 }

@@ -4,11 +4,11 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use posthaste_adapter::{IntoRooms, Room, Rooms, SocketId};
+use posthaste_adapter::{IntoRooms, Packet, Room, Rooms, SocketId};
 use posthaste_engine::{ConnectionId, Frames, Request, Transport, Worker, WorkerHandle};
 use posthaste_socket_proto::{EmitArgs, EncodeError, FromArgs, encode_event};
 
@@ -37,14 +37,16 @@ pub(crate) struct SocketInner {
     request: Arc<Request>,
     auth: Option<Box<str>>,
     phase: AtomicU8,
+    recovered: bool,
     /// What there is to find in `values` for the event path, as bits: see `listeners`.
     pub(crate) listening: AtomicU8,
-    /// What the application keeps with the socket; absent until something is.
-    values: Mutex<Option<Box<Values>>>,
+    /// What the application keeps with the socket; absent until something is. Shared with the socket that this one was before its
+    /// connection was lost.
+    values: OnceLock<Arc<Values>>,
 }
 
 /// One value of each type.
-type Values = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+pub(crate) type Values = Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>;
 
 /// Where a socket is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +74,39 @@ impl Socket {
             request,
             auth,
             phase: AtomicU8::new(Phase::Joining as u8),
+            recovered: false,
             listening: AtomicU8::new(0),
-            values: Mutex::new(None),
+            values: OnceLock::new(),
         }))
+    }
+
+    /// The same with the id and the values that it had before its connection was lost.
+    pub(crate) fn resumed(
+        id: SocketId,
+        connection: ConnectionId,
+        serial: u32,
+        namespace: Arc<NamespaceInner>,
+        request: Arc<Request>,
+        auth: Option<Box<str>>,
+        kept: Option<Arc<Values>>,
+    ) -> Self {
+        let mut socket = Self::new(id, connection, serial, namespace, request, auth);
+        let inner = Arc::get_mut(&mut socket.0).expect("invariant: it was just made");
+        inner.recovered = true;
+        inner.values = kept.map_or_else(OnceLock::new, OnceLock::from);
+        socket
+    }
+
+    /// What the application keeps with it, for the socket that takes its place.
+    pub(crate) fn values(&self) -> Option<Arc<Values>> {
+        self.0.values.get().cloned()
+    }
+
+    /// Whether it is one that lost its connection and came back: its id, rooms and values are those from before, and what it
+    /// missed was sent. See [`Recovery`](crate::Recovery).
+    #[must_use]
+    pub fn recovered(&self) -> bool {
+        self.0.recovered
     }
 
     /// The public id: other clients may know it. It is random, and another one in each namespace and after each reconnection.
@@ -166,22 +198,21 @@ impl Socket {
 
     /// Keeps a value with the socket, one of each type. Returns the one that was there.
     pub fn insert<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
-        let mut values = self.0.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = values.get_or_insert_default().insert(TypeId::of::<T>(), Box::new(value));
+        let mut values = self.0.values.get_or_init(Arc::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let old = values.insert(TypeId::of::<T>(), Box::new(value));
         old.and_then(|old| old.downcast().ok()).map(|old| *old)
     }
 
     /// The value of that type kept with the socket, cloned.
     #[must_use]
     pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        let values = self.0.values.lock().unwrap_or_else(PoisonError::into_inner);
-        values.as_ref()?.get(&TypeId::of::<T>())?.downcast_ref().cloned()
+        let values = self.0.values.get()?.lock().unwrap_or_else(PoisonError::into_inner);
+        values.get(&TypeId::of::<T>())?.downcast_ref().cloned()
     }
 
     /// The value of that type kept with the socket, made if there is none.
     pub(crate) fn get_or_insert_with<T: Clone + Send + Sync + 'static>(&self, make: fn() -> T) -> T {
-        let mut values = self.0.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let values = values.get_or_insert_default();
+        let mut values = self.0.values.get_or_init(Arc::default).lock().unwrap_or_else(PoisonError::into_inner);
         let value = values.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(make()));
         value.downcast_ref::<T>().cloned().expect("invariant: a value lies under its own type")
     }
@@ -211,10 +242,17 @@ impl Socket {
     /// Sends an event.
     pub(crate) fn send_event<A: EmitArgs + ?Sized>(&self, volatile: bool, event: &str, args: &A) -> Sent {
         let write = |out: &mut Vec<u8>, namespace: &str| encode_event(out, namespace, None, event, args);
-        if self.0.namespace.is_watched() {
-            self.send_watched(volatile, write)
-        } else {
-            self.send_packet(volatile, write)
+        match &self.0.namespace.journal {
+            Some(journal) => {
+                let write = |out: &mut Vec<u8>| write(out, &self.0.namespace.name);
+                let packet = with_packet(write, |frames| Packet::from_frames(Bytes::copy_from_slice(frames)));
+                let sent = packet
+                    .map_err(SendError::from)
+                    .and_then(|packet| local::send_recoverable(self, journal, &packet, volatile));
+                self.0.namespace.held_back(Sent::ready(sent))
+            }
+            None if self.0.namespace.is_watched() => self.send_watched(volatile, write),
+            None => self.send_packet(volatile, write),
         }
     }
 

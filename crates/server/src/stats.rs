@@ -14,6 +14,8 @@ pub struct Stats {
     pub pending_acks: usize,
     /// Handlers that have not finished, on the workers the server shares.
     pub handlers: usize,
+    /// Clients that lost their connection and may come back ([`Recovery`](crate::Recovery)), all namespaces together.
+    pub recoverable: usize,
 }
 
 impl std::ops::AddAssign for Stats {
@@ -23,5 +25,6 @@ impl std::ops::AddAssign for Stats {
         self.rooms += other.rooms;
         self.pending_acks += other.pending_acks;
         self.handlers += other.handlers;
+        self.recoverable += other.recoverable;
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! roof     standalone
 //! second   server ─► engine
-//! first    adapter
+//! first    adapter · history
 //! ground   socket-proto ─► engine-proto ─► websocket-proto
 //! ```
 //!
@@ -29,7 +29,7 @@ const HOUSE: &[Storey] = &[
     Storey { floor: GROUND, packages: &["posthaste-websocket-proto"] },
     Storey { floor: GROUND, packages: &["posthaste-engine-proto"] },
     Storey { floor: GROUND, packages: &["posthaste-socket-proto"] },
-    Storey { floor: "first", packages: &["posthaste-adapter"] },
+    Storey { floor: "first", packages: &["posthaste-adapter", "posthaste-history"] },
     Storey { floor: "second", packages: &["posthaste-engine"] },
     Storey { floor: "second", packages: &["posthaste"] },
     Storey { floor: "roof", packages: &["posthaste-standalone"] },

@@ -430,6 +430,13 @@ impl Worker {
         self.0.apply_mail();
     }
 
+    /// Whether everything posted to this worker so far has been done: a thread that keeps others from posting may then act at once,
+    /// where it would otherwise have to post to the worker it is on.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        !self.0.mailbox.has_mail() && !self.0.taking_mail.get()
+    }
+
     /// Copies `frames` (a run of complete WebSocket frames) into this turn's buffer, for any number of receivers of this turn.
     #[must_use]
     pub fn stage(&self, frames: &[u8]) -> Staged {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use posthaste_engine::{CloseReason, ConnectionId};
+use posthaste_history::PidText;
 use posthaste_socket_proto::{encode_connect, encode_connect_error, encode_disconnect};
 
 use super::{Handle, Local};
@@ -15,42 +16,67 @@ use crate::extract::{ConnectContext, DisconnectContext};
 use crate::handler::BoxedCheck;
 use crate::namespace::Namespace;
 use crate::reason::DisconnectReason;
+use crate::recovery::Claimed;
 use crate::socket::{Phase, Socket};
 
 /// What a client is told when the application's code panicked.
 pub(super) const INTERNAL: &str = "Internal server error";
 
 impl Local {
-    /// Asks the middlewares of a namespace whether a client may join it, and lets it in or refuses it.
+    /// A client asks to join a namespace: as who it was, or as somebody new.
     pub(super) fn check(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) {
+        if !self.resume(id, namespace, auth) {
+            self.begin(id, namespace, auth);
+        }
+    }
+
+    /// Asks the middlewares of a namespace whether a client may join it, and lets it in as a new socket or refuses it.
+    pub(super) fn begin(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) {
         let Some(request) = self.with_client(id, |client| client.request.clone()) else { return };
         let serial = self.next_serial();
         let socket = Socket::new(self.new_id(), id, serial, namespace.0.clone(), request, auth.map(Box::from));
+        let middlewares = self.middlewares(namespace);
+        if middlewares.is_empty() {
+            return self.accept(&socket, None);
+        }
+        let Some(this) = self.this.upgrade() else { return };
+        let checks = async move {
+            if this.ask_middlewares(&middlewares, &socket).await {
+                this.accept(&socket, None);
+            }
+        };
+        self.worker.start(id, serial, Box::pin(checks));
+    }
+
+    pub(super) fn middlewares(&self, namespace: &Namespace) -> Vec<Arc<BoxedCheck>> {
         let router = match self.namespace(namespace.0.number()) {
             Some(local) => local.router(),
             // Nobody here is in it: nothing is made for a client that may be refused.
             None => namespace.0.router(),
         };
-        if router.middlewares.is_empty() {
-            return self.accept(&socket);
-        }
-        let middlewares = router.middlewares.clone();
-        let Some(this) = self.this.upgrade() else { return };
-        let checks = async move {
-            // Refused is better than let in unchecked.
-            let panicked = || Err(ConnectError::new(INTERNAL));
-            match super::dispatch::caught(check(&middlewares, &socket)).await.unwrap_or_else(panicked) {
-                Ok(()) => this.accept(&socket),
-                Err(refusal) => {
-                    socket.silence();
-                    socket.set_phase(Phase::Gone);
-                    this.lose_answers(&socket);
-                    this.pending_joins.borrow_mut().remove(&socket.id());
-                    this.refuse(id, &socket.0.namespace.name, &refusal);
-                }
+        router.middlewares.clone()
+    }
+
+    /// Asks middlewares whether a socket may join. If not, its client is refused.
+    pub(super) async fn ask_middlewares(&self, middlewares: &[Arc<BoxedCheck>], socket: &Socket) -> bool {
+        // Refused is better than let in unchecked.
+        let panicked = || Err(ConnectError::new(INTERNAL));
+        match super::dispatch::caught(check(middlewares, socket)).await.unwrap_or_else(panicked) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.turn_away(socket);
+                self.refuse(socket.0.connection, &socket.0.namespace.name, &refusal);
+                false
             }
-        };
-        self.worker.start(id, serial, Box::pin(checks));
+        }
+    }
+
+    /// A socket does not join after all.
+    pub(super) fn turn_away(&self, socket: &Socket) {
+        socket.silence();
+        socket.set_phase(Phase::Gone);
+        self.lose_answers(socket);
+        self.pending_joins.borrow_mut().remove(&socket.id());
     }
 
     pub(super) fn refuse(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
@@ -67,8 +93,8 @@ impl Local {
         );
     }
 
-    /// Lets a socket into its namespace.
-    fn accept(&self, socket: &Socket) {
+    /// Lets a socket into its namespace: a new one, or one whose session was claimed.
+    pub(super) fn accept(&self, socket: &Socket, claimed: Option<Claimed>) {
         let id = socket.0.connection;
         // Made only now: it may have been given up while the middlewares were asked.
         let namespace = self.enter(&socket.namespace());
@@ -86,12 +112,7 @@ impl Local {
             self.leave_if_empty(&namespace);
             return;
         }
-        {
-            let mut membership = namespace.membership.borrow_mut();
-            for room in rooms.iter().flatten() {
-                membership.join(member, room);
-            }
-        }
+        let pid = namespace.track(member, socket, claimed, rooms.as_deref().unwrap_or_default(), || self.new_pid());
         {
             let mut sockets = namespace.sockets.borrow_mut();
             let place = member.0 as usize;
@@ -104,7 +125,7 @@ impl Local {
         self.worker.vouch(id);
         let text = socket.id().to_text();
         with_plain_packet(
-            |out| encode_connect(out, &namespace.shared.name, text.as_str(), None),
+            |out| encode_connect(out, &namespace.shared.name, text.as_str(), pid.as_ref().map(PidText::as_str)),
             |frames| self.worker.send(id, frames, false),
         );
         namespace.tell_entered(member, socket.id());
@@ -154,7 +175,10 @@ impl Local {
         let Some(socket) = socket else { return };
         socket.silence();
         let rooms = namespace.membership.borrow_mut().remove(handle.member);
-        socket.set_phase(Phase::Gone);
+        match &namespace.tracking {
+            None => socket.set_phase(Phase::Gone),
+            Some(tracking) => tracking.left(handle.member, &socket, reason),
+        }
         self.lose_answers(&socket);
         namespace.tell_gone(socket.id(), rooms);
         self.leave_if_empty(&namespace);

@@ -19,7 +19,9 @@ mod limits;
 mod middleware;
 mod node;
 mod outgoing;
+mod recoverable;
 mod resolve;
+mod resume;
 mod rooms;
 
 use std::cell::{Cell, RefCell};
@@ -33,6 +35,7 @@ use bytes::Bytes;
 use posthaste_adapter::{Member, Membership, Room, Rooms, SocketId};
 use posthaste_engine::{Application, CloseReason, ConnectionId, Request, Worker, WorkerApplication};
 use posthaste_engine_proto::session::deadline_after;
+use posthaste_history::Pid;
 use posthaste_socket_proto::{AckTable, Connection};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
@@ -46,6 +49,8 @@ use acks::{Asked, Waiter};
 pub(crate) use behind::Behind;
 pub(crate) use dispatch::guarded;
 pub(crate) use node::{LocalNode, gather};
+use recoverable::Tracking;
+pub(crate) use recoverable::send_recoverable;
 
 /// A server's half on one worker.
 pub(crate) struct Local {
@@ -63,6 +68,8 @@ pub(crate) struct Local {
     /// Reused by every broadcast.
     slots: RefCell<Vec<u32>>,
     pending_joins: RefCell<FxHashMap<SocketId, Rooms>>,
+    /// Sessions that are being taken up, and by whom.
+    claims: RefCell<Vec<(ConnectionId, Rc<resume::Claim>)>>,
     entropy: RefCell<Entropy>,
     serials: Cell<u32>,
     max_rooms: usize,
@@ -97,6 +104,8 @@ pub(crate) struct LocalNamespace {
     version: Cell<u64>,
     /// Whether somebody wants to hear of its rooms.
     watched: Cell<bool>,
+    /// Only when clients are recovered.
+    tracking: Option<Box<Tracking>>,
 }
 
 thread_local! {
@@ -131,6 +140,7 @@ impl Application for App {
             timer_changed: Rc::default(),
             slots: RefCell::default(),
             pending_joins: RefCell::default(),
+            claims: RefCell::default(),
             entropy: RefCell::default(),
             serials: Cell::new(0),
             max_rooms,
@@ -142,6 +152,9 @@ impl Application for App {
             locals.push(local.clone());
         });
         tokio::task::spawn_local(Local::keep_time(Rc::downgrade(&local)));
+        if worker.index() == 0 {
+            tokio::task::spawn_local(recoverable::purge(self.0.clone()));
+        }
         local
     }
 }
@@ -189,6 +202,7 @@ impl WorkerApplication for Local {
                 .and_then(|place| place.take_if(|client| client.generation == id.generation))
         };
         let Some(mut client) = client else { return };
+        self.give_up_claims(id);
         for handle in client.connection.drain() {
             self.left(handle, reason.into());
         }
@@ -218,12 +232,16 @@ impl Local {
 
     /// This worker's half of a namespace, made if it is not there.
     fn enter(&self, namespace: &Namespace) -> Rc<LocalNamespace> {
+        if let Some(local) = self.namespace(namespace.0.number()) {
+            return local;
+        }
+        let made = Rc::new(LocalNamespace::new(namespace.0.clone(), &self.worker));
         let number = namespace.0.number() as usize;
         let mut namespaces = self.namespaces.borrow_mut();
         if namespaces.len() <= number {
             namespaces.resize_with(number + 1, || None);
         }
-        namespaces[number].get_or_insert_with(|| Rc::new(LocalNamespace::new(namespace.0.clone()))).clone()
+        namespaces[number].get_or_insert(made).clone()
     }
 
     /// Gives up this worker's half of a namespace that nobody here is in, if the server is to forget such.
@@ -312,6 +330,8 @@ impl Local {
             rooms: sockets,
             pending_acks: self.acks.borrow().len(),
             handlers: self.worker.handlers(),
+            // Counted once, not by each worker.
+            recoverable: 0,
         };
         (stats, rooms)
     }
@@ -323,17 +343,22 @@ impl Local {
     }
 
     fn new_id(&self) -> SocketId {
-        self.entropy.borrow_mut().id()
+        SocketId::from_bytes(self.entropy.borrow_mut().take())
+    }
+
+    fn new_pid(&self) -> Pid {
+        Pid::from_bytes(self.entropy.borrow_mut().take())
     }
 }
 
 impl LocalNamespace {
-    fn new(shared: Arc<NamespaceInner>) -> Self {
+    fn new(shared: Arc<NamespaceInner>, worker: &Worker) -> Self {
+        let tracking = shared.journal.as_ref().map(|journal| Box::new(Tracking::new(journal, worker)));
         // The version first: a handler registered in between is then found at the next look.
         let version = Cell::new(shared.version());
         let router = RefCell::new(shared.router());
         let watched = Cell::new(shared.rooms.is_on());
-        Self { shared, membership: RefCell::default(), sockets: RefCell::default(), router, version, watched }
+        Self { shared, membership: RefCell::default(), sockets: RefCell::default(), router, version, watched, tracking }
     }
 
     /// The handlers, as of now.
@@ -346,7 +371,7 @@ impl LocalNamespace {
     }
 }
 
-/// Random bytes for public ids, fetched from the system many at a time.
+/// Random bytes for ids, fetched from the system many at a time.
 struct Entropy {
     buffer: Vec<u8>,
     used: usize,
@@ -359,8 +384,7 @@ impl Default for Entropy {
 }
 
 impl Entropy {
-    fn id(&mut self) -> SocketId {
-        const BYTES: usize = 15;
+    fn take<const BYTES: usize>(&mut self) -> [u8; BYTES] {
         if self.used + BYTES > self.buffer.len() {
             getrandom::fill(&mut self.buffer).expect("invariant: the system gives random bytes, or nothing is safe");
             self.used = 0;
@@ -368,6 +392,6 @@ impl Entropy {
         let mut bytes = [0; BYTES];
         bytes.copy_from_slice(&self.buffer[self.used..self.used + BYTES]);
         self.used += BYTES;
-        SocketId::from_bytes(bytes)
+        bytes
     }
 }

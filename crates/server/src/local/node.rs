@@ -48,6 +48,11 @@ impl Node for LocalNode {
     fn deliver(&self, broadcast: &Broadcast) {
         let Some(namespace) = self.namespace.upgrade() else { return };
         let Some((id, answers)) = &broadcast.answers else {
+            if let Some(journal) = &namespace.journal
+                && !broadcast.target.flags.volatile
+            {
+                return super::recoverable::broadcast(&namespace, journal, broadcast);
+            }
             return everywhere(&namespace, broadcast, broadcast.packet.frames().len(), Local::deliver, |_| {});
         };
         answers.expect(1);
@@ -244,7 +249,12 @@ impl Local {
             }
         }
         if !slots.is_empty() {
-            let staged = self.worker.stage_shared(&Frames::new(broadcast.packet.frames().clone()));
+            let frames = match &broadcast.answers {
+                None => namespace.with_current_offset(&broadcast.packet),
+                // A question has no room for an offset: its last argument is the way to answer it.
+                Some(_) => broadcast.packet.frames().clone(),
+            };
+            let staged = self.worker.stage_shared(&Frames::new(frames));
             self.worker.deliver(&staged, slots.iter().copied(), volatile);
         }
         self.slots.replace(slots);

@@ -32,8 +32,13 @@ impl LocalNamespace {
         {
             let mut membership = self.membership.borrow_mut();
             for room in rooms {
-                if membership.join(member, room) && self.watched.get() {
-                    joined.push(room.clone());
+                if membership.join(member, room) {
+                    if let Some(tracking) = &self.tracking {
+                        tracking.joined(member, room);
+                    }
+                    if self.watched.get() {
+                        joined.push(room.clone());
+                    }
                 }
             }
         }
@@ -46,8 +51,13 @@ impl LocalNamespace {
         {
             let mut membership = self.membership.borrow_mut();
             for room in rooms {
-                if membership.leave(member, room) && self.watched.get() {
-                    left.push(room.clone());
+                if membership.leave(member, room) {
+                    if let Some(tracking) = &self.tracking {
+                        tracking.left_room(member, room);
+                    }
+                    if self.watched.get() {
+                        left.push(room.clone());
+                    }
                 }
             }
         }

@@ -30,6 +30,7 @@ use self::registry::Number;
 pub(crate) use self::registry::{Bounds, Parent, Registry};
 pub(crate) use self::router::Router;
 use crate::local::Behind;
+use crate::recovery::Journal;
 use crate::room_events::RoomWatch;
 use crate::server::{Inner, Server};
 
@@ -46,6 +47,8 @@ pub(crate) struct NamespaceInner {
     number: Number,
     pub(crate) server: Weak<Inner>,
     pub(crate) adapter: Arc<dyn Adapter>,
+    /// What happened and who may come back, when clients are recovered.
+    pub(crate) journal: Option<Arc<Journal>>,
     kind: Kind,
     registry: Weak<Registry>,
     router: RwLock<Arc<Router>>,

@@ -13,6 +13,7 @@ use super::{Kind, Namespace, NamespaceInner};
 use crate::config::MakeAdapter;
 use crate::error::ConnectError;
 use crate::local::{Behind, LocalNode};
+use crate::recovery::Journals;
 use crate::room_events::RoomWatch;
 use crate::server::Inner;
 
@@ -24,6 +25,8 @@ pub(crate) struct Registry {
     server: Weak<Inner>,
     adapter: MakeAdapter,
     bounds: Bounds,
+    /// Of the namespaces, when clients are recovered.
+    journals: Option<Journals>,
     table: RwLock<Table>,
     /// In the order of registration.
     parents: RwLock<Arc<Vec<Parent>>>,
@@ -72,11 +75,12 @@ pub(crate) struct Parent {
 }
 
 impl Registry {
-    pub(crate) fn new(server: Weak<Inner>, adapter: MakeAdapter, bounds: Bounds) -> Self {
+    pub(crate) fn new(server: Weak<Inner>, adapter: MakeAdapter, bounds: Bounds, journals: Option<Journals>) -> Self {
         Self {
             server,
             adapter,
             bounds,
+            journals,
             table: RwLock::default(),
             parents: RwLock::default(),
             hooks: RwLock::default(),
@@ -175,6 +179,10 @@ impl Registry {
         self.hooks.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(hook));
     }
 
+    pub(crate) const fn journals(&self) -> Option<&Journals> {
+        self.journals.as_ref()
+    }
+
     /// The server has ended: other servers are not to wait for it.
     pub(crate) fn close(&self) {
         let all: Vec<Namespace> = self.read().by_name.values().filter_map(Entry::get).collect();
@@ -243,6 +251,11 @@ impl Registry {
             number: Number::next(&self.numbers),
             server: self.server.clone(),
             adapter,
+            journal: match kind {
+                // Nobody is in it.
+                Kind::Parent(_) => None,
+                Kind::Plain | Kind::Child { .. } => self.journals.as_ref().map(Journals::add),
+            },
             kind,
             registry: Arc::downgrade(self),
             router: RwLock::new(router),

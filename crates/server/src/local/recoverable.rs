@@ -1,0 +1,288 @@
+//! Events that can be replayed: logged, and delivered in the order of the log on every worker.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use posthaste_adapter::{Broadcast, Member, Packet, Room, Target};
+use posthaste_engine::{Frames, Worker};
+use posthaste_history::{Audience, Pid, Trail};
+
+use super::{Local, LocalNamespace};
+use crate::error::SendError;
+use crate::namespace::NamespaceInner;
+use crate::reason::DisconnectReason;
+use crate::recovery::{Journal, Kept, Published};
+use crate::server::Inner;
+use crate::socket::{Phase, Socket};
+
+/// What a worker's half of a namespace knows besides, when clients are recovered.
+pub(super) struct Tracking {
+    journal: Arc<Journal>,
+    /// What concerns this worker's sockets has been delivered up to here.
+    applied: Cell<u64>,
+    /// By member.
+    tracked: RefCell<Vec<Option<Box<Tracked>>>>,
+}
+
+/// One live socket.
+struct Tracked {
+    pid: Pid,
+    trail: Trail<Room>,
+}
+
+impl Tracking {
+    /// For the half that a worker makes now.
+    pub(super) fn new(journal: &Arc<Journal>, worker: &Worker) -> Self {
+        let mut applied = journal.head();
+        // What is posted up to the head is done then. Others may publish meanwhile; nobody here misses it, since nobody is here.
+        for _ in 0..16 {
+            worker.apply_mail();
+            let head = journal.head();
+            if std::mem::replace(&mut applied, head) == head {
+                break;
+            }
+        }
+        Self { journal: journal.clone(), applied: Cell::new(applied), tracked: RefCell::default() }
+    }
+
+    pub(super) const fn applied(&self) -> u64 {
+        self.applied.get()
+    }
+
+    /// A new socket.
+    pub(super) fn enter(&self, member: Member, pid: Pid, socket: &Socket) {
+        self.journal.open(pid, socket.0.connection);
+        self.track(member, pid, Trail::new(self.journal.position(self.applied.get())));
+    }
+
+    /// A socket that is back.
+    pub(super) fn track(&self, member: Member, pid: Pid, trail: Trail<Room>) {
+        let mut tracked = self.tracked.borrow_mut();
+        let place = member.0 as usize;
+        if tracked.len() <= place {
+            tracked.resize_with(place + 1, || None);
+        }
+        tracked[place] = Some(Box::new(Tracked { pid, trail }));
+    }
+
+    pub(super) fn joined(&self, member: Member, room: &Room) {
+        if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize) {
+            tracked.trail.join(room.clone(), self.applied.get());
+        }
+    }
+
+    pub(super) fn left_room(&self, member: Member, room: &Room) {
+        if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize) {
+            tracked.trail.leave(room, self.applied.get());
+        }
+    }
+
+    /// A socket is gone: from the moment its session is kept, nothing is logged for it alone.
+    pub(super) fn left(&self, member: Member, socket: &Socket, reason: DisconnectReason) {
+        let tracked = self.tracked.borrow_mut().get_mut(member.0 as usize).and_then(Option::take);
+        let Some(tracked) = tracked else { return socket.set_phase(Phase::Gone) };
+        let Tracked { pid, trail } = *tracked;
+        if !reason.is_recoverable() {
+            return self.journal.close(pid, socket.id(), || socket.set_phase(Phase::Gone));
+        }
+        self.journal.park(pid, |until| {
+            socket.set_phase(Phase::Gone);
+            let namespace = socket.0.namespace.is_child().then(|| socket.0.namespace.clone());
+            Kept { id: socket.id(), trail, until, values: socket.values(), _namespace: namespace }
+        });
+    }
+
+    fn deliver(&self, published: &Published) {
+        self.applied.set(self.applied.get().max(published.pos));
+    }
+}
+
+/// Logs a broadcast and has every worker deliver it.
+pub(super) fn broadcast(namespace: &Arc<NamespaceInner>, journal: &Journal, broadcast: &Broadcast) {
+    let Some(server) = namespace.server.upgrade() else { return };
+    let here = super::of(&namespace.server);
+    let Target { rooms, except, .. } = &broadcast.target;
+    let audience = Audience { rooms: rooms.clone(), except: except.clone() };
+    let posted = journal.publish(
+        audience,
+        &broadcast.packet,
+        || true,
+        |published| {
+            let event = Arc::new((published, broadcast.target.clone()));
+            let mut at_once = None;
+            for handle in server.workers.handles() {
+                if let Some(local) = &here
+                    && local.worker.is(handle)
+                    && local.worker.is_caught_up()
+                {
+                    at_once = Some(event.clone());
+                    continue;
+                }
+                // The job holds the namespace: until it is done no other has its number.
+                let event = event.clone();
+                let (bytes, held) = (event.0.packet.frames().len(), namespace.clone());
+                // A worker that has ended has nobody to deliver to.
+                let posted = handle.post_bytes(bytes, move |_| {
+                    if let Some(local) = super::of(&held.server) {
+                        local.deliver_published(held.number(), &event.0, &event.1);
+                    }
+                });
+                if posted == Ok(true) {
+                    namespace.behind.note();
+                }
+            }
+            at_once
+        },
+    );
+    let Some(local) = here else { return };
+    match posted.flatten() {
+        Some(event) => local.deliver_published(namespace.number(), &event.0, &event.1),
+        // Behind what waits here already.
+        None => local.worker.apply_mail(),
+    }
+}
+
+/// Sends an event to one socket in a namespace whose clients are recovered.
+///
+/// # Errors
+/// [`SendError::Disconnected`] when the socket has left.
+pub(crate) fn send_recoverable(
+    socket: &Socket,
+    journal: &Journal,
+    packet: &Packet,
+    volatile: bool,
+) -> Result<(), SendError> {
+    let here = super::here(socket);
+    let worker = socket.worker().ok_or(SendError::Disconnected)?;
+    let phase = socket.phase();
+    if phase == Phase::Gone {
+        return Err(SendError::Disconnected);
+    }
+    if volatile || phase == Phase::Joining {
+        // Not to be replayed: what is sent to a socket that has not joined belongs to the attempt.
+        let Some(local) = here else {
+            let (socket, packet) = (socket.clone(), packet.clone());
+            let posted = worker.post(move |_| {
+                if let Some(local) = super::here(&socket) {
+                    local.send_unlogged(&socket, &packet, volatile);
+                }
+            });
+            return posted.map_err(|_| SendError::Disconnected);
+        };
+        local.worker.apply_mail();
+        let sent = local.send_unlogged(socket, packet, volatile);
+        return if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) };
+    }
+    let audience = Audience { rooms: std::iter::once(Room::from(socket.id())).collect(), ..Audience::default() };
+    // Asked under the lock: what is logged is delivered, or replayed to whoever takes its session up.
+    let is_there = || socket.phase() != Phase::Gone;
+    let posted = journal.publish(audience, packet, is_there, |published| {
+        if here.as_ref().is_some_and(|local| local.worker.is_caught_up()) {
+            return Some(published);
+        }
+        let (bytes, socket) = (published.packet.frames().len(), socket.clone());
+        let namespace = socket.0.namespace.clone();
+        let posted = worker.post_bytes(bytes, move |_| {
+            if let Some(local) = super::here(&socket) {
+                local.send_published(&socket, &published);
+            }
+        });
+        if posted == Ok(true) {
+            namespace.behind.note();
+        }
+        None
+    });
+    match (posted, here) {
+        (None, _) => return Err(SendError::Disconnected),
+        (Some(Some(published)), Some(local)) => local.send_published(socket, &published),
+        (Some(None), Some(local)) => local.worker.apply_mail(),
+        (Some(_), None) => {}
+    }
+    Ok(())
+}
+
+/// Drops what has become too old, for as long as the server lives. What is read is looked at anyway; this is for the quiet times.
+pub(super) async fn purge(server: Weak<Inner>) {
+    let settings = server.upgrade().and_then(|server| server.registry.journals().map(|journals| *journals.settings()));
+    let Some(settings) = settings else { return };
+    let interval = (settings.max_disconnection / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(server) = server.upgrade() else { return };
+        if let Some(journals) = server.registry.journals() {
+            journals.purge(Instant::now());
+        }
+    }
+}
+
+impl Local {
+    /// Delivers a logged broadcast to this worker's members of its target.
+    fn deliver_published(&self, namespace: u32, published: &Published, target: &Target) {
+        let Some(namespace) = self.namespace(namespace) else { return };
+        if let Some(tracking) = &namespace.tracking {
+            tracking.deliver(published);
+        }
+        let mut slots = self.slots.take();
+        slots.clear();
+        namespace.membership.borrow_mut().select(target, |_, slot| slots.push(slot));
+        if !slots.is_empty() {
+            let staged = self.worker.stage_shared(&Frames::new(published.packet.frames().clone()));
+            self.worker.deliver(&staged, slots.iter().copied(), false);
+        }
+        self.slots.replace(slots);
+        // Behind it, or what a listener sends would overtake what it was shown, and clients would note the wrong offset.
+        if namespace.shared.is_watched() {
+            self.show_broadcast(&namespace, target, &published.packet);
+        }
+    }
+
+    fn send_published(&self, socket: &Socket, published: &Published) {
+        if let Some(namespace) = self.namespace(socket.0.namespace.number())
+            && let Some(tracking) = &namespace.tracking
+        {
+            tracking.deliver(published);
+        }
+        if socket.phase() != Phase::Gone {
+            self.worker.send(socket.0.connection, published.packet.frames(), false);
+            if socket.0.namespace.is_watched() {
+                self.show_sent(socket, published.packet.frames());
+            }
+        }
+    }
+
+    /// Sends what is not logged, with the offset of what the socket was sent before: it must not be taken for anything later.
+    fn send_unlogged(&self, socket: &Socket, packet: &Packet, volatile: bool) -> bool {
+        let Some(journal) = &socket.0.namespace.journal else { return false };
+        let pos = match socket.phase() {
+            Phase::Gone => return false,
+            // Before everything: whatever it was sent earlier, it was sent over another connection.
+            Phase::Joining => 0,
+            Phase::Connected => {
+                let namespace = self.namespace(socket.0.namespace.number());
+                namespace.and_then(|namespace| namespace.tracking.as_deref().map(Tracking::applied)).unwrap_or(0)
+            }
+        };
+        let packet = packet.with_last_argument(journal.offset(pos).as_str());
+        let sent = self.worker.send(socket.0.connection, packet.frames(), volatile);
+        if socket.0.namespace.is_watched() {
+            self.show_sent(socket, packet.frames());
+        }
+        sent
+    }
+}
+
+impl LocalNamespace {
+    /// The frames of a volatile broadcast, with the offset of what was delivered here before; as they are when clients are not
+    /// recovered.
+    pub(super) fn with_current_offset(&self, packet: &Packet) -> Bytes {
+        match &self.tracking {
+            None => packet.frames().clone(),
+            Some(tracking) => {
+                let offset = tracking.journal.offset(tracking.applied());
+                packet.with_last_argument(offset.as_str()).frames().clone()
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Coming back: a client shows the secret of a session it had.
+//!
+//! ```text
+//!   CONNECT {pid, offset} ─► claim ─┬─ nothing ─────────────────────────────────► a fresh socket
+//!                                   ├─ live elsewhere ─► that connection is closed ─┐
+//!                                   └─ parked ──────────────────────────────────────┴─► decide ─┬─ no ─► a fresh socket
+//!                     middlewares, if asked ◄── yes ────────────────────────────────────────────┘
+//!                     missed events, in pages ─► live from here ─► CONNECT with the old id
+//! ```
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use posthaste_adapter::{Member, Room};
+use posthaste_engine::{CloseReason, ConnectionId};
+use posthaste_history::{NotRecovered, Pid, PidText};
+use tokio::sync::oneshot;
+
+use super::recoverable::Tracking;
+use super::{Local, LocalNamespace};
+use crate::namespace::{Namespace, NamespaceInner};
+use crate::reason::DisconnectReason;
+use crate::recovery::{Claimed, Kept, Wish};
+use crate::socket::Socket;
+
+/// A replay above this many bytes gives the worker's other connections a turn after each such page.
+const PAGE: usize = 64 * 1024;
+/// How often a replay is continued with what happened meanwhile before the rest goes out in one piece.
+const ROUNDS: usize = 16;
+
+/// A claim that its connection's end takes away.
+pub(super) type Claim = RefCell<Option<Claimed>>;
+
+impl Local {
+    /// Takes up the session that a client asks for, if there is one. Returns whether the client is being seen to.
+    pub(super) fn resume(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) -> bool {
+        let Some(journal) = &namespace.0.journal else { return false };
+        let Some(wish) = auth.and_then(Wish::read) else { return false };
+        let Some(claimed) = journal.claim(wish.pid) else { return false };
+        let Some(this) = self.this.upgrade() else { return false };
+        let former = claimed.elsewhere();
+        let claim = Rc::new(RefCell::new(Some(claimed)));
+        self.claims.borrow_mut().push((id, claim.clone()));
+        let (namespace, auth) = (namespace.clone(), auth.map(Box::from));
+        let serial = self.next_serial();
+        let resuming = async move {
+            if let Some(former) = former {
+                this.fence_anywhere(former, &namespace).await;
+            }
+            this.take_up(id, serial, &namespace, auth, &claim, &wish).await;
+            this.claims.borrow_mut().retain(|(_, other)| !Rc::ptr_eq(other, &claim));
+        };
+        self.worker.start(id, serial, Box::pin(resuming));
+        true
+    }
+
+    /// A connection is gone: what it was about to take up waits on, however long its middlewares still think about it.
+    pub(super) fn give_up_claims(&self, id: ConnectionId) {
+        let mut given_up = Vec::new();
+        self.claims.borrow_mut().retain(|(owner, claim)| {
+            if *owner == id {
+                given_up.extend(claim.take());
+            }
+            *owner != id
+        });
+        drop(given_up);
+    }
+
+    /// Has the connection that a session is still on closed, wherever it is: never are two sockets the same.
+    async fn fence_anywhere(&self, former: ConnectionId, namespace: &Namespace) {
+        if former.worker == self.worker.index() {
+            return self.fence(former, &namespace.0);
+        }
+        let Some(server) = self.server.upgrade() else { return };
+        let Some(handle) = server.workers.handles().get(usize::from(former.worker)) else { return };
+        let (fenced, done) = oneshot::channel();
+        let (server, namespace) = (self.server.clone(), namespace.0.clone());
+        let posted = handle.post(move |_| {
+            if let Some(local) = super::of(&server) {
+                local.fence(former, &namespace);
+            }
+            // Nobody waits any more if the client has gone again.
+            let _ = fenced.send(());
+        });
+        if posted.is_ok() {
+            // A worker that ends instead drops the sender, and its sockets with it.
+            let _ = done.await;
+        }
+    }
+
+    fn fence(&self, former: ConnectionId, namespace: &NamespaceInner) {
+        let handle = self.with_client(former, |client| client.connection.leave(&namespace.name)).flatten();
+        if let Some(handle) = handle {
+            self.left(handle, DisconnectReason::TransportClose);
+            self.worker.close(former, CloseReason::TransportClose);
+        }
+    }
+
+    async fn take_up(
+        self: &Rc<Self>,
+        id: ConnectionId,
+        serial: u32,
+        namespace: &Namespace,
+        auth: Option<Box<str>>,
+        claim: &Claim,
+        wish: &Wish,
+    ) {
+        let Some(journal) = &namespace.0.journal else { return };
+        // What was posted before the session was claimed is done then; what comes later is not for the socket that was.
+        self.worker.apply_mail();
+        let applied = self.applied(namespace);
+        let planned = with_kept(claim, |kept| {
+            let after = journal.replay_start(kept, wish)?;
+            let until = kept.until.max(applied);
+            let missed = journal.missed(kept, after, until)?;
+            // The client said so itself.
+            kept.trail.confirm(after);
+            Ok::<_, NotRecovered>((kept.id, kept.values.clone(), until, missed))
+        });
+        let (public_id, values, mut until, mut missed) = match planned {
+            Some(Ok(planned)) => planned,
+            not => {
+                match not {
+                    Some(Err(why)) => tracing::debug!(%why, "a session was not recovered"),
+                    _ => tracing::debug!("a session ended for good while its connection was being closed"),
+                }
+                discard(claim);
+                return self.begin(id, namespace, auth.as_deref());
+            }
+        };
+        let Some(request) = self.with_client(id, |client| client.request.clone()) else { return };
+        let socket = Socket::resumed(public_id, id, serial, namespace.0.clone(), request, auth.clone(), values);
+        if !self.skips_middlewares() && !self.ask_middlewares(&self.middlewares(namespace), &socket).await {
+            // The session waits on: whoever refused may think better of it.
+            return drop(claim.take());
+        }
+        for round in 0.. {
+            let in_pages = round < ROUNDS && missed.iter().map(Bytes::len).sum::<usize>() > PAGE;
+            if !self.replay(id, &missed, in_pages).await {
+                // Lost again. What it was sent it has not heard: the session waits on.
+                return drop(claim.take());
+            }
+            // Mail may have been applied since what was missed was looked up, but not if nothing was waited for.
+            let reached = until.max(self.applied(namespace));
+            if reached == until {
+                break;
+            }
+            match with_kept(claim, |kept| journal.missed(kept, until, reached)) {
+                Some(Ok(more)) => missed = more,
+                Some(Err(why)) => {
+                    tracing::debug!(%why, "a session was not recovered: its replay was overtaken");
+                    self.turn_away(&socket);
+                    discard(claim);
+                    return self.begin(id, namespace, auth.as_deref());
+                }
+                None => return,
+            }
+            until = reached;
+        }
+        if let Some(claimed) = claim.take() {
+            self.accept(&socket, Some(claimed));
+        }
+    }
+
+    /// What has been delivered to this worker's sockets of a namespace, none of which may miss anything from now on.
+    fn applied(&self, namespace: &Namespace) -> u64 {
+        self.enter(namespace).tracking.as_deref().map_or(0, Tracking::applied)
+    }
+
+    /// Sends frames to a connection. Returns whether it is there.
+    async fn replay(&self, id: ConnectionId, frames: &[Bytes], in_pages: bool) -> bool {
+        let mut page = 0;
+        for frames in frames {
+            if page > PAGE && in_pages {
+                page = 0;
+                tokio::task::yield_now().await;
+            }
+            if !self.worker.send(id, frames, false) {
+                return false;
+            }
+            page += frames.len();
+        }
+        self.with_client(id, |_| ()).is_some()
+    }
+
+    fn skips_middlewares(&self) -> bool {
+        let server = self.server.upgrade();
+        server.and_then(|server| Some(server.registry.journals()?.settings().skip_middlewares)).unwrap_or(false)
+    }
+}
+
+/// Looks at what is kept of a claimed session. `None` when the claim was given up, or nothing can come back.
+fn with_kept<R>(claim: &Claim, look: impl FnOnce(&mut Kept) -> R) -> Option<R> {
+    claim.borrow_mut().as_mut().and_then(Claimed::kept).map(look)
+}
+
+fn discard(claim: &Claim) {
+    if let Some(claimed) = claim.take() {
+        claimed.discard();
+    }
+}
+
+impl LocalNamespace {
+    /// Puts a socket that is let in into its rooms: those that its middlewares had it join, and those it was in when it was lost.
+    /// Returns its secret, if clients are recovered.
+    pub(super) fn track(
+        &self,
+        member: Member,
+        socket: &Socket,
+        claimed: Option<Claimed>,
+        rooms: &[Room],
+        new_pid: impl FnOnce() -> Pid,
+    ) -> Option<PidText> {
+        let mut membership = self.membership.borrow_mut();
+        for room in rooms {
+            membership.join(member, room);
+        }
+        let tracking = self.tracking.as_ref()?;
+        let pid = match claimed {
+            None => {
+                let pid = new_pid();
+                tracking.enter(member, pid, socket);
+                pid
+            }
+            Some(claimed) => {
+                let pid = claimed.pid();
+                if let Some(kept) = claimed.reopen(socket.0.connection) {
+                    for room in kept.trail.rooms() {
+                        membership.join(member, room);
+                    }
+                    tracking.track(member, pid, kept.trail);
+                }
+                pid
+            }
+        };
+        for room in rooms {
+            tracking.joined(member, room);
+        }
+        Some(pid.to_text())
+    }
+}

@@ -1,0 +1,389 @@
+//! The log and the sessions of one namespace, behind one lock.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use posthaste_adapter::{Packet, Room, SocketId};
+use posthaste_engine::ConnectionId;
+use posthaste_engine_proto::session::deadline_after;
+use posthaste_history::{
+    Audience, Budget, Claim, Epoch, Log, LogLimits, NotRecovered, Offset, OffsetKey, Pid, Position, SessionLimits,
+    Sessions, Trail, replay_start,
+};
+
+use super::{Recovery, Wish};
+use crate::namespace::NamespaceInner;
+use crate::socket::Values;
+
+/// What a parked session takes besides its rooms' names, in bytes. An estimate.
+const SESSION_OVERHEAD: usize = 512;
+/// What each room of a parked session takes besides its name.
+const STAY_OVERHEAD: usize = 64;
+
+/// The journals of a server, and what they share.
+pub(crate) struct Journals {
+    shared: Arc<Shared>,
+    all: Mutex<Vec<Weak<Journal>>>,
+}
+
+struct Shared {
+    settings: Recovery,
+    /// How long an event may be wanted: by a client that was gone when it happened, was found to be only at the end of a heartbeat,
+    /// and stayed away as long as it may.
+    max_age: Duration,
+    budget: Budget,
+    key: OffsetKey,
+    /// Of all namespaces.
+    bytes: AtomicUsize,
+    parked: AtomicUsize,
+}
+
+/// The log and the sessions of one namespace.
+pub(crate) struct Journal {
+    shared: Arc<Shared>,
+    epoch: Epoch,
+    state: Mutex<State>,
+}
+
+struct State {
+    log: Log<Room>,
+    sessions: Sessions<ConnectionId, Kept>,
+    /// What of the shared numbers is this namespace's.
+    bytes: usize,
+    parked: usize,
+}
+
+/// What is kept of a socket that lost its connection.
+pub(crate) struct Kept {
+    pub(crate) id: SocketId,
+    pub(crate) trail: Trail<Room>,
+    /// Everything that was only for this socket is in the log up to here, and nothing behind it.
+    pub(crate) until: u64,
+    pub(crate) values: Option<Arc<Values>>,
+    /// A namespace that would be forgotten with its last socket stays for those who may come back.
+    pub(crate) _namespace: Option<Arc<NamespaceInner>>,
+}
+
+/// An event that is in the log, on its way to the workers.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) pos: u64,
+    pub(crate) packet: Packet,
+}
+
+impl Journals {
+    /// `silence` is how long it takes to find out that a client is gone; `budget` what may be replayed to one socket.
+    pub(crate) fn new(settings: Recovery, silence: Duration, budget: Budget) -> Self {
+        let shared = Shared {
+            settings,
+            max_age: settings.max_disconnection.saturating_add(silence),
+            budget,
+            key: OffsetKey::from_bytes(random()),
+            bytes: AtomicUsize::new(0),
+            parked: AtomicUsize::new(0),
+        };
+        Self { shared: Arc::new(shared), all: Mutex::default() }
+    }
+
+    pub(crate) fn settings(&self) -> &Recovery {
+        &self.shared.settings
+    }
+
+    /// The journal of a new namespace.
+    pub(crate) fn add(&self) -> Arc<Journal> {
+        let Recovery { max_bytes, max_events, max_sessions, .. } = self.shared.settings;
+        let epoch = Epoch(u32::from_be_bytes(random()));
+        let state = State {
+            log: Log::new(epoch, LogLimits { max_bytes, max_events, max_age: self.shared.max_age }),
+            sessions: Sessions::new(SessionLimits { max_sessions, max_bytes }),
+            bytes: 0,
+            parked: 0,
+        };
+        let journal = Arc::new(Journal { shared: self.shared.clone(), epoch, state: Mutex::new(state) });
+        let mut all = self.lock();
+        all.retain(|journal| journal.strong_count() > 0);
+        all.push(Arc::downgrade(&journal));
+        journal
+    }
+
+    /// Drops what has become too old.
+    pub(crate) fn purge(&self, now: Instant) {
+        for journal in self.each() {
+            journal.purge(now);
+        }
+    }
+
+    /// How many absent clients may come back.
+    pub(crate) fn parked(&self) -> usize {
+        self.shared.parked.load(Ordering::Relaxed)
+    }
+
+    fn each(&self) -> Vec<Arc<Journal>> {
+        self.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Journal>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Journals {
+    fn drop(&mut self) {
+        // Sessions may keep their namespace, which keeps its journal.
+        for journal in self.each() {
+            journal.with(|state| std::iter::from_fn(|| state.sessions.shed()).collect());
+        }
+    }
+}
+
+impl Journal {
+    /// The offset of a position, as clients carry it.
+    pub(crate) fn offset(&self, pos: u64) -> Offset {
+        self.shared.key.write(self.position(pos))
+    }
+
+    pub(crate) const fn position(&self, pos: u64) -> Position {
+        Position { epoch: self.epoch, pos }
+    }
+
+    /// The position of the last event.
+    pub(crate) fn head(&self) -> u64 {
+        self.lock().log.head().pos
+    }
+
+    /// Gives an event its position and its offset, logs it and has `post` hand it to the workers: all under the lock, so that
+    /// every worker receives events in the order of the log. Nothing happens if `wanted`, asked under the lock, says no.
+    pub(crate) fn publish<R>(
+        &self,
+        audience: Audience<Room>,
+        packet: &Packet,
+        wanted: impl FnOnce() -> bool,
+        post: impl FnOnce(Published) -> R,
+    ) -> Option<R> {
+        let mut dropped = Vec::new();
+        let posted = {
+            let mut state = self.lock();
+            wanted().then(|| {
+                let position = state.log.next();
+                let packet = packet.with_last_argument(self.shared.key.write(position).as_str());
+                state.log.append(Instant::now(), audience, packet.frames().clone());
+                self.account(&mut state, &mut dropped);
+                post(Published { pos: position.pos, packet })
+            })
+        };
+        drop(dropped);
+        posted
+    }
+
+    /// A socket is live on a connection, under this secret.
+    pub(crate) fn open(&self, pid: Pid, connection: ConnectionId) {
+        self.with(|state| state.sessions.open(pid, connection).into_iter().collect());
+    }
+
+    /// A socket has lost its connection and may come back. `keep` is called under the lock, with the last position: nothing that
+    /// is only for this socket may be logged behind it.
+    pub(crate) fn park(&self, pid: Pid, keep: impl FnOnce(u64) -> Kept) {
+        let expires = deadline_after(Instant::now(), self.shared.settings.max_disconnection);
+        self.with(|state| {
+            let kept = keep(state.log.head().pos);
+            let bytes = kept.bytes();
+            state.sessions.park(pid, kept, bytes, expires)
+        });
+    }
+
+    /// A socket has left for good. `end` is called under the lock.
+    pub(crate) fn close(&self, pid: Pid, id: SocketId, end: impl FnOnce()) {
+        self.with(|state| {
+            end();
+            state.log.forget_room(&Room::from(id));
+            state.sessions.close(pid).into_iter().collect()
+        });
+    }
+
+    /// Takes a session, so that nobody else can: one that is parked, or one whose connection has to be closed first.
+    pub(crate) fn claim(self: &Arc<Self>, pid: Pid) -> Option<Claimed> {
+        let mut held = None;
+        self.with(|state| {
+            match state.sessions.claim(&pid, Instant::now()) {
+                Claim::Parked { session, expires } => held = Some(Held::Kept(session, expires)),
+                Claim::Live(connection) => held = Some(Held::Elsewhere(connection)),
+                Claim::Expired(session) => return vec![session],
+                Claim::Nothing => {}
+            }
+            Vec::new()
+        });
+        held.map(|held| Claimed { journal: self.clone(), pid, held })
+    }
+
+    /// Where a replay to a session starts, by what its client says.
+    pub(crate) fn replay_start(&self, kept: &Kept, wish: &Wish) -> Result<u64, NotRecovered> {
+        let offered = wish.offset.as_deref().and_then(|offset| self.shared.key.read(offset));
+        replay_start(&self.lock().log, &kept.trail, offered)
+    }
+
+    /// What a session missed after `after`, up to `until`: frames, in order.
+    pub(crate) fn missed(&self, kept: &Kept, after: u64, until: u64) -> Result<Vec<Bytes>, NotRecovered> {
+        self.lock().log.missed(&kept.trail, &Room::from(kept.id), after, until, self.shared.budget)
+    }
+
+    fn purge(&self, now: Instant) {
+        self.with(|state| {
+            state.log.trim(now);
+            state.sessions.expire(now)
+        });
+    }
+
+    /// Changes the state; `change` returns the sessions that have to go.
+    fn with(&self, change: impl FnOnce(&mut State) -> Vec<Kept>) {
+        let mut dropped;
+        {
+            let mut state = self.lock();
+            dropped = change(&mut state);
+            self.account(&mut state, &mut dropped);
+            for kept in &dropped {
+                state.log.forget_room(&Room::from(kept.id));
+            }
+        }
+        // What applications keep with their sockets is dropped outside of the lock: it may do anything.
+        drop(dropped);
+    }
+
+    /// Brings the shared numbers up to date, and makes room if they are too large.
+    fn account(&self, state: &mut State, dropped: &mut Vec<Kept>) {
+        let Shared { settings, bytes, parked, .. } = &*self.shared;
+        loop {
+            let all_bytes = state.count(bytes, |state| (state.log.bytes() + state.sessions.bytes(), &mut state.bytes));
+            let all_parked = state.count(parked, |state| (state.sessions.parked(), &mut state.parked));
+            let made_room = if all_parked > settings.max_sessions {
+                state.shed_session(dropped)
+            } else if all_bytes > settings.max_bytes {
+                state.log.shed() || state.shed_session(dropped)
+            } else {
+                false
+            };
+            if !made_room {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.shared.bytes.fetch_sub(state.bytes, Ordering::Relaxed);
+        self.shared.parked.fetch_sub(state.parked, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    /// Adds to a shared number what this namespace's part of it has grown by. Returns the sum.
+    fn count(&mut self, sum: &AtomicUsize, part: impl FnOnce(&mut Self) -> (usize, &mut usize)) -> usize {
+        let (now, before) = part(self);
+        let before = std::mem::replace(before, now);
+        // Two's complement: adding the difference of a smaller number takes it away.
+        let change = now.wrapping_sub(before);
+        sum.fetch_add(change, Ordering::Relaxed).wrapping_add(change)
+    }
+
+    fn shed_session(&mut self, dropped: &mut Vec<Kept>) -> bool {
+        let shed = self.sessions.shed();
+        let any = shed.is_some();
+        dropped.extend(shed);
+        any
+    }
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        let stays = self.trail.stays().iter().map(|stay| stay.room.len() + STAY_OVERHEAD).sum::<usize>();
+        SESSION_OVERHEAD + stays
+    }
+}
+
+/// A session that was claimed. Dropping it gives the claim up: the session waits on, as long as it would have.
+pub(crate) struct Claimed {
+    journal: Arc<Journal>,
+    pid: Pid,
+    held: Held,
+}
+
+enum Held {
+    /// Still on this connection.
+    Elsewhere(ConnectionId),
+    Kept(Kept, Instant),
+    Nothing,
+}
+
+impl Claimed {
+    pub(crate) const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The connection that has to be closed first.
+    pub(crate) const fn elsewhere(&self) -> Option<ConnectionId> {
+        match self.held {
+            Held::Elsewhere(connection) => Some(connection),
+            Held::Kept(..) | Held::Nothing => None,
+        }
+    }
+
+    /// What is kept of the socket; `None` if its connection is not closed yet, or it cannot come back.
+    pub(crate) fn kept(&mut self) -> Option<&mut Kept> {
+        if let Held::Elsewhere(_) = self.held
+            && let Some((kept, expires)) = self.journal.lock().sessions.take(&self.pid)
+        {
+            self.held = Held::Kept(kept, expires);
+        }
+        match &mut self.held {
+            Held::Kept(kept, _) => Some(kept),
+            Held::Elsewhere(_) | Held::Nothing => None,
+        }
+    }
+
+    /// The session is live again, on this connection.
+    pub(crate) fn reopen(mut self, connection: ConnectionId) -> Option<Kept> {
+        self.journal.open(self.pid, connection);
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Kept(kept, _) => Some(kept),
+            Held::Elsewhere(_) | Held::Nothing => None,
+        }
+    }
+
+    /// The session is over: it can never be recovered.
+    pub(crate) fn discard(mut self) {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Kept(kept, _) => self.journal.close(self.pid, kept.id, || {}),
+            // Whatever is there by now is its own.
+            held @ Held::Elsewhere(_) => self.held = held,
+            Held::Nothing => {}
+        }
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Nothing => {}
+            Held::Elsewhere(connection) => {
+                self.journal.with(|state| state.sessions.release(self.pid, connection));
+            }
+            Held::Kept(kept, expires) => {
+                let bytes = kept.bytes();
+                self.journal.with(|state| state.sessions.unclaim(self.pid, kept, bytes, expires));
+            }
+        }
+    }
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("invariant: the system gives random bytes, or nothing is safe");
+    bytes
+}

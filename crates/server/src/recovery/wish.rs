@@ -1,0 +1,72 @@
+//! What a client says when it wants its session back.
+
+use std::borrow::Cow;
+
+use posthaste_history::Pid;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The session a client asks for, and where it says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) pid: Pid,
+    /// The last offset it heard, or anything else that was a string; a client that heard nothing yet has none.
+    pub(crate) offset: Option<String>,
+}
+
+impl Wish {
+    /// Finds a wish in the auth object that came with a CONNECT. What cannot be one of ours is none.
+    ///
+    /// Source: `socket.io-client` 4.8: `{ pid, offset }`, under what the application puts into `auth`.
+    pub(crate) fn read(auth: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Fields<'a> {
+            #[serde(borrow)]
+            pid: Option<&'a RawValue>,
+            #[serde(borrow)]
+            offset: Option<&'a RawValue>,
+        }
+        fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+            #[derive(Deserialize)]
+            struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+            serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
+        }
+        // Most clients connect for the first time, and say nothing that looks like it.
+        if !auth.contains("\"pid\"") {
+            return None;
+        }
+        let fields: Fields<'_> = serde_json::from_str(auth).ok()?;
+        let pid = Pid::parse(&text(fields.pid?)?)?;
+        Some(Self { pid, offset: fields.offset.and_then(text).map(Cow::into_owned) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_a_pid_of_ours_and_any_text() {
+        let pid = Pid::from_bytes([1; 16]);
+        let name = pid.to_text();
+        let name = name.as_str();
+        for (auth, offset) in [
+            (format!(r#"{{"pid":"{name}","offset":"x"}}"#), Some("x")),
+            (format!(r#"{{"token":1,"offset":"a\"b","pid":"{name}"}}"#), Some("a\"b")),
+            (format!(r#"{{"pid":"{name}"}}"#), None),
+            (format!(r#"{{"pid":"{name}","offset":7}}"#), None),
+            (format!(r#"{{"pid":"{name}","offset":null}}"#), None),
+        ] {
+            assert_eq!(Wish::read(&auth), Some(Wish { pid, offset: offset.map(String::from) }), "{auth}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_wish() {
+        for auth in
+            ["{}", "[]", r#"{"pid":null}"#, r#"{"pid":7}"#, r#"{"pid":"somebody"}"#, r#"{"pid":{"pid":1}}"#, "\"pid\""]
+        {
+            assert_eq!(Wish::read(auth), None, "{auth}");
+        }
+    }
+}
