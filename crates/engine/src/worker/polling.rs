@@ -232,7 +232,8 @@ impl Local {
                 (Received::Deliver, Packet::Binary(data)) => {
                     self.call_app(app, |app| app.binary(id, Bytes::from(data.into_owned())));
                 }
-                (Received::Nothing, _) => {}
+                // A pong brings the deadline forward where the timeout is longer than the interval.
+                (Received::Nothing, _) => self.rearm(id),
                 (Received::Close(reason), _) => {
                     failed = Some(reason);
                     break;

@@ -190,7 +190,8 @@ impl Local {
                     self.end_at(id, reason, farewell);
                     return (id, data.len());
                 }
-                Incoming::Nothing => {}
+                // A pong brings the deadline forward where the timeout is longer than the interval.
+                Incoming::Nothing => self.rearm(id),
             }
             used += consumed;
         }
