@@ -1,7 +1,7 @@
 // Leaving: who ended it, what each side calls it, and what stays open.
 
 import assert from "node:assert/strict";
-import { ask, check, checkBetterThanNode, eachSubject, modes, next, settle, statsBecome, until } from "./harness.mjs";
+import { ask, check, checkBetterThanNode, eachSubject, modes, next, statsBecome, until } from "./harness.mjs";
 import { PollingSession, RawSocket, SEPARATOR } from "./wire.mjs";
 
 eachSubject("disconnects", (server) => {
@@ -104,11 +104,10 @@ eachSubject("disconnects", (server) => {
   check("a poll that is cut off is a transport error", async () => {
     const session = await PollingSession.open(server);
     const id = await session.connect();
-    const poll = session.get();
-    await settle(await server.connect());
+    const poll = await session.park();
     poll.abort();
     assert.equal(await departure(id), "transport error");
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   check("a close packet by POST is a closed transport", async () => {
@@ -117,7 +116,7 @@ eachSubject("disconnects", (server) => {
     const { status, body } = await session.post("1");
     assert.deepEqual({ status, body }, { status: 200, body: "ok" });
     assert.equal(await departure(id), "transport close");
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   const dropsLastWords = "events that arrive in one read with the packet that leaves the namespace are dropped";
@@ -171,7 +170,7 @@ eachSubject("disconnects", (server) => {
     // The rest of the farewell may come with the next poll, which is the last one.
     if (!packets.includes("1")) packets.push(...(await session.poll()));
     assert.deepEqual(packets.filter((packet) => packet !== "6"), ["41", "1"]);
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   check("everyone is gone in the end", async () => {

@@ -1,13 +1,20 @@
 // Time: pings keep a connection, silence ends it, and a connection that joins nothing is closed. On the mount with
-// short timers: ping every 300 ms, 200 ms to answer, 1 s to join a namespace.
+// steady timers: ping every 300 ms, 2.5 s to answer, 2 s to join a namespace.
+//
+// Nothing may come early; on a busy machine anything may come late. So lower bounds are exact and there are no upper ones
+// but those of every wait. Clocks start before the server's: what the server counts cannot seem shorter than it was.
 
 import assert from "node:assert/strict";
-import { ask, check, eachSubject, modes, next, sleep, timed, until, within } from "./harness.mjs";
+import { ask, check, eachSubject, modes, next, sleep, until, within } from "./harness.mjs";
 import { PollingSession, RawSocket } from "./wire.mjs";
 
-const path = "/fast/";
+const path = "/steady/";
+const [INTERVAL, TIMEOUT, CONNECT_TIMEOUT] = [300, 2_500, 2_000];
+/** What clocks of different make may differ by. */
+const SLACK = 50;
 
-eachSubject("heartbeat", (server) => {
+// Each test waits for seconds, and none minds the others.
+eachSubject("heartbeat", { concurrency: true }, (server) => {
   async function departure(id) {
     const watcher = await server.connect({ path });
     return until(() => ask(watcher, "last-disconnect", id), `the departure of ${id}`);
@@ -17,46 +24,59 @@ eachSubject("heartbeat", (server) => {
     raw.socket.on("message", (data) => { if (data.toString() === "2") raw.send("3"); });
   }
 
-  check("answered pings keep every kind of client for many rounds", async () => {
+  /** Checks that at least `ms` milliseconds have passed since `begin`. */
+  function passed(begin, ms, what = "time") {
+    const passed = performance.now() - begin;
+    assert.ok(passed >= ms - SLACK, `${what}: ${passed} ms`);
+  }
+
+  check("answered pings keep every kind of client for longer than one could go unanswered", async () => {
+    const begin = performance.now();
     const sockets = await Promise.all(modes.map((mode) => server.connect({ mode, path })));
     const pings = sockets.map(() => 0);
+    const lost = [];
     sockets.forEach((socket, i) => {
       socket.io.on("ping", () => { pings[i] += 1; });
-      socket.on("disconnect", (reason) => assert.fail(`${modes[i]} lost: ${reason}`));
+      socket.on("disconnect", (reason) => lost.push(`${modes[i]}: ${reason}`));
     });
-    await sleep(2_000);
-    sockets.forEach((socket, i) => {
-      assert.ok(socket.connected);
-      assert.ok(pings[i] >= 3 && pings[i] <= 7, `${modes[i]}: ${pings[i]} pings in 2 s`);
-    });
+    const enough = Math.ceil((INTERVAL + TIMEOUT) / INTERVAL) + 2;
+    await until(() => lost.length > 0 || pings.every((count) => count >= enough), `${enough} pings for each`, 30_000);
+    assert.deepEqual(lost, []);
+    passed(begin, enough * INTERVAL, `${enough} pings`);
+    for (const socket of sockets) assert.equal(await ask(socket, "echo", "still here"), "still here");
     sockets.forEach((socket) => socket.off("disconnect"));
   });
 
   check("the handshake tells the timers", async () => {
-    const raw = await RawSocket.session(server, path);
-    const { pingInterval, pingTimeout, maxPayload } = raw.open;
-    assert.deepEqual({ pingInterval, pingTimeout, maxPayload }, { pingInterval: 300, pingTimeout: 200, maxPayload: 1_000_000 });
+    for (const [mount, expected] of [[path, TIMEOUT], ["/fast/", 200]]) {
+      const raw = await RawSocket.session(server, mount);
+      const { pingInterval, pingTimeout, maxPayload } = raw.open;
+      assert.deepEqual({ pingInterval, pingTimeout, maxPayload }, { pingInterval: INTERVAL, pingTimeout: expected, maxPayload: 1_000_000 });
+    }
   });
 
   check("the first ping comes after the interval and not at once", async () => {
+    const begin = performance.now();
     const raw = await RawSocket.session(server, path);
-    const ms = await timed(raw.next().then((packet) => assert.equal(packet, "2")));
-    assert.ok(ms >= 250 && ms < 1_000, `${ms} ms`);
+    assert.equal(await raw.next(), "2");
+    passed(begin, INTERVAL);
   });
 
   check("the next ping is counted from the pong", async () => {
     const raw = await RawSocket.connected(server, path);
     assert.equal(await raw.next(), "2");
-    await sleep(150);
+    await sleep(INTERVAL);
+    const begin = performance.now();
     raw.send("3");
-    const ms = await timed(raw.next().then((packet) => assert.equal(packet, "2")));
-    assert.ok(ms >= 250 && ms < 1_000, `${ms} ms`);
+    assert.equal(await raw.next(), "2");
+    passed(begin, INTERVAL);
   });
 
   check("a silent WebSocket client is closed by the ping time-out", async () => {
+    const begin = performance.now();
     const raw = await RawSocket.connected(server, path);
-    const ms = await timed(raw.end());
-    assert.ok(ms >= 400 && ms < 1_200, `${ms} ms`);
+    await raw.end();
+    passed(begin, INTERVAL + TIMEOUT);
     assert.equal(await departure(raw.id), "ping timeout");
   });
 
@@ -65,7 +85,7 @@ eachSubject("heartbeat", (server) => {
     const id = await session.connect();
     assert.deepEqual(await session.poll(), ["2"]);
     assert.equal(await departure(id), "ping timeout");
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   check("a poll that waits while the time-out strikes is answered", async () => {
@@ -73,16 +93,17 @@ eachSubject("heartbeat", (server) => {
     await session.connect();
     assert.deepEqual(await session.poll(), ["2"]);
     assert.equal((await session.get()).body, "1");
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   check("traffic without pongs is no sign of life", async () => {
+    const begin = performance.now();
     const raw = await RawSocket.connected(server, path);
     const chatter = setInterval(() => raw.send('42["noop"]'), 40);
     try {
-      // One extra time-out of grace is given for traffic while the pong is awaited, not more.
-      const ms = await timed(raw.end());
-      assert.ok(ms >= 400 && ms < 1_500, `${ms} ms`);
+      // For ever, if it were one.
+      await raw.end();
+      passed(begin, INTERVAL + TIMEOUT);
     } finally {
       clearInterval(chatter);
     }
@@ -99,31 +120,33 @@ eachSubject("heartbeat", (server) => {
   check("a pong that nobody asked for changes nothing", async () => {
     const raw = await RawSocket.connected(server, path);
     raw.send("3");
-    await raw.roundTrip();
-    assert.equal(await raw.next(), "2");
+    raw.send('4277["echo","still here"]');
+    // The ping may come first, on a busy machine.
+    assert.deepEqual([await raw.next(), await raw.next()].sort(), ["2", '4377["still here"]']);
   });
 
   check("a close packet over WebSocket ends the connection soon", async () => {
     // The npm server ignores the packet and lets the heartbeat run out; closing at once is as good.
     const raw = await RawSocket.connected(server, path);
     raw.send("1");
-    await raw.end(1_500);
+    await raw.end();
     assert.ok(["ping timeout", "transport close"].includes(await departure(raw.id)));
   });
 
   check("a client that joins nothing, or only what refuses it, is closed after the connect time-out", async () => {
     await Promise.all([[], ["40/nowhere,"], ["40/auth,"]].map(async (packets) => {
+      const begin = performance.now();
       const raw = await RawSocket.session(server, path);
       answerPings(raw);
       for (const packet of packets) raw.send(packet);
-      const ms = await timed(raw.end());
-      assert.ok(ms >= 850 && ms < 2_000, `${packets}: ${ms} ms`);
+      await raw.end();
+      passed(begin, CONNECT_TIMEOUT, `${packets}`);
     }));
   });
 
   check("a polling client that joins nothing is closed after the connect time-out", async () => {
+    const begin = performance.now();
     const session = await PollingSession.open(server, path);
-    const start = performance.now();
     const end = async () => {
       for (;;) {
         const { body } = await session.get();
@@ -131,17 +154,16 @@ eachSubject("heartbeat", (server) => {
         if (body === "2") await session.post("3");
       }
     };
-    await within(end(), 2_500, "the close packet");
-    const ms = performance.now() - start;
-    assert.ok(ms >= 850 && ms < 2_000, `${ms} ms`);
-    assert.ok(await session.isGone());
+    await within(end(), 30_000, "the close packet");
+    passed(begin, CONNECT_TIMEOUT);
+    await session.gone();
   });
 
   check("leaving the only namespace does not start the connect time-out again", async () => {
     const raw = await RawSocket.connected(server, path);
     answerPings(raw);
     raw.send("41");
-    await sleep(1_400);
+    await sleep(CONNECT_TIMEOUT + 500);
     raw.send("40");
     await until(() => raw.unread.some((packet) => packet.startsWith("40{")), "the second join");
   });

@@ -1,8 +1,8 @@
 // The conformance app on the npm server.
 //
-// One address with a health route and three Socket.IO mounts: `/socket.io/` with the default timers, `/fast/` with short ones,
-// and `/hooked/` with hooks of the engine. On the first two every namespace speaks the same events, so that one set of
-// assertions can be pointed at any implementation.
+// One address with a health route and four Socket.IO mounts: `/socket.io/` with the default timers, `/fast/` with short ones,
+// `/steady/` with timers that are short but leave a busy machine some time, and `/hooked/` with hooks of the engine. On the
+// first three every namespace speaks the same events, so that one set of assertions can be pointed at any implementation.
 // Connection state recovery stays off: with it the server appends an offset to each event, and the two sides would no
 // longer be comparable argument by argument.
 //
@@ -41,6 +41,15 @@ mount({
   pingTimeout: 200,
   connectTimeout: 1000,
   upgradeTimeout: 1000,
+  cors: { origin: "*" },
+});
+mount({
+  ...shared,
+  path: "/steady",
+  pingInterval: 300,
+  pingTimeout: 2500,
+  connectTimeout: 2000,
+  upgradeTimeout: 2000,
   cors: { origin: "*" },
 });
 

@@ -80,7 +80,7 @@ eachSubject("raw HTTP", (server) => {
   });
 
   check("another protocol version than the session's is refused and the session lives", async () => {
-    const session = await PollingSession.open(server, "/fast/");
+    const session = await PollingSession.open(server, "/steady/");
     await session.connect();
     const other = session.target.replace("EIO=4", "EIO=3");
     assert.deepEqual(outcome(await get(other)), refused(errors.badRequest));
@@ -260,13 +260,12 @@ eachSubject("raw HTTP", (server) => {
   check("a second poll ends the session: the first gets a close packet, the second 400", async () => {
     const session = await PollingSession.open(server);
     await session.connect();
-    const first = session.get();
-    await sleep(50);
+    const first = await session.park();
     const second = await session.get();
     assert.deepEqual(outcome(second), { status: 400, body: "" });
-    const { status, body } = await first;
+    const { status, body } = await first.answer;
     assert.deepEqual({ status, body }, { status: 200, body: "1" });
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   check("a second POST ends the session: it gets 400, the first no ok", async () => {
@@ -274,13 +273,13 @@ eachSubject("raw HTTP", (server) => {
     await session.connect();
     const first = slowRequest(server, session.target, { headers: { "content-length": "100" } });
     first.write('42["noop"]');
-    await sleep(50);
+    await first.taken();
     const second = await session.post('42["noop"]');
     assert.deepEqual(outcome(second), { status: 400, body: "" });
     // The npm server cuts the first one's connection; saying 400 to it too is kinder.
     const firstAnswer = await first.answer.then(({ status }) => status, ({ code }) => code);
     assert.ok([400, "ECONNRESET"].includes(firstAnswer), firstAnswer);
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   check("binary bodies are refused and end the session", async () => {
@@ -288,7 +287,7 @@ eachSubject("raw HTTP", (server) => {
     await session.connect();
     const { status, body } = await session.post(Buffer.from([4, 1]), { "content-type": "application/octet-stream" });
     assert.deepEqual({ status, body }, { status: 400, body: "" });
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   for (const method of ["DELETE", "PUT", "PATCH"]) {
@@ -322,14 +321,13 @@ eachSubject("raw HTTP", (server) => {
     check(`${what} is answered with ok and ends the session`, async () => {
       const session = await PollingSession.open(server);
       await session.connect();
-      const poll = session.get();
-      await sleep(50);
+      const poll = await session.park();
       const { status, body } = await session.post(payload);
       assert.deepEqual({ status, body }, { status: 200, body: "ok" });
-      const answer = await poll;
+      const answer = await poll.answer;
       assert.equal(answer.status, 200);
       assert.equal(answer.body, "1");
-      assert.ok(await session.isGone());
+      await session.gone();
     });
   }
 
@@ -346,29 +344,26 @@ eachSubject("raw HTTP", (server) => {
     const session = await PollingSession.open(server);
     await session.connect();
     assert.equal((await session.post("2")).body, "ok");
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   check("a close packet ends the session and the waiting poll is answered", async () => {
     const session = await PollingSession.open(server);
     await session.connect();
-    const poll = session.get();
-    await sleep(50);
+    const poll = await session.park();
     assert.equal((await session.post("1")).body, "ok");
-    const { status, body } = await poll;
+    const { status, body } = await poll.answer;
     assert.deepEqual({ status, body }, { status: 200, body: "6" });
-    assert.ok(await session.isGone());
+    await session.gone();
     assert.deepEqual(outcome(await session.post('42["noop"]')), refused(errors.unknownSession));
   });
 
   check("a poll that is cut off loses the session", async () => {
     const session = await PollingSession.open(server);
     await session.connect();
-    const poll = session.get();
-    await sleep(50);
+    const poll = await session.park();
     poll.abort();
-    await sleep(50);
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   check("a POST that is cut off loses the session", async () => {
@@ -376,10 +371,9 @@ eachSubject("raw HTTP", (server) => {
     await session.connect();
     const post = slowRequest(server, session.target, { headers: { "content-length": "100" } });
     post.write('42["noop"]');
-    await sleep(50);
+    await post.taken();
     post.abort();
-    await sleep(50);
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   check("a session that the server ends between two polls says so at the next", async () => {
@@ -390,7 +384,7 @@ eachSubject("raw HTTP", (server) => {
     while (!packets.includes("1")) packets.push(...(await session.poll()));
     assert.equal(packets[0], "41");
     assert.equal(packets.at(-1), "1");
-    assert.ok(await session.isGone());
+    await session.gone();
   });
 
   // -------------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 // The protocol without a client library: plain HTTP requests, WebSocket messages and bytes on a TCP connection.
 
+import { readFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { WebSocket } from "ws";
-import { SOON_MS, within } from "./harness.mjs";
+import { SOON_MS, sleep, until, within } from "./harness.mjs";
 
 /** Separates the packets of a polling payload. */
 export const SEPARATOR = "\x1e";
@@ -11,15 +12,17 @@ export const SEPARATOR = "\x1e";
 /**
  * One request, on a connection of its own unless an agent is given. Resolves to `{ status, headers, body, reused }`, body
  * as text and `reused` whether the connection had carried a request before; rejects when it ends without an answer.
- * `abort()` on the returned promise cuts the connection.
  */
 export function request(server, target, { method = "GET", headers = {}, body, agent = false } = {}) {
-  const { answer, end, abort } = slowRequest(server, target, { method, headers, agent });
+  const { answer, end } = slowRequest(server, target, { method, headers, agent });
   end(body);
-  return Object.assign(answer, { abort });
+  return answer;
 }
 
-/** A request whose body is sent piece by piece: `write(bytes)`, `end(bytes)`, `abort()`, and the promise `answer`. */
+/**
+ * A request whose body is sent piece by piece: `write(bytes)`, `end(bytes)`, `abort()`, and the promise `answer`. `taken()`
+ * waits until the server has read what was sent so far.
+ */
 export function slowRequest(server, target, { method = "POST", headers = {}, agent = false } = {}) {
   const outgoing = http.request({ host: "127.0.0.1", port: server.port, path: target, method, headers, agent });
   const answer = new Promise((resolve, reject) => {
@@ -44,7 +47,44 @@ export function slowRequest(server, target, { method = "POST", headers = {}, age
     write: (bytes) => outgoing.write(bytes),
     end: (bytes) => outgoing.end(bytes),
     abort: () => outgoing.destroy(),
+    taken: () => taken(outgoing),
   };
+}
+
+/**
+ * Waits until the server has read what a request has sent so far. What is sent on another connection after that comes
+ * later for the server as well; before that, either may come first.
+ */
+async function taken(outgoing) {
+  const sent = () => {
+    const { socket } = outgoing;
+    return socket && !socket.connecting && socket.bytesWritten > 0 && socket.writableLength === 0;
+  };
+  await until(sent, "sending", SOON_MS, 1);
+  const { localPort, remotePort } = outgoing.socket;
+  await until(() => unread(localPort, remotePort) === 0, "the server's reading", SOON_MS, 1);
+  // What was read is handled in the same turn of the server, unless that was interrupted just now.
+  await sleep(20);
+}
+
+/** Bytes under way from one port to another: not yet acknowledged, or not yet read. Zero where the system does not tell. */
+function unread(from, to) {
+  let table;
+  try {
+    table = readFileSync("/proc/net/tcp", "utf8");
+  } catch {
+    return 0;
+  }
+  const port = (address) => Number.parseInt(address.split(":")[1], 16);
+  let bytes = 0;
+  for (const line of table.split("\n").slice(1)) {
+    const [, local, remote, , queues] = line.trim().split(/\s+/);
+    if (!queues) continue;
+    const [sending, reading] = queues.split(":").map((size) => Number.parseInt(size, 16));
+    if (port(local) === from && port(remote) === to) bytes += sending;
+    if (port(local) === to && port(remote) === from) bytes += reading;
+  }
+  return bytes;
 }
 
 /** A polling session spoken by hand. */
@@ -69,6 +109,14 @@ export class PollingSession {
   /** Starts a poll without waiting for it. */
   get(headers) {
     return request(this.server, this.target, { headers });
+  }
+
+  /** Starts a poll that the server has received when this resolves; gives its promise `answer`, and `abort()`. */
+  async park() {
+    const poll = slowRequest(this.server, this.target, { method: "GET" });
+    poll.end();
+    await poll.taken();
+    return poll;
   }
 
   /** A poll's packets. */
@@ -100,10 +148,14 @@ export class PollingSession {
     throw new Error("the session does not answer");
   }
 
-  /** The status of one more poll: 200 while the session lives, 400 with code 1 when it is gone. */
-  async isGone() {
-    const { status, body } = await this.get();
-    return status === 400 && JSON.parse(body).code === 1;
+  /** Waits until the session is gone, which it may be a moment after its last answer. */
+  async gone() {
+    const isUnknown = async () => {
+      // Does a session that lives no harm, whatever its transport.
+      const { status, body } = await request(this.server, this.target, { method: "DELETE" });
+      return status === 400 && JSON.parse(body).code === 1;
+    };
+    await until(isUnknown, "the end of the session");
   }
 }
 

@@ -6,6 +6,8 @@
 //! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example
 //! /hooked/       engine hooks that do what a request's headers ask for
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
+//! /steady/       ping 300 ms, pong within 2.5 s, a namespace within 2 s, an upgrade within 2 s, CORS for all:
+//!                for clients on busy machines
 //! ```
 
 mod events;
@@ -43,11 +45,12 @@ async fn main() -> anyhow::Result<()> {
     let workers = options.workers.map_or_else(Workers::start_default, Workers::start)?;
     let main = mount(&workers, main_mount()?)?;
     let fast = mount(&workers, fast_mount())?;
+    let steady = mount(&workers, steady_mount())?;
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
     if options.stats {
-        app = stats::route(app, vec![main.clone(), fast.clone()]);
+        app = stats::route(app, vec![main.clone(), fast.clone(), steady.clone()]);
     }
-    let app = app.layer(fast.layer()).layer(hooked::mount(&workers)?.layer());
+    let app = app.layer(fast.layer()).layer(steady.layer()).layer(hooked::mount(&workers)?.layer());
     let listener = main.listen_with(SocketAddr::new(options.host, options.port), app)?;
     println!("listening on {}", listener.local_addr());
     tokio::signal::ctrl_c().await?;
@@ -70,6 +73,15 @@ fn fast_mount() -> Builder {
         .ping(Duration::from_millis(300), Duration::from_millis(200))
         .connect_timeout(Duration::from_secs(1))
         .upgrade_timeout(Duration::from_secs(1))
+        .cors(Cors::default())
+}
+
+fn steady_mount() -> Builder {
+    Server::builder()
+        .path("/steady")
+        .ping(Duration::from_millis(300), Duration::from_millis(2_500))
+        .connect_timeout(Duration::from_secs(2))
+        .upgrade_timeout(Duration::from_secs(2))
         .cors(Cors::default())
 }
 

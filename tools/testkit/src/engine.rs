@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use crate::base64::{decode_base64, encode_base64};
 use crate::http::{Http, Request, Response};
@@ -93,10 +94,36 @@ enum Link {
 
 #[derive(Debug)]
 struct Polling {
-    gets: Http,
-    posts: Http,
+    gets: Idle,
+    posts: Idle,
     /// Whether a GET waits for its answer.
     is_parked: bool,
+}
+
+/// A connection that may lie idle between two requests.
+#[derive(Debug)]
+struct Idle {
+    http: Http,
+    used: Instant,
+}
+
+/// Longest pause between two requests on one connection. A server closes those on which none begins, and a client that is
+/// held up by a busy machine would find out only when its request is lost.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+impl Idle {
+    fn new(http: Http) -> Self {
+        Self { http, used: Instant::now() }
+    }
+
+    /// The connection for the next request; another one after a long pause.
+    async fn next(&mut self, addr: SocketAddr) -> &mut Http {
+        if self.used.elapsed() > LONGEST_PAUSE {
+            self.http = Http::connect(addr).await;
+        }
+        self.used = Instant::now();
+        &mut self.http
+    }
 }
 
 impl Engine {
@@ -127,7 +154,11 @@ impl Engine {
                 let mut gets = Http::connect(addr).await;
                 let opened = gets.send(&with_headers(Request::get(&target))).await.expect("a handshake is answered");
                 assert_eq!(opened.status, 200, "{opened:?}");
-                let link = Link::Polling(Polling { gets, posts: Http::connect(addr).await, is_parked: false });
+                let link = Link::Polling(Polling {
+                    gets: Idle::new(gets),
+                    posts: Idle::new(Http::connect(addr).await),
+                    is_parked: false,
+                });
                 Self::opened(addr, path, opened.text(), link)
             }
             Transport::WebSocket => {
@@ -225,7 +256,11 @@ impl Engine {
         }
         let request = Request::post(&self.polling_target(), payload);
         match &mut self.link {
-            Link::Polling(polling) => polling.posts.send(&request).await,
+            Link::Polling(polling) => {
+                let answer = polling.posts.next(self.addr).await.send(&request).await;
+                polling.posts.used = Instant::now();
+                answer
+            }
             Link::WebSocket(_) => panic!("the session is on a WebSocket"),
         }
     }
@@ -255,7 +290,7 @@ impl Engine {
         if let Link::Polling(polling) = &mut self.link
             && !std::mem::replace(&mut polling.is_parked, true)
         {
-            polling.gets.wire().write(&request.encode()).await?;
+            polling.gets.next(self.addr).await.wire().write(&request.encode()).await?;
         }
         Ok(())
     }
@@ -291,7 +326,8 @@ impl Engine {
     async fn receive(&mut self) -> io::Result<()> {
         match &mut self.link {
             Link::Polling(polling) => {
-                let answer = polling.gets.response().await?;
+                let answer = polling.gets.http.response().await?;
+                polling.gets.used = Instant::now();
                 polling.is_parked = false;
                 if answer.status != 200 {
                     return Err(io::Error::other(format!("{answer:?}")));
@@ -362,7 +398,7 @@ impl Engine {
         match self.link {
             Link::WebSocket(socket) => socket.reset(),
             Link::Polling(polling) => {
-                [polling.gets, polling.posts].into_iter().for_each(|http| http.into_wire().reset())
+                [polling.gets, polling.posts].into_iter().for_each(|idle| idle.http.into_wire().reset())
             }
         }
     }

@@ -180,7 +180,7 @@ async fn an_unmasked_probe_is_a_violation_and_polling_stays_as_it_was() {
 
 #[tokio::test]
 async fn a_probe_that_takes_too_long_is_closed_and_polling_goes_on() {
-    let server = EchoServer::start(|config| config.settings.upgrade_timeout = Duration::from_millis(150));
+    let server = EchoServer::start(|config| config.settings.upgrade_timeout = Duration::from_secs(1));
     let mut engine = polling(&server).await;
     for is_answered in [false, true] {
         let mut socket = if is_answered { probed(&server, &engine).await } else { probe(&server, &engine).await };
@@ -190,7 +190,7 @@ async fn a_probe_that_takes_too_long_is_closed_and_polling_goes_on() {
     }
     engine.upgrade().await.unwrap();
     echoes(&mut engine, "switched").await;
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
     echoes(&mut engine, "for good").await;
 }
 

@@ -87,7 +87,7 @@ async fn every_reason_is_told_in_the_official_words() {
             })
         });
         assert_eq!(reason.await, "server shutting down");
-        let reason = of(plain().ping(Duration::from_millis(50), Duration::from_millis(100)), |mut client, _, _| {
+        let reason = of(plain().ping(Duration::from_millis(300), Duration::from_millis(1_500)), |mut client, _, _| {
             Box::pin(async move {
                 assert_eq!(client.engine().packet().await.unwrap(), Packet::Text("2".to_owned()));
                 client.closed().await;

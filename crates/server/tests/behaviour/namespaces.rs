@@ -105,7 +105,7 @@ async fn more_namespaces_than_allowed_are_refused_and_the_connection_stays() {
 #[tokio::test]
 async fn a_client_that_joins_nothing_in_time_is_closed() {
     for transport in Transport::ALL {
-        let running = serve(Server::builder().workers(1).connect_timeout(Duration::from_millis(200)), |io| {
+        let running = serve(Server::builder().workers(1).connect_timeout(Duration::from_secs(1)), |io| {
             io.on("sync", async || {});
         });
         let mut joined = Client::join(running.addr, transport).await;
@@ -117,7 +117,7 @@ async fn a_client_that_joins_nothing_in_time_is_closed() {
         refused.closed().await;
         // Who has joined may leave and stay.
         joined.send("1").await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
         joined.connect("/").await;
         joined.ask(r#"["sync"]"#, "[]").await;
         eventually("only that one is left", async || running.io.stats().await.connections == 1).await;
