@@ -133,8 +133,13 @@ export class PollingSession {
   /** Joins a namespace and gives the socket's id. */
   async connect(nsp = "") {
     await this.post(`40${nsp && `${nsp},`}`);
-    const [packet] = await this.poll();
-    return JSON.parse(packet.slice(packet.indexOf("{"))).sid;
+    for (;;) {
+      for (const packet of await this.poll()) {
+        // A ping may come first where the interval is short.
+        if (packet === "2") await this.post("3");
+        else return JSON.parse(packet.slice(packet.indexOf("{"))).sid;
+      }
+    }
   }
 
   /** Emits `echo` with an acknowledgement and checks that the answer comes: the session works both ways. */
@@ -195,7 +200,9 @@ export class RawSocket {
   static async connected(server, mount, nsp = "") {
     const raw = await RawSocket.session(server, mount);
     raw.send(`40${nsp && `${nsp},`}`);
-    const answer = await raw.next();
+    let answer = await raw.next();
+    // A ping may come first where the interval is short.
+    for (; answer === "2"; answer = await raw.next()) raw.send("3");
     raw.id = JSON.parse(answer.slice(answer.indexOf("{"))).sid;
     return raw;
   }
