@@ -2,7 +2,7 @@
 //
 // One address with a health route and four Socket.IO mounts: `/socket.io/` with the default timers, `/fast/` with short ones,
 // `/steady/` with timers that are short but leave a busy machine some time, and `/hooked/` with hooks of the engine. On the
-// others every namespace speaks the same events, so that one set of assertions can be pointed at any implementation.
+// first three every namespace speaks the same events, so that one set of assertions can be pointed at any implementation.
 // Connection state recovery stays off: with it the server appends an offset to each event, and the two sides would no
 // longer be comparable argument by argument.
 //

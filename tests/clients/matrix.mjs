@@ -1,0 +1,39 @@
+// The matrix of clients that were seen to work: every test of a client version, a transport and a scenario leaves its result
+// here, for docs/compatibility.md (compatibility.mjs).
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { after } from "node:test";
+import { outputFolder } from "./harness.mjs";
+
+const results = [];
+
+/**
+ * Notes whether a scenario went well. `client` is a row of the matrix; only what ran against our server counts.
+ *
+ * @param {{ subject: string, client: string, version: string, mode: string, scenario: string, ok: boolean }} result
+ */
+export function note({ subject, ...result }) {
+  if (subject === "ours") results.push(result);
+}
+
+/** Runs `body` and notes how it ended. */
+export async function noted(place, body) {
+  try {
+    await body();
+    note({ ...place, ok: true });
+  } catch (error) {
+    note({ ...place, ok: false });
+    throw error;
+  }
+}
+
+/** Has the results of this file written when its tests are over; `name` is the file's. */
+export function writeMatrix(name) {
+  after(() => {
+    if (results.length === 0) return;
+    const folder = path.join(outputFolder(), "compatibility");
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(path.join(folder, `${name}.json`), JSON.stringify(results, null, 1));
+  });
+}

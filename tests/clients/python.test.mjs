@@ -1,0 +1,45 @@
+// python-socketio, its sync and its async client, each over each transport, through every scenario (python/scenarios.py).
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { eachSubject, programOf } from "./harness.mjs";
+import { note, writeMatrix } from "./matrix.mjs";
+
+const python = programOf("PYTHON_BIN");
+const script = fileURLToPath(new URL("python/run.py", import.meta.url));
+/** All of it, on a busy machine. */
+const TIMEOUT_MS = 300_000;
+
+if (python) {
+  writeMatrix("python");
+  eachSubject("python-socketio", (server) => {
+    it("runs every scenario with both clients over each transport", { timeout: TIMEOUT_MS }, async (test) => {
+      const cells = await run(server.url);
+      assert.ok(cells.length > 0);
+      for (const { client, version, mode, scenario, error } of cells) {
+        note({ subject: server.subject, client: `python-socketio ${client}`, version, mode, scenario, ok: error === null });
+        await test.test(`${client} ${version} over ${mode}: ${scenario}`, () => assert.equal(error, null, error));
+      }
+    });
+  });
+} else {
+  it("python-socketio", { skip: "PYTHON_BIN names no Python with python/requirements.txt installed" });
+}
+
+/** The cells of the matrix that the script writes, a line each. */
+function run(url) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(python, [script, url], { stdio: ["ignore", "pipe", "pipe"], timeout: TIMEOUT_MS });
+    const [out, errors] = [[], []];
+    child.stdout.on("data", (data) => out.push(data));
+    child.stderr.on("data", (data) => errors.push(data));
+    child.once("error", reject);
+    child.once("close", (code, signal) => {
+      const complaint = Buffer.concat(errors).toString("utf8");
+      if (code !== 0) return reject(new Error(`python ended with ${signal ?? `code ${code}`}:\n${complaint}`));
+      resolve(Buffer.concat(out).toString("utf8").trim().split("\n").map((line) => JSON.parse(line)));
+    });
+  });
+}
