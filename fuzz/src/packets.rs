@@ -121,7 +121,6 @@ impl<'a> Model<'a> {
         let mut namespace = "/";
         if rest.starts_with('/') {
             (namespace, rest) = rest.split_once(',').unwrap_or((rest, ""));
-            namespace = namespace.split('?').next().unwrap_or_default();
         }
         let payload = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
         let digits = &rest[..rest.len() - payload.len()];

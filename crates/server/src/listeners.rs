@@ -231,13 +231,3 @@ impl Socket {
         drop(replaced);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::socket::SocketInner;
-
-    #[test]
-    fn a_socket_is_no_larger_for_what_it_may_have() {
-        assert_eq!(size_of::<SocketInner>(), 80);
-    }
-}

@@ -129,7 +129,7 @@ mod tests {
         let limits =
             AdmissionLimits { connections: Some(3), per_ip: Some(2), rate: Some(Rate::per_second(1).burst(3)) };
         let (a, b) = (peer("192.0.2.1"), peer("192.0.2.2"));
-        let mut arrives = |admission: &mut Admission, peer, now| {
+        let arrives = |admission: &mut Admission, peer, now| {
             let refused = admission.check(now, peer, Pressure::None, &limits);
             if refused.is_none() {
                 admission.enter(peer);

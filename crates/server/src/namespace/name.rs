@@ -37,7 +37,7 @@ pub enum NamespaceError {
 /// The name with its leading slash.
 ///
 /// # Errors
-/// [`NamespaceError::Character`] and [`NamespaceError::TooLong`]: no client can ask for it.
+/// [`NamespaceError::Character`] and [`NamespaceError::TooLong`]: no official client can ask for it (what is behind a `?` is a query to it).
 pub(crate) fn checked(name: &str, max_bytes: usize) -> Result<String, NamespaceError> {
     let name = with_slash(name);
     if let Some(character) = name.chars().find(|character| matches!(character, ',' | '?')) {

@@ -105,7 +105,7 @@ async fn a_catch_all_listener_may_answer_disconnect_or_be_taken_away() {
 async fn outgoing_events_are_seen_for_each_socket_they_reach_and_answers_are_not() {
     let seen = Seen::new();
     let spread = Spread::over(2, |io| {
-        io.on("echo", async |Data(args): Data<Args<'static>>| Answer(args));
+        io.on("echo", async |Data(args): Data<Args<'static>>, ack: Ack| ack.send(&args).await);
         io.on("back", async |socket: Socket| socket.emit("from handler", &Bytes::from_static(b"abc")).await);
     });
     let io = &spread.running.io;

@@ -30,7 +30,7 @@ async fn data_is_a_type_here_and_a_copy_in_what_others_fetch() {
     assert!(socket.set_data(&BTreeMap::from([((1, 2), 3)])).is_err());
     assert_eq!(socket.data::<Player>().unwrap(), ada);
     for fetched in spread.running.io.fetch_sockets().await.unwrap() {
-        match fetched.id() == socket.id().to_string() {
+        match fetched.id() == socket.id() {
             true => assert_eq!(fetched.data::<Player>().unwrap(), ada),
             false => assert_eq!(fetched.raw_data(), "{}"),
         }
@@ -113,11 +113,11 @@ async fn handshake_and_headers_are_extracted_whole() {
         io.on("handshake", async |handshake: HandshakeSnapshot, headers: http::HeaderMap| {
             let sent = headers.get("x-sent").map(|value| value.to_str().unwrap().to_owned());
             let query = handshake.query.iter().find(|(name, _)| name == "transport").cloned();
-            Answer((sent, headers.contains_key("host"), query, handshake.auth.get().to_owned()))
+            Answer((sent, headers.contains_key("host"), query, handshake.auth.to_string()))
         });
     });
     let mut client =
-        Client::new(Engine::open_with(running.addr, "/socket.io/", Wire::Polling, &[("x-sent", "yes")]).await.unwrap());
+        Client::new(Engine::open_with(running.addr, "/socket.io/", Wire::Polling, "", &[("x-sent", "yes")]).await);
     client.connect_with("/", r#"{"a":1}"#).await;
     let answer = r#"["yes",true,["transport","polling"],"{\"a\":1}"]"#;
     client.ask(r#"["handshake"]"#, answer).await;
