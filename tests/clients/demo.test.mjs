@@ -255,6 +255,10 @@ for (const subject of subjects) {
       assert.equal(await ada.locator(".side-head .count").textContent(), "2");
       assert.equal(await ada.locator("#members li:first-child .you").textContent(), "you");
       assert.deepEqual(await lines(ada), ["Grace joined"]);
+      // What was said over the WebSocket arrived: the server has ended the upgrade. A page that closes before that is a poll that
+      // does not come, and missed only at the end of a heartbeat.
+      await say(grace, "bye");
+      await shown(ada, "bye");
       await grace.close();
       await seen(async () => (await members(ada)).length === 1, "Grace gone from the list");
       assert.deepEqual(await lines(ada), ["Grace joined", "Grace left"]);
