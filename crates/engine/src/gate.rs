@@ -81,6 +81,20 @@ impl Gate {
 
     /// Lets a new connection in, if it may come; the ticket is kept for as long as it lasts. `None` when nothing is counted.
     pub(crate) fn admit(self: &Arc<Self>, now: Instant, address: Option<IpAddr>) -> Result<Option<Ticket>, Limit> {
+        self.admit_unless(now, address, |limit| self.forbids(limit))
+    }
+
+    /// As [`Gate::admit`], of a connection that no limit stands against; `None` for any other, of which nothing is counted.
+    pub(crate) fn admit_silently(self: &Arc<Self>, now: Instant, address: Option<IpAddr>) -> Option<Option<Ticket>> {
+        self.admit_unless(now, address, |_| true).ok()
+    }
+
+    fn admit_unless(
+        self: &Arc<Self>,
+        now: Instant,
+        address: Option<IpAddr>,
+        forbids: impl FnOnce(Limit) -> bool,
+    ) -> Result<Option<Ticket>, Limit> {
         let counts = self.limits.connections.is_some() || self.limits.per_ip.is_some();
         if !counts && self.limits.rate.is_none() && self.watermark.is_none() {
             return Ok(None);
@@ -89,7 +103,7 @@ impl Gate {
         let peer = address.filter(|_| self.limits.per_ip.is_some()).map(Peer::from);
         let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(limit) = admission.check(now, peer, self.pressure(), &self.limits)
-            && self.forbids(limit)
+            && forbids(limit)
         {
             return Err(limit);
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -13,14 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower_service::Service;
 
-use crate::worker::{Goodbye, Worker, Workers};
+use crate::http::Engine;
+use crate::stream::Rewound;
+use crate::worker::{Goodbye, HEAD_BYTES, HEAD_TIMEOUT, Listening, Worker, WorkerGone, WorkerHandle, Workers};
 
 /// The connections a listening socket holds before they are accepted; the kernel may allow fewer.
 const BACKLOG: i32 = 4096;
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// The bound of a request's head.
-const HEAD_BYTES: usize = 16 * 1024;
 /// How long accepting rests when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -74,6 +73,59 @@ impl Listener {
         B: http_body::Body + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        Self::bind_each(workers, addr, |handle, socket, watch| {
+            let service = service.clone();
+            handle.post(move |_| {
+                tokio::task::spawn_local(accept(socket, service, watch));
+            })
+        })
+    }
+
+    /// As [`Listener::bind`] on the workers of `engine`, whose usual requests are answered where they are read; `service`, which the
+    /// engine is a part of, gets all others.
+    pub(crate) fn bind_direct<S, B>(addr: SocketAddr, engine: Engine, service: S) -> Result<Self, ListenError>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: http_body::Body + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let workers = engine.workers().clone();
+        Self::bind_each(&workers, addr, |handle, socket, mut closed| {
+            let (engine, service) = (engine.clone(), service.clone());
+            handle.post(move |worker| {
+                let watch = closed.clone();
+                let general =
+                    move |stream: std::net::TcpStream, read: Vec<u8>, remote| match TcpStream::from_std(stream) {
+                        Ok(stream) => {
+                            let stream = Rewound { read, at: 0, stream };
+                            tokio::task::spawn_local(serve(stream, RemoteAddr(remote), service.clone(), watch.clone()));
+                        }
+                        Err(error) => tracing::warn!(%error, "a connection could not be registered"),
+                    };
+                if let Err(error) = worker.local().listen(Listening::new(number, socket, engine, general)) {
+                    return tracing::error!(%error, "a listening socket could not be registered");
+                }
+                let (local, mut stopping) = (worker.local().clone(), worker.http_stopping());
+                tokio::task::spawn_local(async move {
+                    tokio::select! {
+                        _ = closed.wait_for(|closed| *closed) => {}
+                        _ = stopping.wait_for(|stopping| *stopping) => {}
+                    }
+                    local.stop_listening(number);
+                });
+            })
+        })
+    }
+
+    fn bind_each(
+        workers: &Workers,
+        addr: SocketAddr,
+        hand_out: impl Fn(&WorkerHandle, std::net::TcpListener, watch::Receiver<bool>) -> Result<(), WorkerGone>,
+    ) -> Result<Self, ListenError> {
         let unusable = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ListenError::Taken { addr },
             _ => ListenError::Unusable { addr, source },
@@ -87,13 +139,7 @@ impl Listener {
         for handle in workers.handles() {
             let socket = socket(local_addr, true).map_err(unusable)?;
             socket.listen(BACKLOG).map_err(unusable)?;
-            let (service, watch) = (service.clone(), watch.clone());
-            let listener = std::net::TcpListener::from(socket);
-            handle
-                .post(move |_| {
-                    tokio::task::spawn_local(accept(listener, service, watch));
-                })
-                .map_err(|_| ListenError::WorkersGone)?;
+            hand_out(handle, socket.into(), watch.clone()).map_err(|_| ListenError::WorkersGone)?;
         }
         Ok(Self { local_addr, closed })
     }
@@ -147,7 +193,12 @@ where
         };
         match accepted {
             Ok((stream, remote)) => {
-                tokio::task::spawn_local(serve(stream, RemoteAddr(remote), service.clone(), closed.clone()));
+                tokio::task::spawn_local(serve(
+                    Rewound { read: Vec::new(), at: 0, stream },
+                    RemoteAddr(remote),
+                    service.clone(),
+                    closed.clone(),
+                ));
             }
             Err(error) => {
                 // Out of file descriptors, or a connection that was reset while it waited.
@@ -158,7 +209,7 @@ where
     }
 }
 
-async fn serve<S, B>(stream: TcpStream, remote: RemoteAddr, service: S, mut closed: watch::Receiver<bool>)
+async fn serve<S, B>(stream: Rewound, remote: RemoteAddr, service: S, mut closed: watch::Receiver<bool>)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: 'static,

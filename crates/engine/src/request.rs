@@ -65,13 +65,26 @@ impl Request {
     #[must_use]
     pub fn new(uri: &http::Uri, headers: &HeaderMap, remote_addr: Option<SocketAddr>, secure: bool) -> Self {
         let url = uri.path_and_query().map_or("/", |url| url.as_str());
-        let size = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum::<usize>();
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        Self::from_head(url, headers.iter().copied(), remote_addr, secure)
+    }
+
+    /// As [`Request::new`], of a head in parts; names may be in any case.
+    pub(crate) fn from_head<'a>(
+        url: &str,
+        headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+        remote_addr: Option<SocketAddr>,
+        secure: bool,
+    ) -> Self {
+        let size = headers.clone().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
         let mut head = Vec::with_capacity(url.len() + size);
         head.extend_from_slice(url.as_bytes());
         for (name, value) in headers {
-            head.extend_from_slice(name.as_str().as_bytes());
+            let start = head.len();
+            head.extend_from_slice(name.as_bytes());
+            head[start..].make_ascii_lowercase();
             head.push(b':');
-            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(value);
             head.push(b'\n');
         }
         Self {

@@ -256,7 +256,7 @@ impl Server {
         B: http_body::Body<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        Listener::bind(&self.0.workers, addr, self.layer().layer(service))
+        self.engine().keeping(self.0.clone()).listen_with(addr, service)
     }
 
     /// What the server holds at this moment.

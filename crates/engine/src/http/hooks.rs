@@ -209,6 +209,14 @@ impl Hooks {
         self.headers.push(Arc::new(add));
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.middlewares.is_empty()
+            && self.allow.is_none()
+            && self.initial_headers.is_empty()
+            && self.headers.is_empty()
+    }
+
     pub(super) const fn has_middlewares(&self) -> bool {
         !self.middlewares.is_empty()
     }

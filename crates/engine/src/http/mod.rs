@@ -8,6 +8,7 @@
 //! ```
 
 mod cookie;
+mod direct;
 mod hooks;
 mod limits;
 mod origins;
@@ -25,8 +26,11 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use posthaste_engine_proto::error::BadRequest;
 use posthaste_engine_proto::{Limit, RequestError};
+use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::application::Application;
 use crate::config::{ConfigError, EngineConfig};
@@ -35,6 +39,7 @@ use crate::listener::{ListenError, Listener, RemoteAddr};
 use crate::request::Secure;
 use crate::worker::{AppIndex, WorkerGone, WorkerHandle, Workers};
 pub use cookie::{Cookie, CookieBuilder, CookieError, SameSite};
+pub(crate) use direct::{DirectAnswer, Head, Parsed, Route, parse_head};
 use hooks::Stopped;
 pub use hooks::{EngineRequest, Hooks, Stop};
 pub use origins::{OriginError, Origins};
@@ -114,7 +119,22 @@ impl Engine {
     /// # Errors
     /// [`ListenError`] names the address and what is in the way.
     pub fn listen(&self, addr: SocketAddr) -> Result<Listener, ListenError> {
-        Listener::bind(self.workers(), addr, self.clone())
+        Listener::bind_direct(addr, self.clone(), self.clone())
+    }
+
+    /// Listens on `addr` with a socket for each worker, and has `service` answer requests for other paths, on the workers.
+    ///
+    /// # Errors
+    /// As [`Engine::listen`].
+    pub fn listen_with<S, B>(&self, addr: SocketAddr, service: S) -> Result<Listener, ListenError>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+        B: http_body::Body<Data = Bytes> + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Listener::bind_direct(addr, self.clone(), EngineLayer::new(self.clone()).layer(service))
     }
 
     /// Ends the application's connections and takes no more. Returns whether every worker did so within `patience`. Blocks.

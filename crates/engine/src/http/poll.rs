@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{Engine, EngineBody, empty, payload, polling, unavailable};
 use crate::gate::Ticket;
-use crate::worker::{ConnectionId, GetAnswer, PostAnswer, PostRefused, SessionFacts, WorkerHandle};
+use crate::worker::{ConnectionId, Cut, GetAnswer, PostAnswer, PostRefused, Reply, SessionFacts, WorkerHandle};
 
 impl Engine {
     pub(super) async fn open_polling(&self, parts: &Parts, ticket: Option<Ticket>) -> Response<EngineBody> {
@@ -39,7 +39,7 @@ impl Engine {
     ) -> Response<EngineBody> {
         let (reply, answer) = oneshot::channel();
         let id = facts.id;
-        let Ok(Some(number)) = worker.call(move |worker| worker.local().poll(id, reply)).await else {
+        let Ok(Some(number)) = worker.call(move |worker| worker.local().poll(id, Reply::Task(reply))).await else {
             return empty(StatusCode::BAD_REQUEST);
         };
         let mut hangup = Hangup { worker, armed: true, tell: Told::Poll { id, number } };
@@ -65,7 +65,7 @@ impl Engine {
     {
         let id = facts.id;
         let (cut, cut_off) = oneshot::channel();
-        let (number, most) = match worker.call(move |worker| worker.local().post_begin(id, cut)).await {
+        let (number, most) = match worker.call(move |worker| worker.local().post_begin(id, Cut::Task(cut))).await {
             Ok(Ok(begun)) => begun,
             Ok(Err(PostRefused::Unknown | PostRefused::Overlap)) => return empty(StatusCode::BAD_REQUEST),
             Err(_) => return unavailable(),
@@ -98,7 +98,7 @@ impl Engine {
             }
         };
         let (reply, answer) = oneshot::channel();
-        let posted = worker.call(move |worker| worker.local().post(id, body, reply)).await;
+        let posted = worker.call(move |worker| worker.local().post(id, body, Reply::Task(reply))).await;
         // Complete: from here on the client may hang up without losing anything.
         hangup.armed = false;
         if posted.is_err() {

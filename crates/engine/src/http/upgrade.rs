@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::verify::Verified;
 use super::{Engine, EngineBody};
-use crate::stream::Handover;
+use crate::stream::{Handover, Rewound};
 use crate::worker::WorkerHandle;
 
 impl Engine {
@@ -95,6 +95,13 @@ fn release(upgraded: Upgraded) -> std::io::Result<(Handover, Vec<u8>)> {
         stream.set_nodelay(true)?;
         // Copied: it is a slice of hyper's read buffer, which would live as long.
         Ok((Handover::Tcp(stream.into_std()?), leftover.to_vec()))
+    };
+    let upgraded = match upgraded.downcast::<TokioIo<Rewound>>() {
+        Ok(parts) => {
+            let (stream, rest) = parts.io.into_inner().into_parts();
+            return bare(stream, &[&parts.read_buf[..], &rest].concat());
+        }
+        Err(upgraded) => upgraded,
     };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => return bare(parts.io.into_inner(), &parts.read_buf),

@@ -1,6 +1,7 @@
 //! What a worker holds for each connection.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -53,20 +54,98 @@ pub(super) struct StreamState {
     pub(super) holds_back: bool,
     /// Wakes the task that drives the stream.
     pub(super) waker: Option<Waker>,
-    /// Where that task finds the stream; an upgrade moves it.
-    pub(super) at: Rc<Cell<ConnectionId>>,
+    /// Where that task finds the stream, if there is one; an upgrade moves it.
+    pub(super) at: Option<Rc<Cell<ConnectionId>>>,
+}
+
+/// Who waits for the answer to a request.
+pub(crate) enum Reply<T> {
+    /// A task.
+    Task(oneshot::Sender<T>),
+    /// A connection of this worker's own reactor.
+    Direct(Direct),
+}
+
+/// Who reads a POST, to be told when its session ends under it.
+pub(crate) enum Cut {
+    /// A task, which hears of it when this is dropped.
+    Task(#[expect(dead_code, reason = "dropping it is what it is for")] oneshot::Sender<()>),
+    Direct(Direct),
+}
+
+/// An HTTP connection of this worker's own reactor, and where its answers are queued.
+pub(crate) struct Direct {
+    pub(super) at: ConnectionId,
+    pub(super) answers: Answers,
+}
+
+/// Answers on their way to the HTTP connections of this worker.
+pub(super) type Answers = Rc<RefCell<VecDeque<(ConnectionId, Answer)>>>;
+
+/// The answer to a request.
+pub(crate) enum Answer {
+    Get(GetAnswer),
+    Post(PostAnswer),
+    /// The session ended before the request was whole.
+    Cut,
+}
+
+impl Direct {
+    fn answer(&self, answer: Answer) {
+        self.answers.borrow_mut().push_back((self.at, answer));
+    }
+}
+
+impl<T: Into<Answer>> Reply<T> {
+    /// Answers. Whoever asked may be gone: that the request was dropped is told by other ways.
+    pub(crate) fn send(self, answer: T) {
+        match self {
+            Self::Task(task) => drop(task.send(answer)),
+            Self::Direct(direct) => direct.answer(answer.into()),
+        }
+    }
+
+    /// Whether nobody reads the answer.
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Self::Task(task) => task.is_closed(),
+            // The worker itself ends what such a request belongs to.
+            Self::Direct(_) => false,
+        }
+    }
+}
+
+impl Cut {
+    /// Tells that the session has ended.
+    pub(super) fn cut(self) {
+        if let Self::Direct(direct) = self {
+            direct.answer(Answer::Cut);
+        }
+    }
+}
+
+impl From<GetAnswer> for Answer {
+    fn from(answer: GetAnswer) -> Self {
+        Self::Get(answer)
+    }
+}
+
+impl From<PostAnswer> for Answer {
+    fn from(answer: PostAnswer) -> Self {
+        Self::Post(answer)
+    }
 }
 
 /// The open requests of a polling session.
 #[derive(Default)]
 pub(super) struct Polls {
-    pub(super) get: Option<oneshot::Sender<GetAnswer>>,
+    pub(super) get: Option<Reply<GetAnswer>>,
     /// Counts GETs, so that a late sign of an aborted one does not end the next.
     pub(super) get_number: u64,
     pub(super) post: Option<Post>,
     pub(super) post_number: u64,
     /// Dropped with the session, so that a POST still being read ends too.
-    pub(super) posting: Option<oneshot::Sender<()>>,
+    pub(super) posting: Option<Cut>,
     /// The place of the WebSocket that probes for an upgrade.
     pub(super) probe: Option<ConnectionId>,
 }
@@ -77,7 +156,7 @@ pub(super) struct Post {
     /// How much of the body was read.
     pub(super) offset: usize,
     pub(super) packets: usize,
-    pub(super) reply: oneshot::Sender<PostAnswer>,
+    pub(super) reply: Reply<PostAnswer>,
 }
 
 /// A WebSocket that asks to take a polling session over.

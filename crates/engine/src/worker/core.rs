@@ -7,7 +7,8 @@ use std::time::Instant;
 use posthaste_engine_proto::{Outbox, Session, Sid, Transport};
 use rustc_hash::FxHashMap;
 
-use super::connection::{Connection, Polls, Probe, StreamState};
+use super::connection::{Answers, Connection, Polls, Probe, StreamState};
+use super::direct::Http;
 use super::mailbox::Mailbox;
 use super::turn::{self, Out, Piece, Staged};
 use super::wheel::{Entry, Wheel};
@@ -29,6 +30,10 @@ pub(super) struct Core {
     pub(super) turn_shared: usize,
     pub(super) dirty: Vec<u32>,
     pub(super) wheel: Wheel,
+    /// For the HTTP connections of this worker's own reactor.
+    pub(super) answers: Answers,
+    /// Sockets of that reactor that have more to be read than was read: it tells of each arrival once.
+    pub(super) unread: Vec<u32>,
     entropy: Entropy,
 }
 
@@ -41,6 +46,7 @@ enum Tenant {
     None,
     Connection(Box<Connection>),
     Probe(Box<Probe>),
+    Http(Box<Http>),
 }
 
 impl Core {
@@ -55,12 +61,15 @@ impl Core {
             turn_shared: 0,
             dirty: Vec::new(),
             wheel: Wheel::new(now),
+            answers: Answers::default(),
+            unread: Vec::new(),
             entropy: Entropy::default(),
         }
     }
 
-    fn place(&mut self, tenant: Tenant) -> ConnectionId {
-        let slot = self.free.pop().unwrap_or_else(|| {
+    /// Gives a tenant a place: the vacant one at `at`, or any.
+    fn place(&mut self, tenant: Tenant, at: Option<u32>) -> ConnectionId {
+        let slot = at.or_else(|| self.free.pop()).unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, tenant: Tenant::None });
             u32::try_from(self.slots.len() - 1).expect("invariant: file descriptors end before 2^32 connections")
         });
@@ -75,9 +84,11 @@ impl Core {
         std::mem::replace(&mut place.tenant, Tenant::None)
     }
 
-    /// Makes a session and gives it a place.
+    /// Makes a session and gives it a place: the vacant one at `at`, or any.
+    #[expect(clippy::too_many_arguments, reason = "what a connection begins with")]
     pub(super) fn open(
         &mut self,
+        at: Option<u32>,
         app: AppIndex,
         transport: Transport,
         base64: bool,
@@ -90,23 +101,26 @@ impl Core {
         // The last byte says which worker knows the session; 112 random bits are left.
         bytes[Sid::BYTES - 1] = self.mailbox.index.to_le_bytes()[0];
         let sid = Sid::from_bytes(bytes);
-        let id = self.place(Tenant::Connection(Box::new(Connection {
-            app,
-            told: false,
-            dirty: false,
-            paused: false,
-            vouched: false,
-            base64,
-            handlers: 0,
-            sid,
-            session: Session::new(now, transport, &config.settings),
-            out: Out::default(),
-            outbox: Outbox::default(),
-            stream: None,
-            polls: (transport == Transport::Polling).then(Box::<Polls>::default),
-            wheel_tick: None,
-            _ticket: ticket.map(Box::new),
-        })));
+        let id = self.place(
+            Tenant::Connection(Box::new(Connection {
+                app,
+                told: false,
+                dirty: false,
+                paused: false,
+                vouched: false,
+                base64,
+                handlers: 0,
+                sid,
+                session: Session::new(now, transport, &config.settings),
+                out: Out::default(),
+                outbox: Outbox::default(),
+                stream: None,
+                polls: (transport == Transport::Polling).then(Box::<Polls>::default),
+                wheel_tick: None,
+                _ticket: ticket.map(Box::new),
+            })),
+            at,
+        );
         self.sids.insert(sid, id.slot);
         self.mailbox.load.fetch_add(1, Ordering::Relaxed);
         (id, sid)
@@ -129,8 +143,48 @@ impl Core {
         Some(connection)
     }
 
-    pub(super) fn place_probe(&mut self, probe: Probe) -> ConnectionId {
-        self.place(Tenant::Probe(Box::new(probe)))
+    /// Gives a probe a place: the vacant one at `at`, or any.
+    pub(super) fn place_probe(&mut self, probe: Probe, at: Option<u32>) -> ConnectionId {
+        self.place(Tenant::Probe(Box::new(probe)), at)
+    }
+
+    pub(super) fn place_http(&mut self, http: Http) -> ConnectionId {
+        self.place(Tenant::Http(Box::new(http)), None)
+    }
+
+    pub(super) fn http(&mut self, id: ConnectionId) -> Option<&mut Http> {
+        match self.slots.get_mut(id.slot as usize) {
+            Some(Slot { generation, tenant: Tenant::Http(http) }) if *generation == id.generation => Some(http),
+            _ => None,
+        }
+    }
+
+    /// Takes an HTTP connection out. Its place is the caller's, to be used or given up with [`Core::free`].
+    pub(super) fn take_http(&mut self, id: ConnectionId) -> Option<Box<Http>> {
+        self.http(id)?;
+        let Tenant::Http(http) = self.vacate(id) else { unreachable!("invariant: `http` found one") };
+        Some(http)
+    }
+
+    /// The HTTP connections.
+    pub(super) fn https(&self) -> Vec<ConnectionId> {
+        let worker = self.mailbox.index;
+        let places = (0u32..).zip(&self.slots);
+        places
+            .filter(|(_, place)| matches!(place.tenant, Tenant::Http(_)))
+            .map(|(slot, place)| ConnectionId { worker, slot, generation: place.generation })
+            .collect()
+    }
+
+    /// Who is at a place now, and whether it is an HTTP connection.
+    pub(super) fn tenant(&self, slot: u32) -> Option<(ConnectionId, bool)> {
+        let place = self.slots.get(slot as usize)?;
+        let id = ConnectionId { worker: self.mailbox.index, slot, generation: place.generation };
+        match place.tenant {
+            Tenant::None => None,
+            Tenant::Connection(_) | Tenant::Probe(_) => Some((id, false)),
+            Tenant::Http(_) => Some((id, true)),
+        }
     }
 
     pub(super) fn remove_probe(&mut self, id: ConnectionId) -> Option<Box<Probe>> {
@@ -172,7 +226,7 @@ impl Core {
             Some(Slot { generation, tenant }) if *generation == id.generation => match tenant {
                 Tenant::Connection(connection) => connection.stream.as_mut(),
                 Tenant::Probe(probe) => Some(&mut probe.stream),
-                Tenant::None => None,
+                Tenant::None | Tenant::Http(_) => None,
             },
             _ => None,
         }
@@ -273,8 +327,14 @@ impl Core {
         if std::mem::replace(&mut connection.paused, paused) == paused {
             return false;
         }
-        if let Some(waker) = connection.stream.as_ref().and_then(|stream| stream.waker.as_ref()) {
-            waker.wake_by_ref();
+        match &connection.stream {
+            Some(stream) if stream.io.is_direct() => self.unread.push(id.slot),
+            Some(stream) => {
+                if let Some(waker) = &stream.waker {
+                    waker.wake_by_ref();
+                }
+            }
+            None => {}
         }
         true
     }

@@ -15,8 +15,9 @@ use tokio::runtime::LocalOptions;
 
 use super::connection::Farewell;
 use super::mailbox::Mailbox;
+use super::reactor::Reactor;
 use super::{CURRENT, ConnectionId, Local, STALL, Worker};
-use crate::stream::Stream;
+use crate::stream::{Handover, Stream};
 
 /// The size of the one buffer that a worker reads into.
 pub(super) const SCRATCH: usize = 64 * 1024;
@@ -28,11 +29,15 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 pub(super) fn run(mailbox: Arc<Mailbox>, started: &std::sync::mpsc::Sender<std::io::Result<()>>) {
     // A runtime of this thread alone: what handlers spawn runs here too, and may spawn what cannot leave the thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
+    let made = runtime.and_then(|runtime| {
+        let (reactor, registry) = runtime.block_on(async { Reactor::new() })?;
+        Ok((runtime, reactor, registry))
+    });
+    let (runtime, reactor, registry) = match made {
+        Ok(made) => made,
         Err(error) => return drop(started.send(Err(error))),
     };
-    let worker = Worker(Rc::new(Local::new(mailbox.clone())));
+    let worker = Worker(Rc::new(Local::new(mailbox.clone(), registry)));
     CURRENT.set(Some(worker.clone()));
     // Whatever ends this thread, nobody goes on waiting for it.
     let closing = CloseMailbox(mailbox.clone());
@@ -40,7 +45,8 @@ pub(super) fn run(mailbox: Arc<Mailbox>, started: &std::sync::mpsc::Sender<std::
     let _ = started.send(Ok(()));
     runtime.block_on(async {
         let ticker = tokio::task::spawn_local(tick(worker.0.clone()));
-        turns(&worker.0).await;
+        // Outside of tokio's budget: past it, what hundreds of handlers ask would be refused for nothing.
+        tokio::task::unconstrained(turns(&worker.0, reactor)).await;
         ticker.abort();
         mailbox.close();
         // Streams and requests that are saying goodbye.
@@ -61,33 +67,53 @@ impl Drop for CloseMailbox {
     }
 }
 
-/// The end of each turn: mail, woken handlers, and one write per connection that has something to say. Notified by the first
-/// connection that does, it queues behind every task that is ready.
-async fn turns(local: &Rc<Local>) {
+/// Each turn: mail, what sockets have to say, woken handlers, and one write per connection that has something to say. It begins when
+/// the reactor has news, or when a connection of another driver has something to say: then it queues behind every task that is ready.
+async fn turns(local: &Rc<Local>, mut reactor: Reactor) {
     loop {
-        match local.stopping.get() {
-            None => local.mailbox.notify.notified().await,
-            Some(until) => {
-                if tokio::time::timeout_at(until.into(), local.mailbox.notify.notified()).await.is_err() {
-                    return;
-                }
-            }
-        }
+        let news = tokio::select! {
+            biased;
+            () = reactor.ready() => true,
+            () = local.mailbox.notify.notified() => false,
+            () = patience(local.stopping.get()) => return,
+        };
         let begin = local.start_clock();
+        // This is the turn that anybody may want from now on.
+        local.turn_wanted.set(true);
         local.apply_mail();
+        let mut more = local.read_on();
+        while news && reactor.turn(local) {
+            // What was taken is written before more is: nobody waits for all the others.
+            local.run_ready();
+            local.flush();
+            local.turn_wanted.set(true);
+        }
         local.run_ready();
         local.flush();
+        more |= !local.core.borrow().unread.is_empty();
         local.stop_clock(begin);
         if local.stopping.get().is_some() {
             // A connection that came with the mail behind the word to stop.
             local.end_all(None);
+            local.end_idle_http();
             local.settle();
             local.flush();
             if local.tasks.len() == 0 && local.deferred.borrow().is_empty() {
                 return;
             }
         }
+        if more {
+            local.want_turn();
+        }
         tokio::task::yield_now().await;
+    }
+}
+
+/// Until then; for ever without a time.
+async fn patience(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -152,7 +178,7 @@ impl Local {
         }
     }
 
-    /// One bounded read of a stream, after what waits to be written.
+    /// One bounded read of a stream that has a task, after what waits to be written.
     fn drive(&self, id: ConnectionId, cx: &mut Context<'_>) -> Poll<()> {
         {
             let mut core = self.core.borrow_mut();
@@ -161,11 +187,24 @@ impl Local {
                 stream.waker = Some(cx.waker().clone());
             }
         }
+        match self.read(id, cx, true) {
+            Drove::Again => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Drove::Waits => Poll::Pending,
+            Drove::Over => Poll::Ready(()),
+        }
+    }
+
+    /// One bounded read of a stream, after what waits to be written. `to_the_end` says whether a short read is followed by another:
+    /// tokio answers that without asking the kernel, and a peer that has closed shows it only there.
+    pub(super) fn read(&self, id: ConnectionId, cx: &mut Context<'_>, to_the_end: bool) -> Drove {
         if !self.writable(id) {
-            return Poll::Ready(());
+            return Drove::Over;
         }
         if !self.takes_answers(id, cx) {
-            return Poll::Pending;
+            return Drove::Waits;
         }
         self.input_tail(id);
         let mut budget = SCRATCH;
@@ -196,25 +235,34 @@ impl Local {
                 Read::End => self.end_at(id, posthaste_engine_proto::CloseReason::TransportClose, Farewell::Gone),
                 Read::Gone | Read::Nothing => {}
             }
+            let is_full = matches!(read, Read::Bytes(count) if count == scratch.len());
             self.scratch.replace(scratch);
             match read {
                 // A full buffer, or many short reads: there may be more. Others first.
-                Read::Bytes(count) if count >= budget => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                // Tokio takes a short read as "drained": this asks for the wake-up without a system call.
+                Read::Bytes(count) if count >= budget => return Drove::Again,
                 Read::Bytes(count) => budget -= count,
-                Read::Nothing => return Poll::Pending,
-                Read::End | Read::Gone => return Poll::Ready(()),
+                Read::Nothing => return Drove::Waits,
+                Read::End | Read::Gone => return Drove::Over,
             }
             if self.core.borrow_mut().stream(id).is_none() {
                 // Closed by its own input, or moved by an upgrade: then the next poll finds it there.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+                return Drove::Again;
+            }
+            if !is_full && !to_the_end {
+                return Drove::Waits;
             }
         }
     }
+}
+
+/// How a read left a stream.
+pub(super) enum Drove {
+    /// There may be more, or it is elsewhere by now.
+    Again,
+    /// Its driver is told when there is more.
+    Waits,
+    /// No stream is there any more.
+    Over,
 }
 
 #[derive(Clone, Copy)]
@@ -262,22 +310,41 @@ impl Drop for Goodbye {
 
 /// Writes what is left, says goodbye, and waits a little for the peer's: closing a socket that still holds unread bytes would
 /// reset it, and the peer could lose what was just written.
-pub(super) fn end_stream(mut stream: Stream, mut outbox: Outbox, farewell: &Farewell) {
+pub(super) fn end_stream(stream: Stream, mut outbox: Outbox, farewell: &Farewell) {
     let mut last = Vec::new();
     match farewell {
         Farewell::Gone => return,
         Farewell::Quiet => ws::append_close(&mut last, None),
         Farewell::Code(code) => ws::append_close(&mut last, Some((*code, ""))),
     }
+    finish(stream, async move |stream| {
+        while !outbox.is_empty() {
+            let count = stream.write(outbox.front()).await?;
+            outbox.advance(count);
+        }
+        stream.write_all(&last).await
+    });
+}
+
+/// The same for an HTTP connection whose last answer is `rest`.
+pub(super) fn end_http(stream: Stream, rest: Vec<u8>) {
+    finish(stream, async move |stream| stream.write_all(&rest).await);
+}
+
+fn finish(stream: Stream, write: impl AsyncFnOnce(&mut Stream) -> std::io::Result<()> + 'static) {
     let worker = Worker::current().expect("invariant: streams end on the worker that owns them");
+    let stream = match stream {
+        Stream::Direct(stream) => Stream::adopt(Handover::Tcp(worker.0.release(stream))),
+        stream => Ok(stream),
+    };
+    let mut stream = match stream {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a stream ends without a goodbye"),
+    };
     let goodbye = Goodbye::new(&worker);
     tokio::task::spawn_local(async move {
         let written = tokio::time::timeout(GOODBYE, async {
-            while !outbox.is_empty() {
-                let count = stream.write(outbox.front()).await?;
-                outbox.advance(count);
-            }
-            stream.write_all(&last).await?;
+            write(&mut stream).await?;
             stream.shutdown().await
         })
         .await;

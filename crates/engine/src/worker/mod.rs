@@ -16,9 +16,11 @@
 
 mod connection;
 mod core;
+mod direct;
 mod driver;
 mod mailbox;
 mod polling;
+mod reactor;
 mod tasks;
 mod turn;
 mod websocket;
@@ -45,7 +47,9 @@ use crate::application::{Application, WorkerApplication};
 use crate::config::EngineConfig;
 use crate::gate::{Gate, Ticket};
 use crate::request::Request;
+pub(crate) use connection::{Cut, Reply};
 use core::Core;
+pub(crate) use direct::{HEAD_BYTES, HEAD_TIMEOUT, Listening};
 pub(crate) use driver::Goodbye;
 use mailbox::{Mail, Mailbox};
 pub(crate) use polling::{GetAnswer, PostAnswer, PostRefused, SessionFacts};
@@ -103,6 +107,11 @@ pub(crate) struct Local {
     /// Tells the listeners' connections to end.
     stop_http: watch::Sender<bool>,
     goodbyes: driver::Goodbyes,
+    /// Registers sockets with this worker's own reactor.
+    registry: mio::Registry,
+    /// The sockets that reactor accepts from.
+    listening: RefCell<Vec<Rc<Listening>>>,
+    date: direct::Date,
 }
 
 #[derive(Clone)]
@@ -549,7 +558,7 @@ impl Worker {
 }
 
 impl Local {
-    fn new(mailbox: Arc<Mailbox>) -> Self {
+    fn new(mailbox: Arc<Mailbox>, registry: mio::Registry) -> Self {
         let now = Instant::now();
         Self {
             core: RefCell::new(Core::new(mailbox.clone(), now)),
@@ -569,6 +578,9 @@ impl Local {
             stopping: Cell::new(None),
             stop_http: watch::Sender::new(false),
             goodbyes: driver::Goodbyes::default(),
+            registry,
+            listening: RefCell::default(),
+            date: direct::Date::default(),
         }
     }
 
@@ -722,6 +734,7 @@ impl Local {
     fn handler_finished(&self, owner: ConnectionId) {
         let resumed = self.core.borrow_mut().handler_finished(owner, &self.apps.borrow());
         if resumed {
+            self.want_turn();
             self.continue_post(owner);
         }
     }
@@ -734,13 +747,14 @@ impl Local {
         request: &Request,
         ticket: Option<Ticket>,
         transport: Transport,
+        place: Option<u32>,
     ) -> Option<(ConnectionId, Sid)> {
         if self.has_ended(app) {
             return None;
         }
         let config = self.app(app).config;
         let base64 = Query::parse(request.query()).base64;
-        let (id, sid) = self.core.borrow_mut().open(app, transport, base64, ticket, &config, self.now.get());
+        let (id, sid) = self.core.borrow_mut().open(place, app, transport, base64, ticket, &config, self.now.get());
         self.rearm(id);
         Some((id, sid))
     }
@@ -811,7 +825,11 @@ impl Local {
             let id = ConnectionId { worker: self.mailbox.index, slot: entry.slot, generation: entry.generation };
             {
                 let mut core = self.core.borrow_mut();
-                let Some(connection) = core.get_mut(id) else { continue };
+                let Some(connection) = core.get_mut(id) else {
+                    drop(core);
+                    self.http_waited(id, tick, now);
+                    continue;
+                };
                 if connection.wheel_tick != Some(tick) {
                     continue; // an entry that was replaced by an earlier one
                 }

@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
+use super::connection::{Connection, Cut, Farewell, Polls, Post, Reply};
+use super::{AppEntry, AppIndex, ConnectionId, Local};
+use crate::gate::Ticket;
+use crate::request::Request;
 use bytes::Bytes;
 use posthaste_engine_proto::payload::{append_control, split_text};
 use posthaste_engine_proto::session::{PollDecision, Received};
 use posthaste_engine_proto::{
     CloseReason, Limit, OpenPacket, Outbox, Packet, PacketType, PayloadError, Sid, Transport,
 };
-use tokio::sync::oneshot;
-
-use super::connection::{Connection, Farewell, Polls, Post};
-use super::{AppEntry, AppIndex, ConnectionId, Local};
-use crate::gate::Ticket;
-use crate::request::Request;
 
 /// The answer to a GET.
 #[derive(Debug)]
@@ -56,7 +54,7 @@ impl Local {
         request: Arc<Request>,
         ticket: Option<Ticket>,
     ) -> Option<(Sid, Vec<u8>)> {
-        let (id, sid) = self.open(app, &request, ticket, Transport::Polling)?;
+        let (id, sid) = self.open(app, &request, ticket, Transport::Polling, None)?;
         let config = self.app(app).config;
         let mut body = Vec::with_capacity(128);
         OpenPacket {
@@ -82,7 +80,7 @@ impl Local {
     }
 
     /// A GET arrived. Its number tells it from the GETs before and after it.
-    pub(crate) fn poll(&self, id: ConnectionId, reply: oneshot::Sender<GetAnswer>) -> Option<u64> {
+    pub(crate) fn poll(&self, id: ConnectionId, reply: Reply<GetAnswer>) -> Option<u64> {
         if self.core.borrow().get(id).is_some_and(|connection| !connection.out.is_empty()) {
             // What this turn produced so far waits as well, and nothing may be decided without it.
             self.flush();
@@ -106,24 +104,26 @@ impl Local {
                 let connection = core.get_mut(id)?;
                 let mut body = Vec::with_capacity(connection.outbox.bytes());
                 connection.outbox.drain_into_payload(&mut body);
-                // An answer nobody waits for any more: the abort of the request ends the session.
-                let _ = reply.send(GetAnswer::Body(body));
+                reply.send(GetAnswer::Body(body));
             }
             PollDecision::AnswerClose => {
                 self.drop_probe(id);
-                self.core.borrow_mut().remove(id)?;
+                let connection = self.core.borrow_mut().remove(id)?;
                 self.free_later(id);
+                if let Some(cut) = connection.polls.and_then(|polls| polls.posting) {
+                    cut.cut();
+                }
                 let mut body = Vec::with_capacity(4);
                 append_control(&mut body, PacketType::Noop);
                 append_control(&mut body, PacketType::Close);
-                let _ = reply.send(GetAnswer::Body(body));
+                reply.send(GetAnswer::Body(body));
             }
             PollDecision::Overlap => {
-                let _ = reply.send(GetAnswer::Overlap);
+                reply.send(GetAnswer::Overlap);
                 self.end(id, CloseReason::TransportError, Farewell::Quiet);
             }
             PollDecision::Mismatch => {
-                let _ = reply.send(GetAnswer::Overlap);
+                reply.send(GetAnswer::Overlap);
             }
         }
         self.settle();
@@ -147,7 +147,7 @@ impl Local {
 
     /// A POST begins; `cut` is dropped when the session ends before it. Returns its number, and how
     /// many bytes it may have.
-    pub(crate) fn post_begin(&self, id: ConnectionId, cut: oneshot::Sender<()>) -> Result<(u64, usize), PostRefused> {
+    pub(crate) fn post_begin(&self, id: ConnectionId, cut: Cut) -> Result<(u64, usize), PostRefused> {
         let begun = {
             let mut core = self.core.borrow_mut();
             let connection = core.get_mut(id).ok_or(PostRefused::Unknown)?;
@@ -188,17 +188,19 @@ impl Local {
     }
 
     /// The body of a POST is complete. The answer comes when all its packets were handed over.
-    pub(crate) fn post(&self, id: ConnectionId, body: Vec<u8>, reply: oneshot::Sender<PostAnswer>) {
+    pub(crate) fn post(&self, id: ConnectionId, body: Vec<u8>, reply: Reply<PostAnswer>) {
         // Checked once: the body may be gone through in many steps.
         let Ok(body) = String::from_utf8(body) else {
-            let _ = reply.send(PostAnswer::Ok);
+            reply.send(PostAnswer::Ok);
             self.end(id, CloseReason::ParseError, Farewell::Quiet);
             return self.settle();
         };
         {
             let mut core = self.core.borrow_mut();
             let Some(connection) = core.get_mut(id) else { return };
-            connection.polls.get_or_insert_default().post = Some(Post { body, offset: 0, packets: 0, reply });
+            let polls = connection.polls.get_or_insert_default();
+            polls.posting = None;
+            polls.post = Some(Post { body, offset: 0, packets: 0, reply });
         }
         self.continue_post(id);
         self.settle();
@@ -261,7 +263,7 @@ impl Local {
             }
         }
         // The official server answers `ok` even to a body it could not read, then ends the session.
-        let _ = post.reply.send(PostAnswer::Ok);
+        post.reply.send(PostAnswer::Ok);
         if let Some(reason) = failed {
             self.end(id, reason, Farewell::Quiet);
         }
@@ -269,9 +271,12 @@ impl Local {
 
     /// Lets a parked poll go, so that the client can pause polling.
     pub(super) fn answer_with_noop(&self, id: ConnectionId) {
-        let mut core = self.core.borrow_mut();
-        let Some(connection) = core.get_mut(id) else { return };
-        connection.answer(|body| append_control(body, PacketType::Noop));
+        {
+            let mut core = self.core.borrow_mut();
+            let Some(connection) = core.get_mut(id) else { return };
+            connection.answer(|body| append_control(body, PacketType::Noop));
+        }
+        self.want_turn();
     }
 }
 
@@ -293,8 +298,7 @@ impl Connection {
         let mut body = Vec::with_capacity(self.outbox.bytes());
         self.outbox.drain_into_payload(&mut body);
         more(&mut body);
-        // Whoever asked is gone: the abort of the request ends the session.
-        let _ = get.send(GetAnswer::Body(body));
+        get.send(GetAnswer::Body(body));
     }
 }
 
@@ -309,10 +313,12 @@ pub(super) fn end(polls: Polls, mut outbox: Outbox, reason: CloseReason) {
         } else {
             append_control(&mut body, PacketType::Close);
         }
-        let _ = get.send(GetAnswer::Body(body));
+        get.send(GetAnswer::Body(body));
+    }
+    if let Some(cut) = polls.posting {
+        cut.cut();
     }
     if let Some(post) = polls.post {
-        let _ =
-            post.reply.send(if reason == CloseReason::TransportError { PostAnswer::Overlap } else { PostAnswer::Ok });
+        post.reply.send(if reason == CloseReason::TransportError { PostAnswer::Overlap } else { PostAnswer::Ok });
     }
 }

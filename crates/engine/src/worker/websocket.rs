@@ -53,14 +53,36 @@ impl Local {
             Ok(stream) => stream,
             Err(error) => return tracing::debug!(%error, "an accepted stream could not be registered"),
         };
-        let Some((id, sid)) = self.open(app, &request, ticket, Transport::WebSocket) else { return };
-        let config = self.app(app).config;
-        let at = {
-            let mut core = self.core.borrow_mut();
-            let Some(connection) = core.get_mut(id) else { return };
-            connection.stream.insert(StreamState::new(stream, id)).at.clone()
+        let at = Rc::new(Cell::new(ConnectionId { worker: self.mailbox.index, slot: 0, generation: 0 }));
+        let Some(id) = self.open_on(app, request, ticket, (StreamState::new(stream, Some(at.clone())), None), &[])
+        else {
+            return;
         };
-        let mut open = Vec::with_capacity(128);
+        at.set(id);
+        self.read_leftover(id, leftover);
+        driver::drive(self, at);
+    }
+
+    /// Opens a session on a stream, in the vacant place that comes with it, or in any; `answer` is the end of its HTTP, which leaves at
+    /// once, and the open packet with it.
+    /// `None` when no more are taken; the place is given up then.
+    pub(super) fn open_on(
+        &self,
+        app: AppIndex,
+        request: Arc<Request>,
+        ticket: Option<Ticket>,
+        (stream, place): (StreamState, Option<u32>),
+        answer: &[u8],
+    ) -> Option<ConnectionId> {
+        let Some((id, sid)) = self.open(app, &request, ticket, Transport::WebSocket, place) else {
+            if let Some(slot) = place {
+                self.core.borrow_mut().free(slot);
+            }
+            return None;
+        };
+        let config = self.app(app).config;
+        let mut open = Vec::with_capacity(256 + answer.len());
+        open.extend_from_slice(answer);
         let start = ws::FrameStart::begin(&mut open, Opcode::Text);
         OpenPacket {
             sid,
@@ -71,11 +93,21 @@ impl Local {
         }
         .encode(&mut open);
         start.finish(&mut open);
-        let staged = self.stage(&open);
-        self.deliver(&staged, std::iter::once(id.slot), false);
+        let mut stream = stream;
+        // A fresh socket takes this much.
+        let written = answer.is_empty() || matches!(stream.write(&open), Ok(written) if written == open.len());
+        if let Some(connection) = self.core.borrow_mut().get_mut(id) {
+            connection.stream = Some(stream);
+        }
+        if answer.is_empty() {
+            let staged = self.stage(&open);
+            self.deliver(&staged, std::iter::once(id.slot), false);
+        }
         self.opened(app, id, &request);
-        self.read_leftover(id, leftover);
-        driver::drive(self, at);
+        if !written {
+            self.end(id, CloseReason::TransportError, Farewell::Gone);
+        }
+        Some(id)
     }
 
     /// A WebSocket that asks for the polling session `session`.
@@ -84,34 +116,47 @@ impl Local {
             Ok(stream) => stream,
             Err(error) => return tracing::debug!(%error, "an accepted stream could not be registered"),
         };
-        let now = self.now.get();
-        let at = {
-            let mut core = self.core.borrow_mut();
-            let apps = self.apps.borrow();
-            let admitted = core.get_mut(session).is_some_and(|connection| {
-                connection.session.begin_upgrade(now, &apps[connection.app as usize].config.settings).is_ok()
-            });
-            if !admitted {
-                drop((core, apps));
-                driver::end_stream(stream, Outbox::default(), &Farewell::Quiet);
-                return;
-            }
-            let mut stream = StreamState::new(stream, session);
-            // Read by the task that drives the stream, once that can take an answer.
-            stream.tail = leftover.to_vec();
-            let at = stream.at.clone();
-            let id = core.place_probe(Probe { session, stream });
+        let at = Rc::new(Cell::new(session));
+        // Read by the task that drives the stream, once that can take an answer.
+        let stream = StreamState { tail: leftover.to_vec(), ..StreamState::new(stream, Some(at.clone())) };
+        if let Some(id) = self.probe_on(session, stream, None) {
             at.set(id);
-            if let Some(polls) = core.get_mut(session).and_then(|connection| connection.polls.as_mut()) {
-                polls.probe = Some(id);
-            }
-            at
-        };
-        self.rearm(session);
-        driver::drive(self, at);
+            driver::drive(self, at);
+        }
     }
 
-    fn read_leftover(&self, id: ConnectionId, leftover: &[u8]) {
+    /// Has a stream probe for a session, in the vacant place that comes with it, or in any. `None` when the session takes none; the
+    /// stream is closed then, and the place given up.
+    pub(super) fn probe_on(
+        &self,
+        session: ConnectionId,
+        stream: StreamState,
+        place: Option<u32>,
+    ) -> Option<ConnectionId> {
+        let now = self.now.get();
+        let mut core = self.core.borrow_mut();
+        let apps = self.apps.borrow();
+        let admitted = core.get_mut(session).is_some_and(|connection| {
+            connection.session.begin_upgrade(now, &apps[connection.app as usize].config.settings).is_ok()
+        });
+        if !admitted {
+            if let Some(slot) = place {
+                core.free(slot);
+            }
+            drop((core, apps));
+            stream.end(Outbox::default(), &Farewell::Quiet);
+            return None;
+        }
+        let id = core.place_probe(Probe { session, stream }, place);
+        if let Some(polls) = core.get_mut(session).and_then(|connection| connection.polls.as_mut()) {
+            polls.probe = Some(id);
+        }
+        drop((core, apps));
+        self.rearm(session);
+        Some(id)
+    }
+
+    pub(super) fn read_leftover(&self, id: ConnectionId, leftover: &[u8]) {
         if !leftover.is_empty() {
             self.input(id, &mut leftover.to_vec());
         }
@@ -322,15 +367,20 @@ impl Local {
             let Some(probe) = core.remove_probe(probe) else { return probe };
             let session = probe.session;
             let Some(connection) = core.get_mut(session) else { return session };
-            probe.stream.at.set(session);
-            connection.stream = Some(probe.stream);
+            let mut stream = probe.stream;
+            if let Some(at) = &stream.at {
+                at.set(session);
+            }
+            if let Stream::Direct(stream) = &mut stream.io {
+                self.reregister(stream, session.slot);
+            }
+            connection.stream = Some(stream);
             let polls = connection.polls.take();
             connection.session.poll_answered();
             // A POST that is being read goes on: its packets came before the upgrade.
             if let Some(mut polls) = polls {
                 if let Some(get) = polls.get.take() {
-                    // Whoever asked is gone: then nothing is lost either.
-                    let _ = get.send(super::GetAnswer::Body(b"1".to_vec()));
+                    get.send(super::GetAnswer::Body(b"1".to_vec()));
                 }
                 polls.probe = None;
                 if polls.post.is_some() || polls.posting.is_some() {
@@ -402,7 +452,10 @@ impl Local {
         drop(core);
         if let Some(stream) = stream {
             stream.end(outbox, &farewell);
-        } else if let Some(polls) = polls {
+            outbox = Outbox::default();
+        }
+        // Those of an upgraded session too: a POST that was still being read.
+        if let Some(polls) = polls {
             super::polling::end(*polls, outbox, reason);
         }
     }
@@ -414,6 +467,7 @@ impl Local {
         let flush = std::pin::pin!(tokio::task::unconstrained(async { self.write_dirty() }));
         let done = flush.poll(&mut Context::from_waker(Waker::noop()));
         debug_assert!(done.is_ready(), "invariant: it waits for nothing");
+        self.send_answers();
     }
 
     fn write_dirty(&self) {
@@ -561,19 +615,12 @@ impl Connection {
 }
 
 impl StreamState {
-    fn new(io: Stream, id: ConnectionId) -> Self {
-        Self {
-            io,
-            decoder: Decoder::new(),
-            tail: Vec::new(),
-            holds_back: false,
-            waker: None,
-            at: Rc::new(Cell::new(id)),
-        }
+    pub(super) fn new(io: Stream, at: Option<Rc<Cell<ConnectionId>>>) -> Self {
+        Self { io, decoder: Decoder::new(), tail: Vec::new(), holds_back: false, waker: None, at }
     }
 
     /// Writes as much as the stream takes; past that the driving task is woken when there is room.
-    fn write(&mut self, mut data: &[u8]) -> std::io::Result<usize> {
+    pub(super) fn write(&mut self, mut data: &[u8]) -> std::io::Result<usize> {
         let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
         let mut cx = Context::from_waker(&waker);
         let mut written = 0;
@@ -626,7 +673,7 @@ impl StreamState {
     }
 
     /// Sends what is left and says goodbye; the task that drove the stream ends.
-    fn end(self, outbox: Outbox, farewell: &Farewell) {
+    pub(super) fn end(self, outbox: Outbox, farewell: &Farewell) {
         driver::end_stream(self.io, outbox, farewell);
         if let Some(waker) = self.waker {
             waker.wake();
