@@ -158,7 +158,7 @@ impl Engine {
     pub(crate) fn route(&self, local: &Local, head: &Head<'_>, remote: SocketAddr) -> Route {
         let config = &self.0.config;
         let (path, query) = head.target.split_once('?').unwrap_or((head.target, ""));
-        if path != config.path || !config.hooks.is_empty() {
+        if path != config.path || !config.hooks.is_empty() || local.has_ended(self.0.app) {
             return Route::General;
         }
         let query = Query::parse(query);

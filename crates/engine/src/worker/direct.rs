@@ -11,7 +11,7 @@
 //!                   └─ anything else ───► the general HTTP server
 //! ```
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -44,11 +44,10 @@ pub(crate) struct Listening {
     pub(crate) number: u64,
     /// Its place in this worker's reactor.
     pub(super) place: usize,
-    pub(super) socket: RefCell<TcpListener>,
+    /// Absent once it accepts no more, though its connections may go on.
+    pub(super) socket: RefCell<Option<TcpListener>>,
     pub(super) engine: Engine,
     pub(super) general: General,
-    /// Set once it accepts no more.
-    pub(super) closed: Cell<bool>,
 }
 
 impl Listening {
@@ -62,11 +61,17 @@ impl Listening {
         Self {
             number,
             place: 0,
-            socket: RefCell::new(TcpListener::from_std(socket)),
+            socket: RefCell::new(Some(TcpListener::from_std(socket))),
             engine,
             general: Box::new(general),
-            closed: Cell::new(false),
         }
+    }
+}
+
+impl Listening {
+    /// Whether it accepts no more.
+    fn is_closed(&self) -> bool {
+        self.socket.borrow().is_none()
     }
 }
 
@@ -476,7 +481,7 @@ impl Local {
         self.write_http(id, &out);
         let is_closing = {
             let mut core = self.core.borrow_mut();
-            core.http(id).is_some_and(|http| http.listening.closed.get())
+            core.http(id).is_some_and(|http| http.listening.is_closed())
         };
         if is_closing || self.stopping.get().is_some() {
             return self.finish_http(id, Vec::new());
@@ -634,7 +639,7 @@ impl Local {
             let ends = {
                 let mut core = self.core.borrow_mut();
                 core.http(id).is_some_and(|http| {
-                    (http.listening.closed.get() || self.stopping.get().is_some()) && matches!(http.state, State::Waits)
+                    (http.listening.is_closed() || self.stopping.get().is_some()) && matches!(http.state, State::Waits)
                 })
             };
             if ends {

@@ -105,7 +105,9 @@ impl Local {
         let place = all.iter().map(|one| one.place + 1).max().unwrap_or(0);
         let listening = Rc::new(Listening { place, ..listening });
         let token = Token(usize::MAX - place);
-        self.registry.register(&mut *listening.socket.borrow_mut(), token, Interest::READABLE)?;
+        if let Some(socket) = &mut *listening.socket.borrow_mut() {
+            self.registry.register(socket, token, Interest::READABLE)?;
+        }
         all.push(listening);
         Ok(())
     }
@@ -114,7 +116,7 @@ impl Local {
     pub(crate) fn stop_listening(&self, number: u64) {
         self.listening.borrow_mut().retain(|listening| {
             if listening.number == number {
-                listening.closed.set(true);
+                drop(listening.socket.take());
             }
             listening.number != number
         });
@@ -125,7 +127,10 @@ impl Local {
         let listening = self.listening.borrow().iter().find(|listening| listening.place == place).cloned();
         let Some(listening) = listening else { return };
         for _ in 0..ACCEPTS {
-            let accepted = listening.socket.borrow().accept();
+            let accepted = match &*listening.socket.borrow() {
+                Some(socket) => socket.accept(),
+                None => return,
+            };
             match accepted {
                 Ok((stream, remote)) => self.adopt(&listening, stream, remote, &[]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
