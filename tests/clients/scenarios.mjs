@@ -24,6 +24,8 @@ export class Cell {
   /** A client that was not told to connect. */
   client(nsp = "/", options = {}) {
     const socket = this.io(this.url + nsp, {
+      // The mount without recovery: events arrive as they were sent, without an offset behind them.
+      path: "/plain/",
       transports: transportsOf[this.mode],
       forceNew: true,
       reconnection: false,

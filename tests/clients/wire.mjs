@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { WebSocket } from "ws";
-import { SOON_MS, sleep, until, within } from "./harness.mjs";
+import { PLAIN, SOON_MS, sleep, until, within } from "./harness.mjs";
 
 /** Separates the packets of a polling payload. */
 export const SEPARATOR = "\x1e";
@@ -90,7 +90,7 @@ function unread(from, to) {
 /** A polling session spoken by hand. */
 export class PollingSession {
   /** Opens a session; `open` is the handshake's JSON. */
-  static async open(server, mount = "/socket.io/") {
+  static async open(server, mount = PLAIN) {
     const answer = await request(server, `${mount}?EIO=4&transport=polling`);
     if (answer.status !== 200) throw new Error(`handshake refused: ${answer.status} ${answer.body}`);
     return new PollingSession(server, mount, answer);
@@ -189,7 +189,7 @@ export class RawSocket {
   }
 
   /** A new Engine.IO session over WebSocket; `open` is the handshake's JSON. */
-  static async session(server, mount = "/socket.io/", options) {
+  static async session(server, mount = PLAIN, options) {
     const raw = new RawSocket(server, `${mount}?EIO=4&transport=websocket`, options);
     await within(raw.opened, SOON_MS, "the WebSocket handshake");
     raw.open = JSON.parse((await raw.next()).slice(1));

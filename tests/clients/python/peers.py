@@ -29,9 +29,12 @@ async def until(condition, what):
 
 
 class Peer:
-    """One connection. `heard` lists what came: (namespace, event, arguments); `answers` tells what an event is answered with."""
+    """One connection, by default to the mount whose events carry no offsets of recovery.
 
-    def __init__(self, url, mode, path="socket.io", **options):
+    `heard` lists what came: (namespace, event, arguments); `answers` tells what an event is answered with.
+    """
+
+    def __init__(self, url, mode, path="plain", **options):
         self.url, self.mode, self.path = url, mode, path
         self.heard = []
         self.answers = {}

@@ -3,15 +3,18 @@
 //!
 //! ```text
 //! /health        200 "ok"
-//! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example
-//! /hooked/       engine hooks that do what a request's headers ask for
+//! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example, recovery within 2 minutes
+//! /plain/        the same without recovery: what is emitted arrives with no offset behind it
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! /steady/       ping 300 ms, pong within 2.5 s, a namespace within 2 s, an upgrade within 2 s, CORS for all:
 //!                for clients on busy machines
+//! /hooked/       engine hooks that do what a request's headers ask for; empty dynamic namespaces are forgotten
+//! /engine.io/    Engine.IO alone, ping 300 ms, pong within 200 ms, CORS for all: what is sent comes back
 //! ```
 //!
 //! With `--suite` it is the server that an official test suite expects instead.
 
+mod echo;
 mod events;
 mod hooked;
 mod stats;
@@ -22,7 +25,7 @@ use std::time::Duration;
 
 use axum::routing::get;
 use clap::Parser;
-use posthaste::{Builder, Cors, Listener, Server, Workers};
+use posthaste::{Builder, Cors, EngineLayer, Listener, Recovery, Server, Workers};
 use suites::Suite;
 
 /// Runs the conformance app.
@@ -64,24 +67,26 @@ async fn main() -> anyhow::Result<()> {
 
 /// The conformance app.
 fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Result<Listener> {
-    let main = mount(workers, main_mount()?)?;
+    let main = mount(workers, main_mount("/socket.io")?.recovery(Recovery::default()))?;
+    let plain = mount(workers, main_mount("/plain")?)?;
     let fast = mount(workers, fast_mount())?;
     let steady = mount(workers, steady_mount())?;
     let hooked = hooked::mount(workers)?;
+    let echo = EngineLayer::new(echo::engine(workers)?);
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
     if with_stats {
-        app = stats::route(app, vec![main.clone(), fast.clone(), steady.clone()]);
+        app = stats::route(app, vec![main.clone(), plain.clone(), fast.clone(), steady.clone()]);
     }
-    let app = app.layer(fast.layer()).layer(steady.layer()).layer(hooked.layer());
+    let app = app.layer(plain.layer()).layer(fast.layer()).layer(steady.layer()).layer(hooked.layer()).layer(echo);
     Ok(main.listen_with(addr, app)?)
 }
 
-fn main_mount() -> anyhow::Result<Builder> {
+fn main_mount(path: &str) -> anyhow::Result<Builder> {
     let mut cors = Cors::origin("http://allowed.example")?.with_credentials();
     cors.methods = vec![http::Method::GET, http::Method::POST];
     cors.allowed_headers = Some(vec![http::HeaderName::from_static("x-custom")]);
     cors.max_age = Some(Duration::from_secs(600));
-    Ok(Server::builder().path("/socket.io").cors(cors))
+    Ok(Server::builder().path(path).cors(cors))
 }
 
 fn fast_mount() -> Builder {
@@ -109,5 +114,6 @@ fn mount(workers: &Workers, builder: Builder) -> anyhow::Result<Server> {
     let auth = io.namespace("/auth");
     events::check(&auth);
     events::serve(&auth);
+    events::serve(&events::dynamic(&io)?);
     Ok(io)
 }
