@@ -25,5 +25,6 @@ async fn count(mounts: &[Server]) -> Value {
         "rooms": total.rooms,
         "pendingAcks": total.pending_acks,
         "handlers": handlers,
+        "recoverable": total.recoverable,
     })
 }

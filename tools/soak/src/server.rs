@@ -22,6 +22,8 @@ pub(crate) struct Stats {
     pub(crate) rooms: u64,
     pub(crate) acks: u64,
     pub(crate) handlers: u64,
+    /// Clients that are lost and may come back.
+    pub(crate) absent: u64,
 }
 
 /// A look at the server from inside and outside.
@@ -36,14 +38,14 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) const HEADING: &str =
-        "  time      lives   messages  connections  sockets  rooms   acks  handlers  memory MB  files";
+        "  time      lives   messages  connections  sockets  rooms   acks  handlers  absent  memory MB  files";
 
     pub(crate) fn line(&self, time: &str, lives: u64, messages: u64) -> String {
-        let Stats { connections, sockets, rooms, acks, handlers } = self.stats;
+        let Stats { connections, sockets, rooms, acks, handlers, absent } = self.stats;
         let (memory, files) = (self.memory as f64 / 1e6, self.files);
         format!(
             "{time:>6} {lives:>10} {messages:>10} {connections:>12} {sockets:>8} {rooms:>6} {acks:>6} {handlers:>9} \
-             {memory:>10.1} {files:>6}"
+             {absent:>7} {memory:>10.1} {files:>6}"
         )
     }
 }
@@ -95,6 +97,7 @@ impl Server {
             rooms: number("rooms")?,
             acks: number("pendingAcks")?,
             handlers: number("handlers")?,
+            absent: number("recoverable")?,
         })
     }
 }

@@ -42,6 +42,7 @@ impl Verdict {
         most.rooms = most.rooms.max(now.rooms);
         most.acks = most.acks.max(now.acks);
         most.handlers = most.handlers.max(now.handlers);
+        most.absent = most.absent.max(now.absent);
     }
 
     /// Whether the server holds what it held before anybody came. Memory aside: allocators keep some.
@@ -99,13 +100,14 @@ impl Verdict {
     /// proves nothing.
     pub(crate) fn complaints(&self, end: &Sample, misfortunes: &[String]) -> Vec<String> {
         let mut complaints = misfortunes.to_vec();
-        let Stats { connections, sockets, rooms, acks, handlers } = end.stats;
+        let Stats { connections, sockets, rooms, acks, handlers, absent } = end.stats;
         let left = [
             ("connections", connections, self.most.connections),
             ("sockets", sockets, self.most.sockets),
             ("rooms", rooms, self.most.rooms),
             ("awaited answers", acks, self.most.acks),
             ("unfinished handlers", handlers, self.most.handlers),
+            ("absent clients", absent, self.most.absent),
         ];
         for (what, count, most) in left {
             if count > 0 {
@@ -137,7 +139,7 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    const MANY: Stats = Stats { connections: 9, sockets: 9, rooms: 9, acks: 9, handlers: 9 };
+    const MANY: Stats = Stats { connections: 9, sockets: 9, rooms: 9, acks: 9, handlers: 9, absent: 9 };
 
     fn sample(stats: Stats, megabytes: u64, files: u64) -> Sample {
         Sample { stats, memory: megabytes * 1_000_000, files }
@@ -164,7 +166,7 @@ mod tests {
         end.stats.rooms = 0;
         let all = complaints(|_| 50, end).join("; ");
         let expected = "9 connections left; 9 sockets left; 9 awaited answers left; 9 unfinished handlers left; \
-            13 files open, 12 before";
+            9 absent clients left; 13 files open, 12 before";
         assert_eq!(all, expected);
     }
 
