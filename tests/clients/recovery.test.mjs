@@ -66,6 +66,7 @@ eachSubject("recovery", (server) => {
       const { id } = socket;
       const heard = collect(socket, "news");
       const rooms = await ask(socket, "join", ["r1", "r2"]);
+      socket.emit("count", 0);
       await ask(socket, "set-data", { name: "ada", list: [1] });
       await publish(observer, "r1", 0);
       await until(() => heard.length === 1, "the event before");
@@ -319,6 +320,44 @@ eachSubject("recovery", (server) => {
       ids.add(sid);
       await raw.roundTrip();
     }
+  });
+
+  const needsOffset = "a fresh session";
+  checkBetterThanNode(server, "the right secret with an offset that is none repeats, and skips nothing", needsOffset, async () => {
+    const observer = await watcher();
+    for (const offset of ["", "forged", "x".repeat(5_000), 7, null, ["x"]]) {
+      const first = await join();
+      await publish(observer, first.sid, 1);
+      await first.raw.next();
+      await leave(first, observer);
+      await publish(observer, first.sid, 2);
+      const back = await join({ pid: first.pid, offset });
+      assert.equal(back.sid, first.sid, `${offset}`);
+      assert.deepEqual(back.before.map((packet) => JSON.parse(packet.slice(2))[1]), [1, 2]);
+      back.raw.terminate();
+    }
+  });
+
+  const replaysTooMuch = "what happened in a room before it was joined is replayed";
+  checkBetterThanNode(server, "what happened in a room while the client was not in it is not replayed", replaysTooMuch, async () => {
+    const { cable, socket } = await onCable();
+    const observer = await watcher();
+    const { id } = socket;
+    const heard = collect(socket, "news");
+    await publish(observer, id, 0);
+    await until(() => heard.length === 1, "the event before");
+    await publish(observer, "r1", "before it joined");
+    await ask(socket, "join", ["r1", "r2"]);
+    await ask(socket, "leave", "r2");
+    await publish(observer, "r2", "after it left");
+    await lose(socket, cable, observer);
+    await publish(observer, ["r1", "r2"], 1);
+    await publish(observer, "r2", "after it left");
+    await comeBack(socket, cable);
+    assert.equal(socket.recovered, true);
+    await publish(observer, id, 2);
+    await until(() => heard.length >= 3, "the event after");
+    assert.deepEqual(heard.map(withoutOffset), [[0], [1], [2]]);
   });
 
   check("another one's secret without its connection is a fresh session after the other has left for good", async () => {
