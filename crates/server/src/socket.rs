@@ -24,7 +24,8 @@ use crate::server::Server;
 /// One client in one namespace. Cloning it is a reference count; it may be kept and used from any thread.
 ///
 /// Its [`id`](Socket::id) is public and names a room that only it is in. After it was disconnected, sending fails with
-/// [`SendError::Disconnected`] and joining does nothing.
+/// [`SendError::Disconnected`] and joining does nothing. Where clients are [recovered](crate::Recovery), what is emitted to a
+/// socket that lost its connection is kept, as long as its client may come back, and sent to the socket that the client is then.
 #[derive(Clone)]
 pub struct Socket(pub(crate) Arc<SocketInner>);
 
@@ -56,6 +57,9 @@ pub(crate) enum Phase {
     Connected = 1,
     Gone = 2,
 }
+
+/// Gone, and somebody may come back in its place, or did.
+const AWAY: u8 = 3;
 
 impl Socket {
     pub(crate) fn new(
@@ -229,6 +233,15 @@ impl Socket {
         self.0.phase.store(phase as u8, Ordering::Release);
     }
 
+    /// It has lost its connection and may come back as another socket of its id: what it is sent is sent to that one.
+    pub(crate) fn set_away(&self) {
+        self.0.phase.store(AWAY, Ordering::Release);
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.0.phase.load(Ordering::Acquire) == AWAY
+    }
+
     pub(crate) fn is_on(&self, worker: &Worker) -> bool {
         self.worker().is_some_and(|handle| worker.is(&handle))
     }
@@ -249,6 +262,10 @@ impl Socket {
                 let sent = packet
                     .map_err(SendError::from)
                     .and_then(|packet| local::send_recoverable(self, journal, &packet, volatile));
+                if matches!(sent, Err(SendError::Disconnected)) && !volatile && self.is_away() {
+                    // A handler that began before the connection was lost.
+                    return self.namespace().to(self.id()).emit(event, args);
+                }
                 self.0.namespace.held_back(Sent::ready(sent))
             }
             None if self.0.namespace.is_watched() => self.send_watched(volatile, write),

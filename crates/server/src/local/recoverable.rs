@@ -13,7 +13,7 @@ use super::{Local, LocalNamespace};
 use crate::error::SendError;
 use crate::namespace::NamespaceInner;
 use crate::reason::DisconnectReason;
-use crate::recovery::{Journal, Kept, Published};
+use crate::recovery::{Away, Journal, Kept, Published};
 use crate::server::Inner;
 use crate::socket::{Phase, Socket};
 
@@ -88,9 +88,9 @@ impl Tracking {
             return self.journal.close(pid, socket.id(), || socket.set_phase(Phase::Gone));
         }
         self.journal.park(pid, |until| {
-            socket.set_phase(Phase::Gone);
+            let away = Away::new(socket);
             let namespace = socket.0.namespace.is_child().then(|| socket.0.namespace.clone());
-            Kept { id: socket.id(), trail, until, values: socket.values(), _namespace: namespace }
+            Kept { id: socket.id(), trail, until, values: socket.values(), away, _namespace: namespace }
         });
     }
 

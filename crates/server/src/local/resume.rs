@@ -225,7 +225,8 @@ impl LocalNamespace {
             }
             Some(claimed) => {
                 let pid = claimed.pid();
-                if let Some(kept) = claimed.reopen(socket.0.connection) {
+                if let Some(mut kept) = claimed.reopen(socket.0.connection) {
+                    kept.away.replaced();
                     for room in kept.trail.rooms() {
                         membership.join(member, room);
                     }

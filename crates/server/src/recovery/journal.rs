@@ -13,7 +13,7 @@ use posthaste_history::{
     Sessions, Trail, replay_start,
 };
 
-use super::{Recovery, Wish};
+use super::{Away, Recovery, Wish};
 use crate::namespace::NamespaceInner;
 use crate::socket::Values;
 
@@ -62,6 +62,7 @@ pub(crate) struct Kept {
     /// Everything that was only for this socket is in the log up to here, and nothing behind it.
     pub(crate) until: u64,
     pub(crate) values: Option<Arc<Values>>,
+    pub(crate) away: Away,
     /// A namespace that would be forgotten with its last socket stays for those who may come back.
     pub(crate) _namespace: Option<Arc<NamespaceInner>>,
 }

@@ -11,11 +11,13 @@
 //! order of delivery on every worker because positions are given, and mail is posted, under that lock. So each worker's half of a
 //! namespace knows one number, *applied*: everything up to it has been delivered here.
 
+mod away;
 mod journal;
 mod wish;
 
 use std::time::Duration;
 
+pub(crate) use away::Away;
 pub(crate) use journal::{Claimed, Journal, Journals, Kept, Published};
 pub(crate) use wish::Wish;
 

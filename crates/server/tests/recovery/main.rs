@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
 
+mod away;
 mod bounds;
 mod claims;
 mod comeback;
