@@ -8,12 +8,14 @@
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! /steady/       ping 300 ms, pong within 2.5 s, a namespace within 2 s, an upgrade within 2 s, CORS for all:
 //!                for clients on busy machines
+//! /returning/    with --stats: sessions are recovered within 3 s; every socket has listeners and values of its own
 //! ```
 //!
 //! With `--suite` it is the server that an official test suite expects instead.
 
 mod events;
 mod hooked;
+mod returning;
 mod stats;
 mod suites;
 
@@ -70,7 +72,10 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
     let hooked = hooked::mount(workers)?;
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
     if with_stats {
-        app = stats::route(app, vec![main.clone(), fast.clone(), steady.clone()]);
+        let owned = returning::Owned::default();
+        let returning = returning::mount(workers, &owned)?;
+        let mounts = vec![main.clone(), fast.clone(), steady.clone(), returning.clone()];
+        app = stats::route(app, mounts, owned).layer(returning.layer());
     }
     let app = app.layer(fast.layer()).layer(steady.layer()).layer(hooked.layer());
     Ok(main.listen_with(addr, app)?)

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use posthaste_testkit::{Client, Engine, Message, Random, Transport, WebSocket};
 
 use crate::crowd::Shared;
+use crate::returns::{come_back, come_back_twice, stay_away};
 use crate::visitor::Visitor;
 
 /// Where a ping is due every 300 ms and what is missed is missed soon.
@@ -64,6 +65,12 @@ pub(crate) const LIVES: &[Life] = &[
     hurried("falls silent", boxed!(fall_silent)),
     life("is kicked", boxed!(be_kicked)),
     life("breaks the protocol", boxed!(break_protocol)),
+    life("comes back", boxed!(come_back)),
+    life("comes back", boxed!(come_back)),
+    life("comes back", boxed!(come_back)),
+    life("stays away", boxed!(stay_away)),
+    life("stays away", boxed!(stay_away)),
+    life("comes back twice", boxed!(come_back_twice)),
 ];
 
 /// Joins the main namespace: over polling, on a WebSocket, or on one after the other.
