@@ -10,6 +10,7 @@
 //!                for clients on busy machines
 //! /hooked/       engine hooks that do what a request's headers ask for; empty dynamic namespaces are forgotten
 //! /engine.io/    Engine.IO alone, ping 300 ms, pong within 200 ms, CORS for all: what is sent comes back
+//! /returning/    with --stats: sessions are recovered within 3 s; every socket has listeners and values of its own
 //! ```
 //!
 //! With `--suite` it is the server that an official test suite expects instead.
@@ -17,6 +18,7 @@
 mod echo;
 mod events;
 mod hooked;
+mod returning;
 mod stats;
 mod suites;
 
@@ -75,7 +77,10 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
     let echo = EngineLayer::new(echo::engine(workers)?);
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
     if with_stats {
-        app = stats::route(app, vec![main.clone(), plain.clone(), fast.clone(), steady.clone()]);
+        let owned = returning::Owned::default();
+        let returning = returning::mount(workers, &owned)?;
+        let mounts = vec![main.clone(), plain.clone(), fast.clone(), steady.clone(), returning.clone()];
+        app = stats::route(app, mounts, owned).layer(returning.layer());
     }
     let app = app.layer(plain.layer()).layer(fast.layer()).layer(steady.layer()).layer(hooked.layer()).layer(echo);
     Ok(main.listen_with(addr, app)?)

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use posthaste_testkit::{Client, Engine, Message, Random, Transport, WebSocket, Wire};
 
 use crate::crowd::Shared;
+use crate::returns::{come_back, come_back_twice, stay_away};
 use crate::visitor::Visitor;
 
 /// Where nobody is recovered: events arrive as they were sent, without an offset behind them.
@@ -71,6 +72,12 @@ pub(crate) const LIVES: &[Life] = &[
     hurried("falls silent", boxed!(fall_silent)),
     life("is kicked", boxed!(be_kicked)),
     life("breaks the protocol", boxed!(break_protocol)),
+    life("comes back", boxed!(come_back)),
+    life("comes back", boxed!(come_back)),
+    life("comes back", boxed!(come_back)),
+    life("stays away", boxed!(stay_away)),
+    life("stays away", boxed!(stay_away)),
+    life("comes back twice", boxed!(come_back_twice)),
 ];
 
 async fn open(addr: SocketAddr, transport: Transport) -> Client {
