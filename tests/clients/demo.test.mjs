@@ -8,8 +8,8 @@ import { mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { after, afterEach, before, beforeEach, describe } from "node:test";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
 import { io } from "socket.io-client";
+import { launchChromium } from "./chromium.mjs";
 import { ask, available, call, check, freePort, outputFolder, programOf, ServerProcess, temporaryFolder, until } from "./harness.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -77,20 +77,7 @@ for (const subject of subjects) {
     beforeEach(() => { testRoom = `demo:test-${testCount += 1}`; });
     before(async () => {
       await server.start();
-      browser = await chromium.launch({
-        executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-        timeout: 120_000,
-        args: [
-          "--headless",
-          "--no-sandbox",
-          "--disable-gpu",
-          "--disable-quic",
-          "--no-first-run",
-          "--disable-background-networking",
-          "--disable-component-update",
-          "--disable-sync",
-        ],
-      });
+      browser = await launchChromium();
     });
     afterEach(async () => {
       for (const backend of backends) backend.disconnect();

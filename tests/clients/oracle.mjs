@@ -19,7 +19,7 @@ const http = createServer((request, response) => {
   response.writeHead(found ? 200 : 404, { "content-type": "text/plain" }).end(found ? "ok" : "not found");
 });
 
-const shared = { serveClient: false, maxHttpBufferSize: 1_000_000 };
+const shared = { maxHttpBufferSize: 1_000_000 };
 
 mount({
   ...shared,
@@ -76,6 +76,7 @@ function mount(options) {
 function mountHooked() {
   const io = new Server(http, {
     ...shared,
+    serveClient: false,
     path: "/hooked",
     cookie: { name: "sticky", maxAge: 90, secure: true, sameSite: "strict" },
     allowRequest: (request, answer) => {

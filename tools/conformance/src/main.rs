@@ -103,7 +103,7 @@ fn steady_mount() -> Builder {
 }
 
 fn mount(workers: &Workers, builder: Builder) -> anyhow::Result<Server> {
-    let io = builder.max_payload(1_000_000).serve_client(false).shared_workers(workers).build()?;
+    let io = builder.max_payload(1_000_000).shared_workers(workers).build()?;
     events::serve(&io.namespace("/"));
     events::serve(&io.namespace("/custom"));
     let auth = io.namespace("/auth");
