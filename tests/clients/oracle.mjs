@@ -40,7 +40,7 @@ const main = {
 const connectionStateRecovery = { maxDisconnectionDuration: 120_000, skipMiddlewares: true };
 
 mount({ ...main, path: "/socket.io", connectionStateRecovery });
-mount({ ...main, path: "/plain" });
+mount({ ...main, path: "/plain", serveClient: true });
 mount({
   ...shared,
   path: "/fast",

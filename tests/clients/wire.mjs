@@ -89,6 +89,9 @@ function unread(from, to) {
 
 /** A polling session spoken by hand. */
 export class PollingSession {
+  /** What came in one answer with what `connect` waited for. */
+  #unread = [];
+
   /** Opens a session; `open` is the handshake's JSON. */
   static async open(server, mount = PLAIN) {
     const answer = await request(server, `${mount}?EIO=4&transport=polling`);
@@ -121,6 +124,7 @@ export class PollingSession {
 
   /** A poll's packets. */
   async poll() {
+    if (this.#unread.length > 0) return this.#unread.splice(0);
     const { status, body } = await this.get();
     if (status !== 200) throw new Error(`poll refused: ${status} ${body}`);
     return body.split(SEPARATOR);
@@ -134,10 +138,15 @@ export class PollingSession {
   async connect(nsp = "") {
     await this.post(`40${nsp && `${nsp},`}`);
     for (;;) {
-      for (const packet of await this.poll()) {
+      const packets = await this.poll();
+      for (const [i, packet] of packets.entries()) {
         // A ping may come first where the interval is short.
-        if (packet === "2") await this.post("3");
-        else return JSON.parse(packet.slice(packet.indexOf("{"))).sid;
+        if (packet === "2") {
+          await this.post("3");
+          continue;
+        }
+        this.#unread = packets.slice(i + 1);
+        return JSON.parse(packet.slice(packet.indexOf("{"))).sid;
       }
     }
   }

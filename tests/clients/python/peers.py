@@ -81,7 +81,17 @@ class Peer:
         return self
 
     async def close(self):
-        await self.run(self.client.shutdown)
+        """Ends the connection, if there is one, without waiting for the answer to a poll: that may take until the next ping."""
+        if self.client.connected:
+            await self.run(self.client.eio.disconnect, abort=True)
+        else:
+            await self.run(self.client.shutdown)
+
+    async def drained(self):
+        """Waits until everything that was emitted is sent. On its way out, a client forgets what it has not begun to send."""
+        await until(lambda: self.unsent() == 0, "the end of what is to be sent")
+        # The last request may be over and its task not yet back at the queue.
+        await asyncio.sleep(0.3)
 
     def id(self, namespace="/"):
         return self.client.get_sid(namespace)
@@ -96,6 +106,9 @@ class AsyncPeer(Peer):
 
     def make(self, options):
         return socketio.AsyncClient(handle_sigint=False, request_timeout=PATIENCE, **options)
+
+    def unsent(self):
+        return self.client.eio.queue._unfinished_tasks
 
     def record(self, *what):
         self.heard.append(what)
@@ -124,6 +137,9 @@ class SyncPeer(Peer):
 
         client.eio.start_background_task = start_in_order
         return client
+
+    def unsent(self):
+        return self.client.eio.queue.unfinished_tasks
 
     def record(self, *what):
         self.loop.call_soon_threadsafe(self.heard.append, what)

@@ -4,7 +4,8 @@
 //! ```text
 //! /health        200 "ok"
 //! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example, recovery within 2 minutes
-//! /plain/        the same without recovery: what is emitted arrives with no offset behind it
+//! /plain/        the same without recovery: what is emitted arrives with no offset behind it;
+//!                and the client's bundle
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! /steady/       ping 300 ms, pong within 2.5 s, a namespace within 2 s, an upgrade within 2 s, CORS for all:
 //!                for clients on busy machines
@@ -70,7 +71,7 @@ async fn main() -> anyhow::Result<()> {
 /// The conformance app.
 fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Result<Listener> {
     let main = mount(workers, main_mount("/socket.io")?.recovery(Recovery::default()))?;
-    let plain = mount(workers, main_mount("/plain")?)?;
+    let plain = mount(workers, main_mount("/plain")?.serve_client(true))?;
     let fast = mount(workers, fast_mount())?;
     let steady = mount(workers, steady_mount())?;
     let hooked = hooked::mount(workers)?;
@@ -91,12 +92,13 @@ fn main_mount(path: &str) -> anyhow::Result<Builder> {
     cors.methods = vec![http::Method::GET, http::Method::POST];
     cors.allowed_headers = Some(vec![http::HeaderName::from_static("x-custom")]);
     cors.max_age = Some(Duration::from_secs(600));
-    Ok(Server::builder().path(path).cors(cors))
+    Ok(Server::builder().path(path).serve_client(false).cors(cors))
 }
 
 fn fast_mount() -> Builder {
     Server::builder()
         .path("/fast")
+        .serve_client(false)
         .ping(Duration::from_millis(300), Duration::from_millis(200))
         .connect_timeout(Duration::from_secs(1))
         .upgrade_timeout(Duration::from_secs(1))
@@ -106,6 +108,7 @@ fn fast_mount() -> Builder {
 fn steady_mount() -> Builder {
     Server::builder()
         .path("/steady")
+        .serve_client(false)
         .ping(Duration::from_millis(300), Duration::from_millis(2_500))
         .connect_timeout(Duration::from_secs(2))
         .upgrade_timeout(Duration::from_secs(2))
@@ -113,7 +116,7 @@ fn steady_mount() -> Builder {
 }
 
 fn mount(workers: &Workers, builder: Builder) -> anyhow::Result<Server> {
-    let io = builder.max_payload(1_000_000).serve_client(false).shared_workers(workers).build()?;
+    let io = builder.max_payload(1_000_000).shared_workers(workers).build()?;
     events::serve(&io.namespace("/"));
     events::serve(&io.namespace("/custom"));
     let auth = io.namespace("/auth");
