@@ -15,7 +15,7 @@ use posthaste_history::{
 
 use super::{Recovery, Wish};
 use crate::namespace::NamespaceInner;
-use crate::socket::Values;
+use crate::values::Values;
 
 /// What a parked session takes besides its rooms' names, in bytes. An estimate.
 const SESSION_OVERHEAD: usize = 512;

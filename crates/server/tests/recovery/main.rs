@@ -5,6 +5,7 @@
 mod bounds;
 mod claims;
 mod comeback;
+mod mail;
 mod middlewares;
 mod offsets;
 mod order;
