@@ -208,7 +208,7 @@ fn discard(claim: &Claim) {
 
 impl LocalNamespace {
     /// Puts a socket that is let in into its rooms: those that its middlewares had it join, and those it was in when it was lost.
-    /// Returns its secret, if clients are recovered.
+    /// Returns its secret, if clients are recovered. May drop what others kept with their sockets, so nothing may be borrowed.
     pub(super) fn track(
         &self,
         member: Member,
@@ -217,9 +217,8 @@ impl LocalNamespace {
         rooms: &[Room],
         new_pid: impl FnOnce() -> Pid,
     ) -> Option<PidText> {
-        let mut membership = self.membership.borrow_mut();
         for room in rooms {
-            membership.join(member, room);
+            self.membership.borrow_mut().join(member, room);
         }
         let tracking = self.tracking.as_ref()?;
         let pid = match claimed {
@@ -232,7 +231,7 @@ impl LocalNamespace {
                 let pid = claimed.pid();
                 if let Some(kept) = claimed.reopen(socket.0.connection) {
                     for room in kept.trail.rooms() {
-                        membership.join(member, room);
+                        self.membership.borrow_mut().join(member, room);
                     }
                     tracking.track(member, pid, kept.trail);
                 }
