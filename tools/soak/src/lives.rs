@@ -7,17 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use posthaste_testkit::{Client, Engine, Message, Random, Transport, WebSocket, Wire};
+use posthaste_testkit::{Client, Engine, Message, Random, Transport, WebSocket};
 
 use crate::crowd::Shared;
 use crate::returns::{come_back, come_back_twice, stay_away};
 use crate::visitor::Visitor;
-
-/// Where nobody is recovered: events arrive as they were sent, without an offset behind them.
-const PLAIN: &str = "/plain/";
-
-/// Where who is lost may come back.
-const RECOVERING: &str = "/socket.io/";
 
 /// Where a ping is due every 300 ms and what is missed is missed soon.
 const FAST: &str = "/fast/";
@@ -65,7 +59,6 @@ pub(crate) const LIVES: &[Life] = &[
     life("asks and does not wait", boxed!(leave_questions)),
     life("is asked and does not answer", boxed!(owe_answers)),
     life("reads slowly", boxed!(read_slowly)),
-    life("is lost and comes back", boxed!(come_back)),
     life("visits namespaces", boxed!(visit_namespaces)),
     life("is not let in", boxed!(be_refused)),
     hurried("joins nothing", boxed!(join_nothing)),
@@ -80,21 +73,11 @@ pub(crate) const LIVES: &[Life] = &[
     life("comes back twice", boxed!(come_back_twice)),
 ];
 
-async fn open(addr: SocketAddr, transport: Transport) -> Client {
-    Client::new(Engine::open(addr, PLAIN, transport).await)
-}
-
-async fn join(addr: SocketAddr, transport: Transport) -> Client {
-    let mut client = open(addr, transport).await;
-    client.connect("/").await;
-    client
-}
-
 /// Joins the main namespace: over polling, on a WebSocket, or on one after the other.
 async fn arrive(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<Visitor> {
     let kind = random.below(3);
     let transport = if kind == 0 { Transport::WebSocket } else { Transport::Polling };
-    let mut client = join(addr, transport).await;
+    let mut client = Client::join(addr, transport).await;
     if kind == 1 {
         if random.once_in(2) {
             client.engine().begin_poll().await?;
@@ -150,7 +133,7 @@ async fn drop_amid_talk(addr: SocketAddr, random: Random, shared: Arc<Shared>) -
 /// Begins an upgrade and leaves the new transport alone, at once or in the middle; polling goes on.
 async fn abandon_upgrade(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<()> {
     let (how, reset) = (random.below(3), random.once_in(2));
-    let mut client = join(addr, Transport::Polling).await;
+    let mut client = Client::join(addr, Transport::Polling).await;
     let mut socket = WebSocket::connect(addr, &client.engine().probe_target()).await;
     if how > 0 {
         socket.send_text("2probe").await?;
@@ -226,9 +209,7 @@ async fn owe_answers(addr: SocketAddr, random: Random, shared: Arc<Shared>) -> R
 /// Fills the server's buffers, then reads on or leaves everything there.
 async fn read_slowly(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<()> {
     let (reads_on, pause) = (random.once_in(2), random.below(1_000) as u64);
-    let mut client = Client::new(Engine::open_on(Wire::connect_narrow(addr).await, addr, PLAIN).await);
-    client.connect("/").await;
-    let mut visitor = Visitor::new(client, random, shared);
+    let mut visitor = Visitor::new(Client::narrow(addr).await, random, shared);
     let answer = visitor.ask_unheard("/", r#""burst",60,6000"#).await?;
     tokio::time::sleep(Duration::from_millis(200 + pause)).await;
     if reads_on {
@@ -238,40 +219,6 @@ async fn read_slowly(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) 
     } else {
         visitor.client.reset();
     }
-    Ok(())
-}
-
-/// Loses its connection and comes back for what it missed, some times; some never do.
-async fn come_back(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<()> {
-    let transport = Transport::ALL[random.below(2)];
-    let mut visitor = Visitor::new(Client::new(Engine::open(addr, RECOVERING, transport).await), random, shared);
-    visitor.client.try_send("0").await?;
-    let welcome = visitor.hear("0").await.context("a welcome")?;
-    let room = format!("room-{}", visitor.below(ROOMS));
-    visitor.ask("/", &format!(r#""join","{room}""#)).await?;
-    for loss in 0..1 + visitor.below(3) {
-        visitor.ask("/", &format!(r#""bcast",{{"via":"io","to":"{room}"}},"news",["lost soon",{loss}]"#)).await?;
-        // Half of them are not missed before they are back.
-        if visitor.random.once_in(2) {
-            visitor.client.engine().begin_poll().await?;
-        }
-        if visitor.random.once_in(10) {
-            visitor.client.reset();
-            return Ok(());
-        }
-        let Visitor { client, mut random, shared, .. } = visitor;
-        client.reset();
-        let pause = random.below(400) as u64;
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        let transport = Transport::ALL[random.below(2)];
-        visitor = Visitor::new(Client::new(Engine::open(addr, RECOVERING, transport).await), random, shared);
-        // Without an offset: whatever it did not say it heard is said again.
-        let (_, pid) = welcome.split_once(r#""pid":""#).context("a secret")?;
-        visitor.client.try_send(&format!(r#"0{{"pid":"{pid}"#)).await?;
-        ensure!(visitor.hear("0").await.context("an answer")? == welcome, "another session");
-    }
-    visitor.client.try_send("1").await?;
-    visitor.client.leave().await;
     Ok(())
 }
 
@@ -306,7 +253,7 @@ async fn visit_namespaces(addr: SocketAddr, random: Random, shared: Arc<Shared>)
 /// Is refused, or gone before the check has ended.
 async fn be_refused(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<()> {
     let impatient = random.once_in(2);
-    let mut client = open(addr, Transport::WebSocket).await;
+    let mut client = Client::open(addr, Transport::WebSocket).await;
     if impatient {
         client.try_send(r#"0/auth,{"token":"good","delay":700}"#).await?;
         client.reset();

@@ -31,8 +31,8 @@ const USAGE: &str = "usage: posthaste-soak --server PROGRAM [--minutes N] [--cli
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the server may take to notice that nobody is there: a client that vanished without a word is missed at the end of
-/// a ping's interval and timeout (45 s), and may come back for two minutes, looked at every 30 s.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// a ping's interval and timeout (45 s).
+const PATIENCE: Duration = Duration::from_secs(90);
 
 struct Options {
     server: PathBuf,

@@ -11,7 +11,7 @@ use crate::crowd::Shared;
 pub(crate) struct Visitor {
     pub(crate) client: Client,
     pub(crate) random: Random,
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     next_id: u64,
 }
 

@@ -13,6 +13,7 @@
 
 mod away;
 mod journal;
+mod shared;
 mod wish;
 
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub struct Recovery {
     /// Whether the namespace's middlewares are not asked again about a client that is recovered; true by default.
     pub skip_middlewares: bool,
     /// Bytes of events and of absent clients' sessions that are kept, all namespaces together; 64 MiB by default (Socket.IO
-    /// has no bound). Past it the oldest events go first.
+    /// has no bound). Past it the oldest events of all go first, then sessions.
     pub max_bytes: usize,
     /// The most events kept of one namespace; 10,000 by default (Socket.IO has no bound).
     pub max_events: usize,

@@ -6,6 +6,7 @@ mod away;
 mod bounds;
 mod claims;
 mod comeback;
+mod mail;
 mod middlewares;
 mod offsets;
 mod order;
