@@ -95,7 +95,7 @@ impl Journals {
 
     /// How many absent clients may come back.
     pub(crate) fn parked(&self) -> usize {
-        self.0.parked.load(Ordering::Relaxed)
+        self.0.parked()
     }
 }
 
@@ -220,42 +220,54 @@ impl Journal {
         state.log.oldest()
     }
 
-    /// Forgets the session that was parked first. Returns whether there was one.
-    pub(super) fn forget_session(&self) -> bool {
-        let dropped = self.locked(|state| state.sessions.shed().into_iter().collect());
-        !dropped.is_empty()
+    /// How many of its sessions are parked.
+    pub(super) fn parked(&self) -> usize {
+        self.lock().sessions.parked()
+    }
+
+    /// Forgets its sessions that were parked first, as long as `too_many` says so and there are no fewer than `next`. Returns how
+    /// many are left.
+    pub(super) fn forget_sessions(&self, next: usize, too_many: impl Fn() -> bool) -> usize {
+        let mut dropped = Vec::new();
+        let mut state = self.lock();
+        while too_many()
+            && state.sessions.parked() >= next
+            && let Some(oldest) = state.sessions.shed()
+        {
+            state.log.forget_room(&Room::from(oldest.id));
+            dropped.push(oldest);
+            self.account(&mut state);
+        }
+        let left = state.sessions.parked();
+        drop(state);
+        drop(dropped);
+        left
     }
 
     /// Changes the state; `change` returns the sessions that have to go.
     fn with(&self, change: impl FnOnce(&mut State) -> Vec<Kept>) {
+        let dropped = {
+            let mut state = self.lock();
+            let dropped = change(&mut state);
+            for kept in &dropped {
+                state.log.forget_room(&Room::from(kept.id));
+            }
+            self.account(&mut state);
+            dropped
+        };
         // What applications keep with their sockets is dropped outside of the lock: it may do anything.
-        drop(self.locked(change));
+        drop(dropped);
         self.shared.forget_events();
         self.shared.forget_sessions();
     }
 
-    /// Changes the state, and adds to the sessions that have to go those that there are too many of.
-    fn locked(&self, change: impl FnOnce(&mut State) -> Vec<Kept>) -> Vec<Kept> {
-        let mut state = self.lock();
-        let mut dropped = change(&mut state);
-        while self.account(&mut state) > self.shared.settings.max_sessions
-            && let Some(oldest) = state.sessions.shed()
-        {
-            dropped.push(oldest);
-        }
-        for kept in &dropped {
-            state.log.forget_room(&Room::from(kept.id));
-        }
-        dropped
-    }
-
-    /// Brings the shared numbers up to date. Returns how many sessions are parked in all namespaces.
-    fn account(&self, state: &mut State) -> usize {
+    /// Brings the shared numbers up to date.
+    fn account(&self, state: &mut State) {
         let Shared { bytes, parked, .. } = &*self.shared;
         let State { log, sessions, .. } = &*state;
         let (now_bytes, now_parked) = (log.bytes() + sessions.bytes(), sessions.parked());
         count(bytes, &mut state.bytes, now_bytes);
-        count(parked, &mut state.parked, now_parked)
+        count(parked, &mut state.parked, now_parked);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -271,11 +283,10 @@ impl Drop for Journal {
     }
 }
 
-/// Adds to a shared number what this namespace's part of it has grown by. Returns the sum.
-fn count(sum: &AtomicUsize, part: &mut usize, now: usize) -> usize {
+/// Adds to a shared number what this namespace's part of it has grown by.
+fn count(sum: &AtomicUsize, part: &mut usize, now: usize) {
     // Two's complement: adding the difference of a smaller number takes it away.
-    let change = now.wrapping_sub(std::mem::replace(part, now));
-    sum.fetch_add(change, Ordering::Relaxed).wrapping_add(change)
+    sum.fetch_add(now.wrapping_sub(std::mem::replace(part, now)), Ordering::Relaxed);
 }
 
 impl Kept {

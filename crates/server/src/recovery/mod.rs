@@ -36,7 +36,8 @@ pub struct Recovery {
     pub max_bytes: usize,
     /// The most events kept of one namespace; 10,000 by default (Socket.IO has no bound).
     pub max_events: usize,
-    /// The most absent clients that may come back, all namespaces together; 100,000 by default (Socket.IO has no bound).
+    /// The most absent clients that may come back, all namespaces together; 100,000 by default (Socket.IO has no bound). Past it those
+    /// who left first go, in the namespace that most are absent from.
     pub max_sessions: usize,
 }
 

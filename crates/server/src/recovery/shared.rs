@@ -62,15 +62,33 @@ impl Shared {
         }
     }
 
-    /// Forgets sessions that take too many bytes even without any event: of each namespace in turn. Drops what applications keep
-    /// with their sockets, so nothing may be locked.
+    /// Forgets sessions when there are too many, or when they take too many bytes even without any event: of the namespace that has
+    /// most of them, or those of all others would go for one that many clients leave. Drops what applications keep with their sockets,
+    /// so nothing may be locked or borrowed.
     pub(super) fn forget_sessions(&self) {
-        while self.bytes() > self.settings.max_bytes {
-            let forgotten = self.each().iter().filter(|journal| journal.forget_session()).count();
-            if forgotten == 0 {
-                return;
+        let Recovery { max_bytes, max_sessions, .. } = self.settings;
+        if self.parked() <= max_sessions && self.bytes() <= max_bytes {
+            return;
+        }
+        // As with events.
+        let enough = max_sessions - max_sessions / 16;
+        let too_many = || self.parked() > enough || self.bytes() > max_bytes;
+        let journals = self.each();
+        let mut queue: BinaryHeap<_> =
+            journals.iter().enumerate().map(|(index, journal)| (journal.parked(), index)).collect();
+        while too_many()
+            && let Some((_, index)) = queue.pop()
+        {
+            let next = queue.peek().map_or(0, |(parked, _)| *parked);
+            let left = journals[index].forget_sessions(next, too_many);
+            if left > 0 {
+                queue.push((left, index));
             }
         }
+    }
+
+    pub(super) fn parked(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
     }
 
     fn bytes(&self) -> usize {

@@ -142,3 +142,23 @@ async fn a_quiet_namespace_is_not_forgotten_for_what_is_said_in_a_busy_one() {
     fill(200).await;
     assert!(!memory.back(running.addr).await.recovered);
 }
+
+/// As many have left one namespace as may be absent from all: who leaves another one next may come back all the same.
+#[tokio::test]
+async fn those_who_wait_for_one_namespace_keep_nobody_from_waiting_for_another() {
+    let (running, _) = recovering(with(Recovery { max_sessions: 8, ..Recovery::default() }), |io| {
+        io.namespace("/busy");
+    });
+    for _ in 0..12 {
+        let mut client = posthaste_testkit::Client::open(running.addr, posthaste_testkit::Transport::WebSocket).await;
+        client.connect("/busy").await;
+        client.reset();
+        eventually("it is gone", async || running.io.stats().await.connections == 0).await;
+    }
+    assert_eq!(running.io.stats().await.recoverable, 8);
+    let memory = Peer::join(running.addr).await.lose(&running.io).await;
+    assert_eq!(running.io.stats().await.recoverable, 8);
+    let back = memory.back(running.addr).await;
+    assert!(back.recovered);
+    assert_eq!(running.io.stats().await.recoverable, 7);
+}
