@@ -89,6 +89,9 @@ function unread(from, to) {
 
 /** A polling session spoken by hand. */
 export class PollingSession {
+  /** Packets that came with others and were not asked for. */
+  #rest = [];
+
   /** Opens a session; `open` is the handshake's JSON. */
   static async open(server, mount = PLAIN) {
     const answer = await request(server, `${mount}?EIO=4&transport=polling`);
@@ -119,8 +122,9 @@ export class PollingSession {
     return poll;
   }
 
-  /** A poll's packets. */
+  /** A poll's packets, or those that came before and nobody has taken. */
   async poll() {
+    if (this.#rest.length > 0) return this.#rest.splice(0);
     const { status, body } = await this.get();
     if (status !== 200) throw new Error(`poll refused: ${status} ${body}`);
     return body.split(SEPARATOR);
@@ -134,10 +138,16 @@ export class PollingSession {
   async connect(nsp = "") {
     await this.post(`40${nsp && `${nsp},`}`);
     for (;;) {
-      for (const packet of await this.poll()) {
+      const packets = await this.poll();
+      while (packets.length > 0) {
+        const packet = packets.shift();
         // A ping may come first where the interval is short.
-        if (packet === "2") await this.post("3");
-        else return JSON.parse(packet.slice(packet.indexOf("{"))).sid;
+        if (packet === "2") {
+          await this.post("3");
+          continue;
+        }
+        this.#rest = packets;
+        return JSON.parse(packet.slice(packet.indexOf("{"))).sid;
       }
     }
   }
