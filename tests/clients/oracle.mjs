@@ -200,9 +200,14 @@ function serve(io, dynamic, socket) {
     else socket.emit("echo", ...args);
   });
   for (const [name, handle] of events) {
-    socket.on(name, (...args) => {
+    socket.on(name, async (...args) => {
       const ack = typeof args.at(-1) === "function" ? args.pop() : () => {};
-      handle(ack, ...args);
+      try {
+        await handle(ack, ...args);
+      } catch (error) {
+        // Wrong arguments are their sender's mistake and nobody else's.
+        console.error(`${name}: ${error}`);
+      }
     });
   }
   socket.use(([name], next) => {
@@ -228,7 +233,7 @@ function target(socket, options) {
   return operator;
 }
 
-async function utility(namespace, operation, options) {
+async function utility(namespace, operation, options = {}) {
   let operator = namespace.except(options.except ?? []);
   if (options.in !== undefined) operator = operator.in(options.in);
   switch (operation) {

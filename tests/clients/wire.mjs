@@ -122,7 +122,7 @@ export class PollingSession {
     return poll;
   }
 
-  /** A poll's packets. */
+  /** A poll's packets, or those that came before and nobody has taken. */
   async poll() {
     if (this.#unread.length > 0) return this.#unread.splice(0);
     const { status, body } = await this.get();

@@ -343,8 +343,9 @@ struct UtilityOptions {
 
 async fn utility(
     namespace: Namespace,
-    Data((operation, options)): Data<(String, UtilityOptions)>,
+    Data((operation, options)): Data<(String, Option<UtilityOptions>)>,
 ) -> anyhow::Result<Value> {
+    let options = options.unwrap_or_default();
     let operator = namespace
         .to(options.r#in.map_or_else(Vec::new, OneOrMany::into_vec))
         .except(options.except.map_or_else(Vec::new, OneOrMany::into_vec));

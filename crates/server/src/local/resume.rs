@@ -110,6 +110,10 @@ impl Local {
         wish: &Wish,
     ) {
         let Some(journal) = &namespace.0.journal else { return };
+        if !self.worker.is_caught_up() {
+            // The request came with other mail, from the worker that read it: what is behind it there would come twice.
+            tokio::task::yield_now().await;
+        }
         // What was posted before the session was claimed is done then; what comes later is not for the socket that was.
         self.worker.apply_mail();
         let applied = self.applied(namespace);

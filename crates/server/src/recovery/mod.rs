@@ -25,6 +25,9 @@ pub(crate) use wish::Wish;
 /// How clients that lose their connection are recovered: [`Builder::recovery`](crate::Builder::recovery).
 ///
 /// Kept in the memory of this process: a client that reaches another one, or the same one restarted, connects afresh.
+///
+/// What was missed is sent before the answer that the client is back, as the official server does it. The official client keeps it until
+/// then: one that is lost again in the middle of a long replay hears the first part of it twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
     /// How long a client may stay away; 2 minutes by default.
