@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use posthaste_testkit::{Client, Engine, Message, Random, Transport};
@@ -26,8 +26,27 @@ const TOO_LONG: Duration = Duration::from_millis(4_500);
 /// Comes back once or more often, in time or too late, over the same transport or another, and hears what it missed.
 pub(crate) async fn come_back(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<()> {
     let namespace = namespace(&mut random);
+    let friend = Guest::join(addr, another(&mut random), shared.clone(), &namespace).await?;
+    let friends_id = friend.memory.id.clone();
+    let outcome = meet(friend, addr, random, shared.clone(), &namespace).await;
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let why = why_left(addr, &namespace, &friends_id, shared).await;
+            Err(error.context(format!("the friend has left: [{why}")))
+        }
+    }
+}
+
+async fn meet(
+    mut friend: Guest,
+    addr: SocketAddr,
+    mut random: Random,
+    shared: Arc<Shared>,
+    namespace: &str,
+) -> Result<()> {
+    let namespace = namespace.to_owned();
     let room = format!("pair-{}", random.below(usize::MAX));
-    let mut friend = Guest::join(addr, another(&mut random), shared.clone(), &namespace).await?;
     let mut guest = Guest::join(addr, another(&mut random), shared.clone(), &namespace).await?;
     guest.use_its_listeners().await?;
     guest.ask(&format!(r#""join","{room}""#)).await?;
@@ -42,7 +61,7 @@ pub(crate) async fn come_back(addr: SocketAddr, mut random: Random, shared: Arc<
         let too_late = random.once_in(5);
         let meanwhile = random.below(6);
         friend.say(&room, &mut said, meanwhile).await?;
-        tokio::time::sleep(if too_late { TOO_LONG } else { Duration::from_millis(random.below(1_200) as u64) }).await;
+        friend.stay(if too_late { TOO_LONG } else { Duration::from_millis(random.below(1_200) as u64) }).await?;
         let (client, memory) = former;
         guest = Guest::back(addr, another(&mut random), shared.clone(), &namespace, memory).await?;
         // One whose connection still stood is closed when its session is taken up.
@@ -65,6 +84,15 @@ pub(crate) async fn come_back(addr: SocketAddr, mut random: Random, shared: Arc<
     }
     friend.leave(&mut random).await?;
     guest.leave(&mut random).await
+}
+
+/// Why the server says that a socket of its has left, for whoever did not expect it.
+async fn why_left(addr: SocketAddr, namespace: &str, id: &str, shared: Arc<Shared>) -> String {
+    let asked = async {
+        let mut stranger = Guest::join(addr, Random::seeded(0), shared, namespace).await?;
+        stranger.ask(&format!(r#""last-disconnect","{id}""#)).await
+    };
+    asked.await.unwrap_or_else(|error| error.to_string())
 }
 
 /// Its session is kept for nobody.
@@ -209,6 +237,19 @@ impl Guest {
             *said += 1;
         }
         Ok(())
+    }
+
+    /// Lets time pass, and answers the server's pings meanwhile.
+    async fn stay(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        loop {
+            self.ask(r#""echo""#).await?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            tokio::time::sleep(left.min(Duration::from_millis(500))).await;
+        }
     }
 
     /// Hears until a packet begins as expected. Returns the rest of it.
