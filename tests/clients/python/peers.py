@@ -6,6 +6,7 @@ awaited; what the server emits is recorded in the event loop's own thread, in th
 
 import asyncio
 import functools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import engineio
@@ -136,6 +137,15 @@ class SyncPeer(Peer):
             return start(target, *args, **kwargs)
 
         client.eio.start_background_task = start_in_order
+        # And the end of the connection behind what was said before it.
+        ended = client.eio.handlers["disconnect"]
+        in_messages = threading.local()
+        messages.submit(setattr, in_messages, "here", True).result()
+
+        def end_in_order(*args):
+            return ended(*args) if hasattr(in_messages, "here") else messages.submit(ended, *args).result(PATIENCE)
+
+        client.eio.on("disconnect", end_in_order)
         return client
 
     def unsent(self):
