@@ -84,7 +84,11 @@ async fn sec_30_a_large_event_waits_once_for_all_stopped_readers_and_they_go_whe
             assert_eq!(io.stats().await.sockets, READERS);
         }
         let grown = resident().saturating_sub(before);
-        assert!(grown < 8 * LARGE, "{grown} bytes for two events of 10 MiB: they were copied for {READERS} readers");
+        // Copies would take twice as much. What is made on the way to the frames, and kept by the allocator, is a few times an event.
+        assert!(
+            grown < READERS * LARGE,
+            "{grown} bytes for two events of 10 MiB: they were copied for {READERS} readers"
+        );
         // Past it everybody does.
         for _ in 0..2 {
             io.emit("large", &large).await.unwrap();
