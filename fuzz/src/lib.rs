@@ -15,6 +15,7 @@ mod acks;
 mod args;
 mod base64;
 mod connection;
+mod history;
 mod input;
 mod json;
 mod mutate;
@@ -131,6 +132,24 @@ pub const TARGETS: &[Target] = &[
         about: "awaited answers, against a plain list",
         run: acks::check,
         seeds: &[b"\x00\x01\x02\x09\x00\x01\x02\x09\x01\x01\x02\x03\x30\x02", b"\x00\x00\x00\x05\x02\x00\x03\xff\x09"],
+        words: &[],
+    },
+    Target {
+        name: "history-texts",
+        about: "what a client that comes back shows: its secret and where it was",
+        run: history::texts,
+        seeds: history::TEXTS,
+        words: &[b"~", b"A", b"_", b"-", b"=", b"\xff"],
+    },
+    Target {
+        name: "history-sessions",
+        about: "who may come back: parked, claimed, expired in any order, against a plain list",
+        run: history::sessions,
+        seeds: &[
+            b"\x05\x05\x00\x01\x00\x00\x02\x01\x05\x09\x05\x01\x00\x00\x04\x01\x05\x09\x07\x01\x00\x00\x13",
+            b"\x05\x05\x00\x01\x00\x00\x05\x01\x00\x00\x02\x01\x05\x09\x06\x01\x00\x00\x00\x01\x00\x00",
+            b"\x01\x05\x00\x01\x00\x00\x00\x02\x00\x00\x02\x01\x05\x09\x02\x02\x05\x09\x03\x02\x00\x00",
+        ],
         words: &[],
     },
 ];

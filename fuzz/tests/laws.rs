@@ -52,4 +52,6 @@ laws! {
     socket_args: "socket-args",
     socket_connection: "socket-connection",
     socket_acks: "socket-acks",
+    history_texts: "history-texts",
+    history_sessions: "history-sessions",
 }

@@ -26,6 +26,9 @@ const TEST_TIMEOUT_MS = 60_000;
 /** How long a server may take until it answers. */
 const START_TIMEOUT_MS = 30_000;
 
+/** The mount for everything that is not about a mount: events arrive there as they were sent, without the offsets of recovery. */
+export const PLAIN = "/plain/";
+
 /** The three ways a client may be connected; `connect({ mode })` takes the key. */
 export const modes = ["polling", "websocket", "upgrade"];
 
@@ -186,11 +189,11 @@ export class ConformanceServer {
   }
 
   /**
-   * A client that has not been told to connect. `mode` names the transports, `path` the mount, `nsp` the namespace,
-   * `upgradeAfter` holds an upgrade back for so many milliseconds; everything else goes to the client as it is.
+   * A client that has not been told to connect. `mode` names the transports, `path` the mount, `nsp` the namespace, `url` another
+   * way to the server, `upgradeAfter` holds an upgrade back for so many milliseconds; everything else goes to the client as it is.
    */
-  client({ mode = "websocket", nsp = "/", path: mount = "/socket.io/", upgradeAfter, ...options } = {}) {
-    const socket = io(this.url + nsp, {
+  client({ mode = "websocket", nsp = "/", path: mount = PLAIN, url = this.url, upgradeAfter, ...options } = {}) {
+    const socket = io(url + nsp, {
       path: mount,
       transports: transportsOf[mode],
       transportOptions: upgradeAfter ? { websocket: { agent: new LateAgent(upgradeAfter) } } : {},

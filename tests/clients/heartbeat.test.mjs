@@ -21,6 +21,8 @@ eachSubject("heartbeat", { concurrency: true }, (server) => {
   }
 
   function answerPings(raw) {
+    // The first may have come with what was waited for last.
+    for (const packet of raw.unread) if (packet === "2") raw.send("3");
     raw.socket.on("message", (data) => { if (data.toString() === "2") raw.send("3"); });
   }
 

@@ -1,15 +1,16 @@
 // The conformance app on the npm server.
 //
-// One address with a health route and four Socket.IO mounts: `/socket.io/` with the default timers, `/fast/` with short ones,
-// `/steady/` with timers that are short but leave a busy machine some time, and `/hooked/` with hooks of the engine. On the
-// first three every namespace speaks the same events, so that one set of assertions can be pointed at any implementation.
-// Connection state recovery stays off: with it the server appends an offset to each event, and the two sides would no
-// longer be comparable argument by argument.
+// One address with a health route, five Socket.IO mounts and one of Engine.IO alone: `/socket.io/` with the default timers and
+// connection state recovery, `/plain/` the same without, so that what is emitted arrives without an offset behind it, `/fast/`
+// with short timers, `/steady/` with timers that are short but leave a busy machine some time, `/hooked/` with hooks of the
+// engine, and `/engine.io/`, which sends everything back. On the first four every namespace speaks the same events, so that one
+// set of assertions can be pointed at any implementation.
 //
 //   node oracle.mjs --port 3000
 
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
+import { Server as Engine } from "engine.io";
 import { Server } from "socket.io";
 
 const { values } = parseArgs({ options: { port: { type: "string", default: "3000" } } });
@@ -19,11 +20,13 @@ const http = createServer((request, response) => {
   response.writeHead(found ? 200 : 404, { "content-type": "text/plain" }).end(found ? "ok" : "not found");
 });
 
+/** The names of namespaces that are made when somebody asks for them. */
+const DYNAMIC = /^\/dyn-[0-9]+$/;
+
 const shared = { serveClient: false, maxHttpBufferSize: 1_000_000 };
 
-mount({
+const main = {
   ...shared,
-  path: "/socket.io",
   allowEIO3: true,
   httpCompression: { threshold: 1024 },
   cors: {
@@ -33,7 +36,11 @@ mount({
     allowedHeaders: ["x-custom"],
     maxAge: 600,
   },
-});
+};
+const connectionStateRecovery = { maxDisconnectionDuration: 120_000, skipMiddlewares: true };
+
+mount({ ...main, path: "/socket.io", connectionStateRecovery });
+mount({ ...main, path: "/plain", serveClient: true });
 mount({
   ...shared,
   path: "/fast",
@@ -54,12 +61,13 @@ mount({
 });
 
 mountHooked();
+mountEngine();
 
 http.listen(Number(values.port), "127.0.0.1");
 
 function mount(options) {
   const io = new Server(http, options);
-  const dynamic = io.of(/^\/dyn-[0-9]+$/);
+  const dynamic = io.of(DYNAMIC);
   const auth = io.of("/auth");
   auth.use(async (socket, next) => {
     await sleep(socket.handshake.auth.delay ?? 0);
@@ -72,17 +80,22 @@ function mount(options) {
   }
 }
 
-/** A mount whose engine hooks do what a request's headers ask for, and which tells of refused requests. */
+/**
+ * A mount whose engine hooks do what a request's headers ask for, and which tells of refused requests. Its dynamic namespaces are
+ * forgotten when nobody is in them.
+ */
 function mountHooked() {
   const io = new Server(http, {
     ...shared,
     path: "/hooked",
+    cleanupEmptyChildNamespaces: true,
     cookie: { name: "sticky", maxAge: 90, secure: true, sameSite: "strict" },
     allowRequest: (request, answer) => {
       const message = request.headers["x-forbid"];
       setImmediate(() => answer(message, message === undefined));
     },
   });
+  const dynamic = io.of(DYNAMIC);
   const errors = [];
   io.engine.use((request, response, next) => {
     response.setHeader("x-middleware", "seen");
@@ -97,7 +110,17 @@ function mountHooked() {
   io.engine.on("connection_error", ({ code, message, context }) => errors.push({ code, message, context }));
   io.on("connection", (socket) => {
     socket.on("connection-errors", (ack) => ack(errors.splice(0)));
+    socket.on("children", (ack) => ack([...dynamic.children].map(({ name }) => name).sort()));
     socket.on("echo", (...args) => args.pop()(...args));
+  });
+}
+
+/** Engine.IO alone: every message comes back as it was sent. */
+function mountEngine() {
+  const engine = new Engine({ pingInterval: 300, pingTimeout: 200, maxHttpBufferSize: 1_000_000, allowEIO3: true, cors: { origin: "*" } });
+  engine.attach(http, { path: "/engine.io" });
+  engine.on("connection", (socket) => {
+    socket.on("message", (message) => socket.send(message));
   });
 }
 
@@ -177,9 +200,14 @@ function serve(io, dynamic, socket) {
     else socket.emit("echo", ...args);
   });
   for (const [name, handle] of events) {
-    socket.on(name, (...args) => {
+    socket.on(name, async (...args) => {
       const ack = typeof args.at(-1) === "function" ? args.pop() : () => {};
-      handle(ack, ...args);
+      try {
+        await handle(ack, ...args);
+      } catch (error) {
+        // Wrong arguments are their sender's mistake and nobody else's.
+        console.error(`${name}: ${error}`);
+      }
     });
   }
   socket.use(([name], next) => {
@@ -205,7 +233,7 @@ function target(socket, options) {
   return operator;
 }
 
-async function utility(namespace, operation, options) {
+async function utility(namespace, operation, options = {}) {
   let operator = namespace.except(options.except ?? []);
   if (options.in !== undefined) operator = operator.in(options.in);
   switch (operation) {

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { Agent } from "node:http";
-import { check, eachSubject, sleep } from "./harness.mjs";
+import { check, eachSubject, PLAIN, sleep } from "./harness.mjs";
 import { PollingSession, RawSocket, request, SEPARATOR, slowRequest } from "./wire.mjs";
 
 const errors = {
@@ -73,7 +73,7 @@ eachSubject("raw HTTP", (server) => {
 
   check("a polling request for a session over WebSocket is refused and the session lives", async () => {
     const raw = await RawSocket.connected(server);
-    const target = `${handshake}&sid=${raw.open.sid}`;
+    const target = `${PLAIN}?EIO=4&transport=polling&sid=${raw.open.sid}`;
     assert.deepEqual(outcome(await get(target)), refused(errors.badRequest));
     assert.deepEqual(outcome(await get(target, { method: "POST", body: "1" })), refused(errors.badRequest));
     await raw.roundTrip();
@@ -103,7 +103,7 @@ eachSubject("raw HTTP", (server) => {
 
   check("sessions of one mount are unknown on the other", async () => {
     const session = await PollingSession.open(server);
-    assert.deepEqual(outcome(await get(session.target.replace("/socket.io/", "/fast/"))), refused(errors.unknownSession));
+    assert.deepEqual(outcome(await get(session.target.replace(PLAIN, "/fast/"))), refused(errors.unknownSession));
   });
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ eachSubject("raw HTTP", (server) => {
   });
 
   check("a client that cannot take binary gets base64, over WebSocket too", async () => {
-    const raw = new RawSocket(server, "/socket.io/?EIO=4&transport=websocket&b64=1");
+    const raw = new RawSocket(server, `${PLAIN}?EIO=4&transport=websocket&b64=1`);
     assert.match(await raw.next(), /^0\{/);
     raw.send("40");
     assert.match(await raw.next(), /^40\{/);

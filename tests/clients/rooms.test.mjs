@@ -1,7 +1,7 @@
 // Who hears a broadcast: unions of rooms, exceptions, the sender left out, and every target once.
 
 import assert from "node:assert/strict";
-import { ask, check, collect, eachSubject, modes, settle, statsBecome, until } from "./harness.mjs";
+import { ask, check, checkBetterThanNode, collect, eachSubject, modes, settle, statsBecome, until } from "./harness.mjs";
 
 eachSubject("rooms", (server) => {
   /** Sockets a, b, c …, one per entry, each in the given rooms; alternating transports so that all are mixed. */
@@ -39,6 +39,13 @@ eachSubject("rooms", (server) => {
       assert.deepEqual((await ask(socket, "whoami")).rooms, rooms("c"));
     });
   }
+
+  const leavesItself = "a socket can leave the room of its own id, and is no longer reached by it";
+  checkBetterThanNode(server, "the room of its own id is not left", leavesItself, async () => {
+    const sockets = await crowd({ a: ["r1"], b: [] });
+    assert.deepEqual(await ask(sockets.a, "leave", [sockets.a.id, "r1"]), [sockets.a.id]);
+    await heard(sockets, sockets.b, { via: "io", to: sockets.a.id }, "a");
+  });
 
   check("targets are the union of rooms, without exceptions, each once", async () => {
     const sockets = await crowd({ a: ["r1"], b: ["r1", "r2"], c: ["r2"], d: ["r3"], e: [], f: ["r1", "r3"] });

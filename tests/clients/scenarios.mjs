@@ -24,6 +24,8 @@ export class Cell {
   /** A client that was not told to connect. */
   client(nsp = "/", options = {}) {
     const socket = this.io(this.url + nsp, {
+      // The mount without recovery: events arrive as they were sent, without an offset behind them.
+      path: "/plain/",
       transports: transportsOf[this.mode],
       forceNew: true,
       reconnection: false,
@@ -57,9 +59,17 @@ export class Cell {
   }
 }
 
-/** Name of the scenario → what happens in it. */
-export const scenarios = {
-  "connect with auth and query": async (cell) => {
+/** Name of a scenario → what it checks, in a line for docs/compatibility.md, and `run`, a function of a `Cell` that does. */
+export const scenarios = {};
+
+function scenario(name, checks, run) {
+  scenarios[name] = { checks, run };
+}
+
+scenario(
+  "connect with auth and query",
+  "`auth`, given or computed, and the query reach the server; it knows the transport",
+  async (cell) => {
     const auth = { user: "ada", nested: { list: [1, null, "x"] } };
     const socket = await cell.connect("/", { auth, query: { room: "a b&c=d/ü" } });
     const seen = await ask(socket, "whoami");
@@ -67,8 +77,12 @@ export const scenarios = {
     const computed = await cell.connect("/", { auth: (give) => give({ token: "later" }) });
     equal((await ask(computed, "whoami")).auth, { token: "later" });
   },
+);
 
-  "several namespaces over one connection": async (cell) => {
+scenario(
+  "several namespaces over one connection",
+  "two namespaces and a refused one share a connection, and none hears what is for another",
+  async (cell) => {
     const main = await cell.connect();
     const custom = main.io.socket("/custom");
     const nowhere = main.io.socket("/nowhere");
@@ -82,8 +96,12 @@ export const scenarios = {
     custom.emit("echo", "for one");
     equal(await echo, ["for one"]);
   },
+);
 
-  "events with arguments of every kind": async (cell) => {
+scenario(
+  "events with arguments of every kind",
+  "JSON of every shape, Unicode and control characters come back as they were sent; any name is an event's",
+  async (cell) => {
     const socket = await cell.connect();
     for (const args of [
       [],
@@ -99,8 +117,12 @@ export const scenarios = {
     socket.emit("événement 日本", 1, "two");
     equal(await unhandled, ["événement 日本", 1, "two"]);
   },
+);
 
-  "binary both ways": async (cell) => {
+scenario(
+  "binary both ways",
+  "binary anywhere in the arguments, empty and many pieces among it, comes back byte for byte",
+  async (cell) => {
     const socket = await cell.connect();
     const data = bytes(300);
     for (const args of [[data], [new Uint8Array(0)], ["a", data, { b: [data, { c: data }] }, "d"], Array.from({ length: 10 }, () => data)]) {
@@ -110,8 +132,12 @@ export const scenarios = {
     }
     equal(await ask(socket, "bin-info", data, { a: [data.buffer.slice(0, 7)] }), { count: 2, bytes: 307 });
   },
+);
 
-  "acknowledgements both ways, with binary": async (cell) => {
+scenario(
+  "acknowledgements both ways, with binary",
+  "answers of the server and of the client, empty ones, a hundred at once, and one that does not come in time",
+  async (cell) => {
     const socket = await cell.connect();
     const data = bytes(40);
     equal(await call(socket, "echo", 1, { two: data }), [1, { two: data }]);
@@ -124,8 +150,12 @@ export const scenarios = {
     const many = await Promise.all(Array.from({ length: 100 }, (_, i) => ask(socket, "echo", i)));
     equal(many, Array.from({ length: 100 }, (_, i) => i));
   },
+);
 
-  "volatile events": async (cell) => {
+scenario(
+  "volatile events",
+  "what is volatile may be lost, the rest is not; what arrives is in order",
+  async (cell) => {
     const socket = cell.client();
     // Not connected: a volatile event is dropped, another one waits.
     socket.volatile.emit("count", 0);
@@ -139,8 +169,12 @@ export const scenarios = {
     equal(await end, [200]);
     equal(seen, [...new Set(seen)].sort((a, b) => a - b));
   },
+);
 
-  "rooms and broadcasts": async (cell) => {
+scenario(
+  "rooms and broadcasts",
+  "joining, leaving, broadcasts to rooms, with and without the sender or a room, and answers of all in a room",
+  async (cell) => {
     const [a, b, c] = [await cell.connect(), await cell.connect(), await cell.connect()];
     const room = (name) => `${cell.name}-${name}`;
     equal(await ask(a, "join", [room("r"), room("s")]), [a.id, room("r"), room("s")].sort());
@@ -175,8 +209,12 @@ export const scenarios = {
     equal([error, votes.sort()], [null, ["a", "b", "c"]]);
     equal(await ask(a, "leave", [room("r"), room("s")]), [a.id]);
   },
+);
 
-  "a refused connection": async (cell) => {
+scenario(
+  "a refused connection",
+  "a middleware's refusal arrives with its data; with better credentials the same client is let in",
+  async (cell) => {
     const socket = cell.client("/auth", { auth: { token: "bad" } });
     const refusal = await refused(socket);
     equal([refusal.message, refusal.data], ["not authorized", { code: 401, hint: "token" }]);
@@ -186,8 +224,12 @@ export const scenarios = {
     await opened(socket);
     equal((await ask(socket, "whoami")).nsp, "/auth");
   },
+);
 
-  "leaving, by the client": async (cell) => {
+scenario(
+  "leaving, by the client",
+  "leaving a namespace leaves the others; the server learns whether a client left or its connection closed",
+  async (cell) => {
     const watcher = await cell.connect();
     const socket = await cell.connect();
     const custom = socket.io.socket("/custom");
@@ -206,8 +248,12 @@ export const scenarios = {
     equal((await lost)[0], "forced close");
     equal(await departure(watcher, otherId), "transport close");
   },
+);
 
-  "being disconnected by the server": async (cell) => {
+scenario(
+  "being disconnected by the server",
+  "out of one namespace the others stay, with the connection everything ends; the client learns who did it",
+  async (cell) => {
     const watcher = await cell.connect();
     for (const close of [false, true]) {
       const socket = await cell.connect("/", { reconnection: true, reconnectionDelay: 20 });
@@ -221,8 +267,12 @@ export const scenarios = {
       if (!close) equal(await ask(custom, "echo", "still here"), "still here");
     }
   },
+);
 
-  "reconnection": async (cell) => {
+scenario(
+  "reconnection",
+  "a lost connection is made again under a new id; what was emitted meanwhile arrives, in order",
+  async (cell) => {
     const socket = await cell.connect("/", { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 20 });
     const { id } = socket;
     const lost = next(socket, "disconnect");
@@ -237,8 +287,12 @@ export const scenarios = {
     await cell.arrived(socket);
     equal((await ask(socket, "whoami")).recovered, false);
   },
+);
 
-  "order under traffic, through the upgrade if there is one": async (cell) => {
+scenario(
+  "order under traffic, through the upgrade if there is one",
+  "events of both sides, binary ones between them, arrive once and in order from the first moment on",
+  async (cell) => {
     const socket = cell.client();
     const [echoes, numbers] = [[], []];
     socket.on("echo", (number) => echoes.push(number));
@@ -267,8 +321,12 @@ export const scenarios = {
     equal(echoes, Array.from({ length: sent }, (_, i) => i));
     equal(numbers, Array.from({ length: bursts * 20 }, (_, i) => i % 20));
   },
+);
 
-  "large payloads": async (cell) => {
+scenario(
+  "large payloads",
+  "800 kB of text, 600 kB of binary and 700 kB events in a row, near the server's bound of 1 MB",
+  async (cell) => {
     const socket = await cell.connect();
     const text = "ü".repeat(400_000);
     equal((await ask(socket, "echo", text)) === text, true);
@@ -280,8 +338,12 @@ export const scenarios = {
     await ask(socket, "burst", 3, 700_000);
     equal(lengths, [700_000, 700_000, 700_000]);
   },
+);
 
-  "heartbeats keep the connection": async (cell) => {
+scenario(
+  "heartbeats keep the connection",
+  "ten pings are answered, and the connection outlives the time that one may go unanswered",
+  async (cell) => {
     // Ping every 300 ms, 2.5 s to answer: ten pings take longer than one could go unanswered.
     const socket = await cell.connect("/", { path: "/steady/" });
     let pings = 0;
@@ -293,7 +355,7 @@ export const scenarios = {
     equal(await ask(socket, "echo", "still here"), "still here");
     socket.off("disconnect");
   },
-};
+);
 
 // ---------------------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { WebSocket } from "ws";
-import { SOON_MS, sleep, until, within } from "./harness.mjs";
+import { PLAIN, SOON_MS, sleep, until, within } from "./harness.mjs";
 
 /** Separates the packets of a polling payload. */
 export const SEPARATOR = "\x1e";
@@ -89,8 +89,11 @@ function unread(from, to) {
 
 /** A polling session spoken by hand. */
 export class PollingSession {
+  /** What came in one answer with what `connect` waited for. */
+  #unread = [];
+
   /** Opens a session; `open` is the handshake's JSON. */
-  static async open(server, mount = "/socket.io/") {
+  static async open(server, mount = PLAIN) {
     const answer = await request(server, `${mount}?EIO=4&transport=polling`);
     if (answer.status !== 200) throw new Error(`handshake refused: ${answer.status} ${answer.body}`);
     return new PollingSession(server, mount, answer);
@@ -119,8 +122,9 @@ export class PollingSession {
     return poll;
   }
 
-  /** A poll's packets. */
+  /** A poll's packets, or those that came before and nobody has taken. */
   async poll() {
+    if (this.#unread.length > 0) return this.#unread.splice(0);
     const { status, body } = await this.get();
     if (status !== 200) throw new Error(`poll refused: ${status} ${body}`);
     return body.split(SEPARATOR);
@@ -134,10 +138,15 @@ export class PollingSession {
   async connect(nsp = "") {
     await this.post(`40${nsp && `${nsp},`}`);
     for (;;) {
-      for (const packet of await this.poll()) {
+      const packets = await this.poll();
+      for (const [i, packet] of packets.entries()) {
         // A ping may come first where the interval is short.
-        if (packet === "2") await this.post("3");
-        else return JSON.parse(packet.slice(packet.indexOf("{"))).sid;
+        if (packet === "2") {
+          await this.post("3");
+          continue;
+        }
+        this.#unread = packets.slice(i + 1);
+        return JSON.parse(packet.slice(packet.indexOf("{"))).sid;
       }
     }
   }
@@ -189,7 +198,7 @@ export class RawSocket {
   }
 
   /** A new Engine.IO session over WebSocket; `open` is the handshake's JSON. */
-  static async session(server, mount = "/socket.io/", options) {
+  static async session(server, mount = PLAIN, options) {
     const raw = new RawSocket(server, `${mount}?EIO=4&transport=websocket`, options);
     await within(raw.opened, SOON_MS, "the WebSocket handshake");
     raw.open = JSON.parse((await raw.next()).slice(1));

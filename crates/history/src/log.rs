@@ -156,6 +156,12 @@ impl<R: Clone + Eq + Hash> Log<R> {
         }
     }
 
+    /// When the oldest event that is kept happened.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.entries.front().map(|entry| entry.at)
+    }
+
     /// Forgets the oldest event, to make room. Returns whether there was one.
     pub fn shed(&mut self) -> bool {
         let any = !self.entries.is_empty();

@@ -94,14 +94,13 @@ impl<L, P> Sessions<L, P> {
     }
 
     /// A live session has lost its connection: it may come back until `expires`. For a session that is claimed, this is what the
-    /// claimant will take. Does nothing for a session that is not known. Returns what had to go for it.
+    /// claimant will take. Returns what had to go for it: this one itself if it is not known, and so cannot come back.
     pub fn park(&mut self, pid: Pid, session: P, bytes: usize, expires: Instant) -> Vec<P> {
         let ticket = self.tickets;
-        let Some(entry) = self.by_pid.get_mut(&pid) else { return Vec::new() };
+        let Some(entry) = self.by_pid.get_mut(&pid) else { return vec![session] };
         let parked = Parked { session, bytes, expires, ticket };
         if let Entry::Claimed(left) = entry {
-            *left = Some(parked);
-            return Vec::new();
+            return left.replace(parked).map(|former| former.session).into_iter().collect();
         }
         let former = std::mem::replace(entry, Entry::Parked(parked));
         let former = self.forget(Some(former));
@@ -129,13 +128,15 @@ impl<L, P> Sessions<L, P> {
         }
     }
 
-    /// Gives a claim up: the session waits on, as it did before. Returns what had to go for it.
+    /// Gives a claim up: the session waits on, as it did before. Returns what had to go for it: this one itself if there is no
+    /// claim any more.
     pub fn unclaim(&mut self, pid: Pid, session: P, bytes: usize, expires: Instant) -> Vec<P> {
         let ticket = self.tickets;
-        let Some(entry @ Entry::Claimed(_)) = self.by_pid.get_mut(&pid) else { return Vec::new() };
-        *entry = Entry::Parked(Parked { session, bytes, expires, ticket });
+        let Some(entry @ Entry::Claimed(_)) = self.by_pid.get_mut(&pid) else { return vec![session] };
+        let former = std::mem::replace(entry, Entry::Parked(Parked { session, bytes, expires, ticket }));
+        let former = self.forget(Some(former));
         self.enqueue(pid, bytes);
-        self.make_room()
+        former.into_iter().chain(self.make_room()).collect()
     }
 
     /// Finds a session and takes it, in one step.
@@ -358,8 +359,12 @@ mod tests {
     #[test]
     fn nobody_is_parked_who_was_not_there() {
         let (mut sessions, now) = table(LIMITS);
-        sessions.park(pid(1), "kept", 10, now + MINUTE);
-        sessions.unclaim(pid(1), "kept", 10, now + MINUTE);
+        assert_eq!(
+            sessions.park(pid(1), "kept", 10, now + MINUTE),
+            ["kept"],
+            "handed back, to be dropped without a lock"
+        );
+        assert_eq!(sessions.unclaim(pid(1), "kept", 10, now + MINUTE), ["kept"]);
         assert!(sessions.is_empty());
         assert_eq!(sessions.claim(&pid(1), now), Claim::Nothing);
     }

@@ -12,6 +12,7 @@ async fn all_of_it(io: Server, socket: Socket, id: SocketId) -> Result<(), Box<d
     socket.emit("hello", &Bytes::from_static(&[1])).await?;
     let _answer: String = socket.emit_with_ack("hello", "world").await?;
     let _answer: String = socket.timeout(patience).emit_with_ack("hello", "world").await?;
+    socket.send("hello").await?;
     socket.volatile().emit("position", &(1.5, 2.5)).await?;
     socket.compress(false).emit("noise", &7).await?;
 

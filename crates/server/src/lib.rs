@@ -52,6 +52,7 @@ mod server;
 mod server_side;
 mod socket;
 mod stats;
+mod values;
 
 pub use ack::{Ack, AckFuture, AckStream, Acks, AcksFuture};
 pub use config::{Builder, ServerConfig};

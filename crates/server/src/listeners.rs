@@ -31,9 +31,10 @@ impl CatchAlls {
         id
     }
 
-    pub(crate) fn remove(&mut self, id: CatchAllId) -> bool {
-        let place = self.0.iter().position(|(there, _)| *there == id);
-        place.map(|place| self.0.remove(place)).is_some()
+    /// Takes a listener out, if it is there.
+    pub(crate) fn remove(&mut self, id: CatchAllId) -> Option<Arc<BoxedEvent>> {
+        let place = self.0.iter().position(|(there, _)| *there == id)?;
+        Some(self.0.remove(place).1)
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -180,11 +181,7 @@ impl Socket {
             let mut table = listeners.lock();
             let watched = !table.outgoing.is_empty();
             let table = &mut *table;
-            let taken = [&mut table.any, &mut table.outgoing].into_iter().flat_map(|all| {
-                let place = all.0.iter().position(|(there, _)| *there == id);
-                place.map(|place| all.0.remove(place))
-            });
-            let taken = taken.collect();
+            let taken = [&mut table.any, &mut table.outgoing].into_iter().filter_map(|all| all.remove(id)).collect();
             if watched && table.outgoing.is_empty() {
                 self.0.namespace.watchers.fetch_sub(1, Ordering::Relaxed);
             }

@@ -239,7 +239,8 @@ impl Operator {
         if self.namespace.is_parent() {
             return self.each(|operator| operator.apply(operation.clone()));
         }
-        Sent::by(self.namespace.0.adapter.apply(self.target, operation))
+        let sent = Sent::by(self.namespace.0.adapter.apply(self.target, operation));
+        self.namespace.0.held_back(sent)
     }
 }
 

@@ -37,6 +37,11 @@ impl Sent {
         }
     }
 
+    /// Whether it is known that the socket it was for has left.
+    pub(crate) const fn has_nobody(&self) -> bool {
+        matches!(self.0, State::Ready(Some(Err(SendError::Disconnected))))
+    }
+
     /// Both of them: the first error of the two.
     pub(crate) fn and(self, other: Self) -> Self {
         Self(match (self.0, other.0) {

@@ -225,7 +225,7 @@ impl Namespace {
     /// ```
     pub fn on_server_event<Args>(&self, event: &str, handler: impl ServerEventHandler<Args>) -> &Self {
         let handler: Arc<BoxedServerEvent> = Arc::new(Box::new(move |cx| handler.call(cx)));
-        self.change(|router| drop(router.server_events.insert(event.into(), handler)));
+        self.change(|router| router.server_events.insert(event.into(), handler));
         self
     }
 

@@ -1,10 +1,8 @@
 //! One client in one namespace.
 
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,11 +18,13 @@ use crate::local::{self, Local};
 use crate::namespace::{Namespace, NamespaceInner};
 use crate::sent::Sent;
 use crate::server::Server;
+use crate::values::Values;
 
 /// One client in one namespace. Cloning it is a reference count; it may be kept and used from any thread.
 ///
 /// Its [`id`](Socket::id) is public and names a room that only it is in. After it was disconnected, sending fails with
-/// [`SendError::Disconnected`] and joining does nothing.
+/// [`SendError::Disconnected`] and joining does nothing. Where clients are [recovered](crate::Recovery), what is emitted to a
+/// socket that lost its connection is kept, as long as its client may come back, and sent to the socket that the client is then.
 #[derive(Clone)]
 pub struct Socket(pub(crate) Arc<SocketInner>);
 
@@ -42,11 +42,8 @@ pub(crate) struct SocketInner {
     pub(crate) listening: AtomicU8,
     /// What the application keeps with the socket; absent until something is. Shared with the socket that this one was before its
     /// connection was lost.
-    values: OnceLock<Arc<Values>>,
+    pub(crate) values: OnceLock<Arc<Values>>,
 }
-
-/// One value of each type.
-pub(crate) type Values = Mutex<HashMap<TypeId, Box<dyn Any + Send + Sync>>>;
 
 /// Where a socket is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +53,9 @@ pub(crate) enum Phase {
     Connected = 1,
     Gone = 2,
 }
+
+/// Gone, and somebody may come back in its place, or did.
+const AWAY: u8 = 3;
 
 impl Socket {
     pub(crate) fn new(
@@ -196,27 +196,6 @@ impl Socket {
         self.run_on_worker(move |local| local.disconnect(&socket, close));
     }
 
-    /// Keeps a value with the socket, one of each type. Returns the one that was there.
-    pub fn insert<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
-        let mut values = self.0.values.get_or_init(Arc::default).lock().unwrap_or_else(PoisonError::into_inner);
-        let old = values.insert(TypeId::of::<T>(), Box::new(value));
-        old.and_then(|old| old.downcast().ok()).map(|old| *old)
-    }
-
-    /// The value of that type kept with the socket, cloned.
-    #[must_use]
-    pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        let values = self.0.values.get()?.lock().unwrap_or_else(PoisonError::into_inner);
-        values.get(&TypeId::of::<T>())?.downcast_ref().cloned()
-    }
-
-    /// The value of that type kept with the socket, made if there is none.
-    pub(crate) fn get_or_insert_with<T: Clone + Send + Sync + 'static>(&self, make: fn() -> T) -> T {
-        let mut values = self.0.values.get_or_init(Arc::default).lock().unwrap_or_else(PoisonError::into_inner);
-        let value = values.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(make()));
-        value.downcast_ref::<T>().cloned().expect("invariant: a value lies under its own type")
-    }
-
     pub(crate) fn phase(&self) -> Phase {
         match self.0.phase.load(Ordering::Acquire) {
             0 => Phase::Joining,
@@ -227,6 +206,15 @@ impl Socket {
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.0.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// It has lost its connection and may come back as another socket of its id: what it is sent is sent to that one.
+    pub(crate) fn set_away(&self) {
+        self.0.phase.store(AWAY, Ordering::Release);
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.0.phase.load(Ordering::Acquire) == AWAY
     }
 
     pub(crate) fn is_on(&self, worker: &Worker) -> bool {
@@ -245,11 +233,16 @@ impl Socket {
         match &self.0.namespace.journal {
             Some(journal) => {
                 let write = |out: &mut Vec<u8>| write(out, &self.0.namespace.name);
-                let packet = with_packet(write, |frames| Packet::from_frames(Bytes::copy_from_slice(frames)));
-                let sent = packet
-                    .map_err(SendError::from)
-                    .and_then(|packet| local::send_recoverable(self, journal, &packet, volatile));
-                self.0.namespace.held_back(Sent::ready(sent))
+                let packet = match with_packet(write, |frames| Packet::from_frames(Bytes::copy_from_slice(frames))) {
+                    Ok(packet) => packet,
+                    Err(error) => return Sent::ready(Err(error.into())),
+                };
+                let sent = local::send_recoverable(self, journal, &packet, volatile);
+                if sent.has_nobody() && !volatile && self.is_away() {
+                    // A handler that began before the connection was lost.
+                    return self.namespace().to(self.id()).emit(event, args);
+                }
+                sent
             }
             None if self.0.namespace.is_watched() => self.send_watched(volatile, write),
             None => self.send_packet(volatile, write),
@@ -266,36 +259,36 @@ impl Socket {
             return Sent::ready(Err(SendError::Disconnected));
         }
         let id = self.0.connection;
-        let mut behind = None;
         let sent = with_packet(
             |out| write(out, &self.0.namespace.name),
             |frames| match local::here(self) {
                 Some(local) => {
                     local.worker.apply_mail();
                     let sent = self.phase() != Phase::Gone && local.worker.send(id, frames, volatile);
-                    if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) }
+                    Sent::ready(if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) })
                 }
                 None => {
                     let frames = Frames::new(Bytes::copy_from_slice(frames));
-                    let bytes = frames.bytes().len();
-                    let Some(worker) = self.worker() else { return Err(SendError::Disconnected) };
                     // It may be gone by then, and its client in the namespace again as another socket.
                     let socket = self.clone();
-                    let job = move |worker: &Worker| {
+                    self.post_bytes(frames.bytes().len(), move |worker| {
                         if socket.phase() != Phase::Gone {
                             worker.send(id, frames.bytes(), volatile);
                         }
-                    };
-                    behind =
-                        worker.post_bytes(bytes, job).map_err(|_| SendError::Disconnected)?.then(|| worker.caught_up());
-                    Ok(())
+                    })
                 }
             },
         );
-        let sent = Sent::ready(sent.map_err(SendError::from).and_then(|sent| sent));
-        match behind {
-            None => sent,
-            Some(behind) => sent.after(behind),
+        sent.unwrap_or_else(|error| Sent::ready(Err(error.into())))
+    }
+
+    /// Posts a job that sends `bytes` to its worker.
+    pub(crate) fn post_bytes(&self, bytes: usize, job: impl FnOnce(&Worker) + Send + 'static) -> Sent {
+        let Some(worker) = self.worker() else { return Sent::ready(Err(SendError::Disconnected)) };
+        match worker.post_bytes(bytes, job) {
+            Ok(false) => Sent::ready(Ok(())),
+            Ok(true) => Sent::ready(Ok(())).after(worker.caught_up()),
+            Err(_) => Sent::ready(Err(SendError::Disconnected)),
         }
     }
 

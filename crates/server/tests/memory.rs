@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use posthaste::{Builder, DisconnectReason, Limit, MemoryWatermark, OutboxLimits, Server, Socket, State, Stats};
 use posthaste_testkit::{Client, Record, Running, eventually, resident_bytes, serve};
@@ -26,7 +27,9 @@ struct Measured {
 
 fn measured(builder: Builder) -> Measured {
     let (sockets, reasons) = (Record::<Socket>::new(), Record::<DisconnectReason>::new());
-    let running = serve(builder.workers(1).state(sockets.clone()).state(reasons.clone()), |io| {
+    // No ping that nobody answers: on a busy machine one would be missed before too much waits.
+    let quiet = builder.ping(Duration::from_secs(600), Duration::from_secs(600));
+    let running = serve(quiet.workers(1).state(sockets.clone()).state(reasons.clone()), |io| {
         io.on_connect(async |socket: Socket, State(sockets): State<Record<Socket>>| sockets.push(socket));
         io.on_disconnect(async |reason: DisconnectReason, State(reasons): State<Record<DisconnectReason>>| {
             reasons.push(reason);
@@ -81,7 +84,11 @@ async fn sec_30_a_large_event_waits_once_for_all_stopped_readers_and_they_go_whe
             assert_eq!(io.stats().await.sockets, READERS);
         }
         let grown = resident().saturating_sub(before);
-        assert!(grown < 8 * LARGE, "{grown} bytes for two events of 10 MiB: they were copied for {READERS} readers");
+        // Copies would take twice as much. What is made on the way to the frames, and kept by the allocator, is a few times an event.
+        assert!(
+            grown < READERS * LARGE,
+            "{grown} bytes for two events of 10 MiB: they were copied for {READERS} readers"
+        );
         // Past it everybody does.
         for _ in 0..2 {
             io.emit("large", &large).await.unwrap();

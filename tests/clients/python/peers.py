@@ -6,6 +6,7 @@ awaited; what the server emits is recorded in the event loop's own thread, in th
 
 import asyncio
 import functools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import engineio
@@ -29,9 +30,12 @@ async def until(condition, what):
 
 
 class Peer:
-    """One connection. `heard` lists what came: (namespace, event, arguments); `answers` tells what an event is answered with."""
+    """One connection, by default to the mount whose events carry no offsets of recovery.
 
-    def __init__(self, url, mode, path="socket.io", **options):
+    `heard` lists what came: (namespace, event, arguments); `answers` tells what an event is answered with.
+    """
+
+    def __init__(self, url, mode, path="plain", **options):
         self.url, self.mode, self.path = url, mode, path
         self.heard = []
         self.answers = {}
@@ -78,7 +82,17 @@ class Peer:
         return self
 
     async def close(self):
-        await self.run(self.client.shutdown)
+        """Ends the connection, if there is one, without waiting for the answer to a poll: that may take until the next ping."""
+        if self.client.connected:
+            await self.run(self.client.eio.disconnect, abort=True)
+        else:
+            await self.run(self.client.shutdown)
+
+    async def drained(self):
+        """Waits until everything that was emitted is sent. On its way out, a client forgets what it has not begun to send."""
+        await until(lambda: self.unsent() == 0, "the end of what is to be sent")
+        # The last request may be over and its task not yet back at the queue.
+        await asyncio.sleep(0.3)
 
     def id(self, namespace="/"):
         return self.client.get_sid(namespace)
@@ -93,6 +107,9 @@ class AsyncPeer(Peer):
 
     def make(self, options):
         return socketio.AsyncClient(handle_sigint=False, request_timeout=PATIENCE, **options)
+
+    def unsent(self):
+        return self.client.eio.queue._unfinished_tasks
 
     def record(self, *what):
         self.heard.append(what)
@@ -120,7 +137,19 @@ class SyncPeer(Peer):
             return start(target, *args, **kwargs)
 
         client.eio.start_background_task = start_in_order
+        # And the end of the connection behind what was said before it.
+        ended = client.eio.handlers["disconnect"]
+        in_messages = threading.local()
+        messages.submit(setattr, in_messages, "here", True).result()
+
+        def end_in_order(*args):
+            return ended(*args) if hasattr(in_messages, "here") else messages.submit(ended, *args).result(PATIENCE)
+
+        client.eio.on("disconnect", end_in_order)
         return client
+
+    def unsent(self):
+        return self.client.eio.queue.unfinished_tasks
 
     def record(self, *what):
         self.loop.call_soon_threadsafe(self.heard.append, what)

@@ -2,11 +2,12 @@
 
     python run.py http://127.0.0.1:3000
 
-Writes a JSON line per cell of the matrix: client, version, mode, scenario, and error (null when all went well).
+Writes a JSON line per cell of the matrix: client, version, runtime, mode, scenario, and error (null when all went well).
 """
 
 import asyncio
 import json
+import platform
 import sys
 import traceback
 from importlib.metadata import version
@@ -29,8 +30,8 @@ async def run(kind, url, mode, name, turns):
             await cell.close()
         except Exception:
             error = error or traceback.format_exc()
-    place = {"client": kind.name, "version": version("python-socketio"), "mode": mode, "scenario": name}
-    print(json.dumps({**place, "error": error}), flush=True)
+    client = {"client": f"python-socketio {kind.name}", "version": version("python-socketio"), "runtime": f"Python {platform.python_version()}"}
+    print(json.dumps({**client, "mode": mode, "scenario": name, "error": error}), flush=True)
 
 
 async def main(url):

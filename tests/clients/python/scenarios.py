@@ -187,8 +187,7 @@ async def leaving(cell):
     watcher = await cell.connect()
     peer = await cell.connect()
     sid = peer.id()
-    # The client forgets its goodbye when it has no poll under way: let there be one again.
-    await asyncio.sleep(0.3)
+    await peer.drained()
     await peer.run(peer.client.disconnect)
     equal(await peer.next("disconnect"), ("client disconnect",))
     # And it closes a WebSocket without waiting for the goodbye to be sent.
@@ -203,7 +202,9 @@ async def disconnected(cell):
         peer = await cell.connect(("/", "/custom"))
         sid = peer.id()
         await peer.emit("kick", close)
-        equal(await peer.next("disconnect"), ("server disconnect",))
+        (reason,) = await peer.next("disconnect")
+        # `Client` reads on one thread and handles on another: which hears first of a connection that ends, is chance.
+        equal(reason in ("server disconnect", *(["transport error"] if close else [])), True)
         equal(await departure(watcher, sid), "server namespace disconnect")
         if close:
             await peer.next("disconnect", namespace="/custom")

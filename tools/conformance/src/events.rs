@@ -6,18 +6,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use posthaste::{
-    Ack, AckError, Acks, Answer, Args, Auth, ConnectError, Data, DisconnectReason, Event, Namespace, Operator,
-    RemoteSocket, SendError, Socket, SocketId, Transport,
+    Ack, AckError, Acks, Answer, Args, Auth, Chain, ConnectError, Data, DisconnectReason, Event, EventError, Namespace,
+    NamespaceError, Operator, RemoteSocket, SendError, Server, Socket, SocketId, Transport,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-/// Which sockets left last, by their ids, and why.
-type Departures = Arc<Mutex<VecDeque<(SocketId, DisconnectReason)>>>;
+/// Which sockets left last, the latest first.
+#[derive(Clone, Default)]
+struct Departures(Arc<Mutex<VecDeque<Departure>>>);
+
+struct Departure {
+    namespace: Box<str>,
+    id: SocketId,
+    reason: DisconnectReason,
+}
 
 /// Departures that are remembered: enough for whoever asks soon, and no leak in an app that leaks are looked for in.
 const DEPARTURES: usize = 1_000;
+
+/// The names of namespaces that are made when somebody asks for them.
+const DYNAMIC: &str = "^/dyn-[0-9]+$";
 
 /// What a socket remembers of its `count` events.
 #[derive(Clone, Copy, Default, Serialize)]
@@ -35,10 +45,6 @@ struct BinaryInfo {
     count: usize,
     bytes: usize,
 }
-
-/// The socket's own data, as `set-data` leaves it.
-#[derive(Clone, Default)]
-struct SocketData(Map<String, Value>);
 
 /// The checks of `/auth`, in order.
 pub(crate) fn check(auth: &Namespace) {
@@ -65,19 +71,27 @@ pub(crate) fn check(auth: &Namespace) {
     );
 }
 
+/// The parent of the namespaces that are made when somebody asks for them.
+pub(crate) fn dynamic(io: &Server) -> Result<Namespace, NamespaceError> {
+    io.namespaces_matching(DYNAMIC)
+}
+
 /// Registers every event on a namespace.
 pub(crate) fn serve(namespace: &Namespace) {
+    namespace.on_connect(async |socket: Socket| {
+        // As on the npm server, where a counter is a connection's.
+        if socket.recovered() {
+            socket.insert(Counter::default());
+        }
+    });
     let departures = Departures::default();
     let left = departures.clone();
     namespace.on_disconnect(move |socket: Socket, reason: DisconnectReason| {
-        let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
-        left.truncate(DEPARTURES - 1);
-        left.push_front((socket.id(), reason));
+        left.note(&socket, reason);
         async {}
     });
-    namespace.on("last-disconnect", move |Data(id): Data<String>| {
-        let departures = departures.lock().unwrap_or_else(PoisonError::into_inner);
-        let reason = departures.iter().find(|(left, _)| left.to_string() == id).map(|(_, reason)| *reason);
+    namespace.on("last-disconnect", move |namespace: Namespace, Data(id): Data<String>| {
+        let reason = departures.last(&namespace, &id);
         async move { Answer(reason.map(DisconnectReason::as_str)) }
     });
     namespace
@@ -86,12 +100,12 @@ pub(crate) fn serve(namespace: &Namespace) {
             let bytes: usize = args.attachments().iter().map(Bytes::len).sum();
             Answer(BinaryInfo { count: args.attachments().len(), bytes })
         })
-        .on("whoami", async |socket: Socket| Answer(whoami(&socket).await))
+        .on("whoami", whoami)
         .on("set-data", async |socket: Socket, Data(new): Data<Map<String, Value>>| {
-            let mut data = socket.get::<SocketData>().unwrap_or_default();
-            data.0.extend(new);
-            socket.insert(data);
-            Answer("ok")
+            let mut data: Map<String, Value> = socket.data()?;
+            data.extend(new);
+            socket.set_data(&data)?;
+            Ok::<_, serde_json::Error>("ok")
         })
         .on("join", async |socket: Socket, Data(rooms): Data<OneOrMany>| {
             socket.join(rooms.into_vec());
@@ -144,32 +158,61 @@ pub(crate) fn serve(namespace: &Namespace) {
             let stats = namespace.stats().await;
             Answer(json!({ "engine": stats.connections, "sockets": stats.sockets, "rooms": stats.rooms }))
         })
-        .on("forbidden", async |socket: Socket, _ack: Ack| {
-            let _ = socket.emit("mw-error", "event refused").await;
+        .on("parent-emit", emit_to_all_dynamic)
+        .event_middleware(async |Event(name): Event| if name == "forbidden" { Err("event refused") } else { Ok(()) })
+        // Takes the answer and gives none: on the npm server a client that asks for one waits in vain.
+        .on_error(async |socket: Socket, error: EventError, _ack: Ack| {
+            let _ = socket.emit("mw-error", &error.to_string()).await;
         })
         .fallback(async |socket: Socket, Event(name): Event, Data(args): Data<Args<'static>>, _ack: Ack| {
-            let _ = socket.emit("unhandled", &posthaste::Chain(name, args)).await;
+            let _ = socket.emit("unhandled", &Chain(name, args)).await;
         });
+}
+
+impl Departures {
+    fn note(&self, socket: &Socket, reason: DisconnectReason) {
+        let mut departures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        departures.truncate(DEPARTURES - 1);
+        departures.push_front(Departure { namespace: socket.namespace().name().into(), id: socket.id(), reason });
+    }
+
+    fn last(&self, namespace: &Namespace, id: &str) -> Option<DisconnectReason> {
+        let departures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_meant = |left: &&Departure| *left.namespace == *namespace.name() && left.id.to_text().as_str() == id;
+        departures.iter().find(is_meant).map(|left| left.reason)
+    }
 }
 
 async fn echo(socket: Socket, Data(args): Data<Args<'static>>, ack: Ack) -> Result<(), SendError> {
     if ack.is_requested() { ack.send(&args).await } else { socket.emit("echo", &args).await }
 }
 
-async fn whoami(socket: &Socket) -> Value {
+/// Everything that a socket knows about itself.
+#[derive(Serialize)]
+struct Whoami {
+    id: SocketId,
+    nsp: String,
+    rooms: Vec<String>,
+    recovered: bool,
+    transport: Option<&'static str>,
+    eio: u8,
+    auth: Box<RawValue>,
+    query: BTreeMap<String, String>,
+    data: Box<RawValue>,
+}
+
+async fn whoami(socket: Socket) -> Result<Whoami, serde_json::Error> {
     let handshake = socket.handshake();
-    let query: BTreeMap<_, _> = handshake.query().collect();
-    let auth: Value = serde_json::from_str(handshake.auth()).unwrap_or_default();
-    json!({
-        "id": socket.id().to_string(),
-        "nsp": socket.namespace().name(),
-        "rooms": sorted_rooms(socket).await,
-        "recovered": false,
-        "transport": socket.transport().map(Transport::as_str),
-        "eio": 4,
-        "auth": auth,
-        "query": query,
-        "data": socket.get::<SocketData>().unwrap_or_default().0,
+    Ok(Whoami {
+        id: socket.id(),
+        nsp: socket.namespace().name().to_owned(),
+        rooms: sorted_rooms(&socket).await,
+        recovered: socket.recovered(),
+        transport: socket.transport().map(Transport::as_str),
+        eio: 4,
+        auth: RawValue::from_string(handshake.auth().to_owned())?,
+        query: handshake.query().map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
+        data: socket.data()?,
     })
 }
 
@@ -271,12 +314,21 @@ async fn ask(
     let question = inner_args(list.as_deref(), &args)?;
     let asked = socket.timeout(Duration::from_millis(timeout)).emit_with_ack::<Args<'static>>(&event, &question);
     match asked.await {
-        Ok(answer) => ack.send(&posthaste::Chain(Value::Null, answer)).await?,
+        Ok(answer) => ack.send(&Chain(Value::Null, answer)).await?,
         Err(AckError::Timeout) => ack.send("timeout").await?,
         Err(AckError::Disconnected) => {}
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+async fn emit_to_all_dynamic(
+    io: Server,
+    Data(event): Data<String>,
+    Data(args): Data<Args<'static>>,
+) -> anyhow::Result<&'static str> {
+    dynamic(&io)?.emit(&event, &args.skip(1)).await?;
+    Ok("ok")
 }
 
 /// What `util` takes besides the operation.
@@ -291,8 +343,9 @@ struct UtilityOptions {
 
 async fn utility(
     namespace: Namespace,
-    Data((operation, options)): Data<(String, UtilityOptions)>,
+    Data((operation, options)): Data<(String, Option<UtilityOptions>)>,
 ) -> anyhow::Result<Value> {
+    let options = options.unwrap_or_default();
     let operator = namespace
         .to(options.r#in.map_or_else(Vec::new, OneOrMany::into_vec))
         .except(options.except.map_or_else(Vec::new, OneOrMany::into_vec));

@@ -1,14 +1,17 @@
-//! The mount `/hooked/`: what an application has to say about requests before they are connections.
+//! The mount `/hooked/`: what an application has to say about requests before they are connections. Its dynamic namespaces are
+//! forgotten when nobody is in them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use posthaste::{
-    Answer, ConnectionError, Cookie, Data, EngineRequest, ErrorContext, Revision, SameSite, Server, Stop, Transport,
-    Workers,
+    Answer, ConnectionError, Cookie, Data, EngineRequest, ErrorContext, NamespaceError, Revision, SameSite, Server,
+    Stop, Transport, Workers,
 };
 use serde_json::{Value, json};
+
+use crate::events;
 
 /// Does what the request's headers ask for.
 async fn middleware(mut request: EngineRequest) -> Result<EngineRequest, Stop> {
@@ -44,6 +47,7 @@ pub(crate) fn mount(workers: &Workers) -> anyhow::Result<Server> {
         .serve_client(false)
         .shared_workers(workers)
         .cookie(cookie)
+        .cleanup_empty_namespaces(true)
         .engine_middleware(middleware)
         .allow_request(allow)
         .initial_headers(|headers, _| {
@@ -64,6 +68,12 @@ pub(crate) fn mount(workers: &Workers) -> anyhow::Result<Server> {
         async move { Answer((errors,)) }
     });
     io.on("echo", async |Data(value): Data<Value>| Answer(value));
+    events::dynamic(&io)?;
+    io.on("children", async |io: Server| {
+        let mut names: Vec<_> = events::dynamic(&io)?.children().iter().map(|child| child.name().to_owned()).collect();
+        names.sort_unstable();
+        Ok::<_, NamespaceError>((names,))
+    });
     Ok(io)
 }
 

@@ -3,17 +3,23 @@
 //!
 //! ```text
 //! /health        200 "ok"
-//! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example
-//! /hooked/       engine hooks that do what a request's headers ask for
+//! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example, recovery within 2 minutes
+//! /plain/        the same without recovery: what is emitted arrives with no offset behind it;
+//!                and the client's bundle
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! /steady/       ping 300 ms, pong within 2.5 s, a namespace within 2 s, an upgrade within 2 s, CORS for all:
 //!                for clients on busy machines
+//! /hooked/       engine hooks that do what a request's headers ask for; empty dynamic namespaces are forgotten
+//! /engine.io/    Engine.IO alone, ping 300 ms, pong within 200 ms, CORS for all: what is sent comes back
+//! /returning/    with --stats: sessions are recovered within 3 s; every socket has listeners and values of its own
 //! ```
 //!
 //! With `--suite` it is the server that an official test suite expects instead.
 
+mod echo;
 mod events;
 mod hooked;
+mod returning;
 mod stats;
 mod suites;
 
@@ -22,7 +28,7 @@ use std::time::Duration;
 
 use axum::routing::get;
 use clap::Parser;
-use posthaste::{Builder, Cors, Listener, Server, Workers};
+use posthaste::{Builder, Cors, EngineLayer, Listener, Recovery, Server, Workers};
 use suites::Suite;
 
 /// Runs the conformance app.
@@ -64,29 +70,35 @@ async fn main() -> anyhow::Result<()> {
 
 /// The conformance app.
 fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Result<Listener> {
-    let main = mount(workers, main_mount()?)?;
+    let main = mount(workers, main_mount("/socket.io")?.recovery(Recovery::default()))?;
+    let plain = mount(workers, main_mount("/plain")?.serve_client(true))?;
     let fast = mount(workers, fast_mount())?;
     let steady = mount(workers, steady_mount())?;
     let hooked = hooked::mount(workers)?;
+    let echo = EngineLayer::new(echo::engine(workers)?);
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
     if with_stats {
-        app = stats::route(app, vec![main.clone(), fast.clone(), steady.clone()]);
+        let owned = returning::Owned::default();
+        let returning = returning::mount(workers, &owned)?;
+        let mounts = vec![main.clone(), plain.clone(), fast.clone(), steady.clone(), returning.clone()];
+        app = stats::route(app, mounts, owned).layer(returning.layer());
     }
-    let app = app.layer(fast.layer()).layer(steady.layer()).layer(hooked.layer());
+    let app = app.layer(plain.layer()).layer(fast.layer()).layer(steady.layer()).layer(hooked.layer()).layer(echo);
     Ok(main.listen_with(addr, app)?)
 }
 
-fn main_mount() -> anyhow::Result<Builder> {
+fn main_mount(path: &str) -> anyhow::Result<Builder> {
     let mut cors = Cors::origin("http://allowed.example")?.with_credentials();
     cors.methods = vec![http::Method::GET, http::Method::POST];
     cors.allowed_headers = Some(vec![http::HeaderName::from_static("x-custom")]);
     cors.max_age = Some(Duration::from_secs(600));
-    Ok(Server::builder().path("/socket.io").cors(cors))
+    Ok(Server::builder().path(path).serve_client(false).cors(cors))
 }
 
 fn fast_mount() -> Builder {
     Server::builder()
         .path("/fast")
+        .serve_client(false)
         .ping(Duration::from_millis(300), Duration::from_millis(200))
         .connect_timeout(Duration::from_secs(1))
         .upgrade_timeout(Duration::from_secs(1))
@@ -96,6 +108,7 @@ fn fast_mount() -> Builder {
 fn steady_mount() -> Builder {
     Server::builder()
         .path("/steady")
+        .serve_client(false)
         .ping(Duration::from_millis(300), Duration::from_millis(2_500))
         .connect_timeout(Duration::from_secs(2))
         .upgrade_timeout(Duration::from_secs(2))
@@ -103,11 +116,12 @@ fn steady_mount() -> Builder {
 }
 
 fn mount(workers: &Workers, builder: Builder) -> anyhow::Result<Server> {
-    let io = builder.max_payload(1_000_000).serve_client(false).shared_workers(workers).build()?;
+    let io = builder.max_payload(1_000_000).shared_workers(workers).build()?;
     events::serve(&io.namespace("/"));
     events::serve(&io.namespace("/custom"));
     let auth = io.namespace("/auth");
     events::check(&auth);
     events::serve(&auth);
+    events::serve(&events::dynamic(&io)?);
     Ok(io)
 }

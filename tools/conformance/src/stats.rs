@@ -5,12 +5,14 @@ use axum::{Json, Router};
 use posthaste::{Server, Stats};
 use serde_json::{Value, json};
 
+use crate::returning::Owned;
+
 /// Adds the route. The mounts share their workers.
-pub(crate) fn route(app: Router, mounts: Vec<Server>) -> Router {
-    app.route("/stats", get(async move || Json(count(&mounts).await)))
+pub(crate) fn route(app: Router, mounts: Vec<Server>, owned: Owned) -> Router {
+    app.route("/stats", get(async move || Json(count(&mounts, &owned).await)))
 }
 
-async fn count(mounts: &[Server]) -> Value {
+async fn count(mounts: &[Server], owned: &Owned) -> Value {
     let mut total = Stats::default();
     let mut handlers = 0;
     for mount in mounts {
@@ -25,5 +27,7 @@ async fn count(mounts: &[Server]) -> Value {
         "rooms": total.rooms,
         "pendingAcks": total.pending_acks,
         "handlers": handlers,
+        "recoverable": total.recoverable,
+        "owned": owned.count(),
     })
 }

@@ -18,6 +18,7 @@ const ENOUGH: usize = 8;
 pub(crate) struct Shared {
     lives: AtomicU64,
     messages: AtomicU64,
+    returns: AtomicU64,
     over: AtomicBool,
     misfortunes: Mutex<Vec<String>>,
 }
@@ -26,6 +27,11 @@ impl Shared {
     /// A client received something.
     pub(crate) fn count_message(&self) {
         self.messages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A client was recovered.
+    pub(crate) fn count_return(&self) {
+        self.returns.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -55,6 +61,11 @@ impl Crowd {
     /// Messages that clients received.
     pub(crate) fn messages(&self) -> u64 {
         self.shared.messages.load(Ordering::Relaxed)
+    }
+
+    /// Clients that were recovered.
+    pub(crate) fn returns(&self) -> u64 {
+        self.shared.returns.load(Ordering::Relaxed)
     }
 
     /// Lets every client end its life and begin no other. Returns what befell them that should not have.

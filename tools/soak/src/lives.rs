@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use posthaste_testkit::{Client, Engine, Message, Random, Transport, WebSocket};
+use posthaste_testkit::{Client, Engine, Message, Random, Transport, WebSocket, Wire};
 
 use crate::crowd::Shared;
+use crate::returns::{come_back, come_back_twice, stay_away};
 use crate::visitor::Visitor;
 
 /// Where a ping is due every 300 ms and what is missed is missed soon.
 const FAST: &str = "/fast/";
+
+/// Where sessions end with their connection.
+const PLAIN: &str = "/plain/";
 
 /// Rooms that clients meet in.
 const ROOMS: usize = 24;
@@ -64,13 +68,31 @@ pub(crate) const LIVES: &[Life] = &[
     hurried("falls silent", boxed!(fall_silent)),
     life("is kicked", boxed!(be_kicked)),
     life("breaks the protocol", boxed!(break_protocol)),
+    life("comes back", boxed!(come_back)),
+    life("comes back", boxed!(come_back)),
+    life("comes back", boxed!(come_back)),
+    life("stays away", boxed!(stay_away)),
+    life("stays away", boxed!(stay_away)),
+    life("comes back twice", boxed!(come_back_twice)),
 ];
+
+/// Connects, and joins nothing.
+async fn open(addr: SocketAddr, transport: Transport) -> Client {
+    Client::new(Engine::open(addr, PLAIN, transport).await)
+}
+
+/// Connects and joins the main namespace.
+async fn join(addr: SocketAddr, transport: Transport) -> Client {
+    let mut client = open(addr, transport).await;
+    client.connect("/").await;
+    client
+}
 
 /// Joins the main namespace: over polling, on a WebSocket, or on one after the other.
 async fn arrive(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<Visitor> {
     let kind = random.below(3);
     let transport = if kind == 0 { Transport::WebSocket } else { Transport::Polling };
-    let mut client = Client::join(addr, transport).await;
+    let mut client = join(addr, transport).await;
     if kind == 1 {
         if random.once_in(2) {
             client.engine().begin_poll().await?;
@@ -126,7 +148,7 @@ async fn drop_amid_talk(addr: SocketAddr, random: Random, shared: Arc<Shared>) -
 /// Begins an upgrade and leaves the new transport alone, at once or in the middle; polling goes on.
 async fn abandon_upgrade(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<()> {
     let (how, reset) = (random.below(3), random.once_in(2));
-    let mut client = Client::join(addr, Transport::Polling).await;
+    let mut client = join(addr, Transport::Polling).await;
     let mut socket = WebSocket::connect(addr, &client.engine().probe_target()).await;
     if how > 0 {
         socket.send_text("2probe").await?;
@@ -202,7 +224,9 @@ async fn owe_answers(addr: SocketAddr, random: Random, shared: Arc<Shared>) -> R
 /// Fills the server's buffers, then reads on or leaves everything there.
 async fn read_slowly(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<()> {
     let (reads_on, pause) = (random.once_in(2), random.below(1_000) as u64);
-    let mut visitor = Visitor::new(Client::narrow(addr).await, random, shared);
+    let mut client = Client::new(Engine::open_on(Wire::connect_narrow(addr).await, addr, PLAIN).await);
+    client.connect("/").await;
+    let mut visitor = Visitor::new(client, random, shared);
     let answer = visitor.ask_unheard("/", r#""burst",60,6000"#).await?;
     tokio::time::sleep(Duration::from_millis(200 + pause)).await;
     if reads_on {
@@ -246,7 +270,7 @@ async fn visit_namespaces(addr: SocketAddr, random: Random, shared: Arc<Shared>)
 /// Is refused, or gone before the check has ended.
 async fn be_refused(addr: SocketAddr, mut random: Random, shared: Arc<Shared>) -> Result<()> {
     let impatient = random.once_in(2);
-    let mut client = Client::open(addr, Transport::WebSocket).await;
+    let mut client = open(addr, Transport::WebSocket).await;
     if impatient {
         client.try_send(r#"0/auth,{"token":"good","delay":700}"#).await?;
         client.reset();

@@ -10,6 +10,7 @@
 
 mod crowd;
 mod lives;
+mod returns;
 mod server;
 mod verdict;
 mod visitor;
@@ -105,6 +106,8 @@ async fn soak() -> Result<()> {
     }
 
     let (lives, messages) = (crowd.lives(), crowd.messages());
+    verdict.note_returns(crowd.returns());
+    println!("{} clients were recovered", crowd.returns());
     let misfortunes = crowd.leave().await;
     let left_at = Instant::now();
     let end = loop {

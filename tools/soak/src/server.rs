@@ -22,6 +22,10 @@ pub(crate) struct Stats {
     pub(crate) rooms: u64,
     pub(crate) acks: u64,
     pub(crate) handlers: u64,
+    /// Clients that may come back.
+    pub(crate) recoverable: u64,
+    /// Listeners and values of sockets.
+    pub(crate) owned: u64,
 }
 
 /// A look at the server from inside and outside.
@@ -36,14 +40,14 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) const HEADING: &str =
-        "  time      lives   messages  connections  sockets  rooms   acks  handlers  memory MB  files";
+        "  time      lives   messages  connections  sockets  rooms   acks  handlers  absent  owned  memory MB  files";
 
     pub(crate) fn line(&self, time: &str, lives: u64, messages: u64) -> String {
-        let Stats { connections, sockets, rooms, acks, handlers } = self.stats;
+        let Stats { connections, sockets, rooms, acks, handlers, recoverable, owned } = self.stats;
         let (memory, files) = (self.memory as f64 / 1e6, self.files);
         format!(
             "{time:>6} {lives:>10} {messages:>10} {connections:>12} {sockets:>8} {rooms:>6} {acks:>6} {handlers:>9} \
-             {memory:>10.1} {files:>6}"
+             {recoverable:>7} {owned:>6} {memory:>10.1} {files:>6}"
         )
     }
 }
@@ -95,6 +99,8 @@ impl Server {
             rooms: number("rooms")?,
             acks: number("pendingAcks")?,
             handlers: number("handlers")?,
+            recoverable: number("recoverable")?,
+            owned: number("owned")?,
         })
     }
 }

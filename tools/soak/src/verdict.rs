@@ -24,12 +24,13 @@ pub(crate) struct Verdict {
     /// Seconds and bytes, after warming up.
     memory: Vec<(f64, f64)>,
     most: Stats,
+    returns: u64,
 }
 
 impl Verdict {
     pub(crate) const fn new(base: Sample, time: Duration) -> Self {
         let most = base.stats;
-        Self { base, time, memory: Vec::new(), most }
+        Self { base, time, memory: Vec::new(), most, returns: 0 }
     }
 
     pub(crate) fn note(&mut self, at: Duration, sample: Sample) {
@@ -42,6 +43,13 @@ impl Verdict {
         most.rooms = most.rooms.max(now.rooms);
         most.acks = most.acks.max(now.acks);
         most.handlers = most.handlers.max(now.handlers);
+        most.recoverable = most.recoverable.max(now.recoverable);
+        most.owned = most.owned.max(now.owned);
+    }
+
+    /// So many clients were recovered.
+    pub(crate) const fn note_returns(&mut self, returns: u64) {
+        self.returns = returns;
     }
 
     /// Whether the server holds what it held before anybody came. Memory aside: allocators keep some.
@@ -99,13 +107,15 @@ impl Verdict {
     /// proves nothing.
     pub(crate) fn complaints(&self, end: &Sample, misfortunes: &[String]) -> Vec<String> {
         let mut complaints = misfortunes.to_vec();
-        let Stats { connections, sockets, rooms, acks, handlers } = end.stats;
+        let Stats { connections, sockets, rooms, acks, handlers, recoverable, owned } = end.stats;
         let left = [
             ("connections", connections, self.most.connections),
             ("sockets", sockets, self.most.sockets),
             ("rooms", rooms, self.most.rooms),
             ("awaited answers", acks, self.most.acks),
             ("unfinished handlers", handlers, self.most.handlers),
+            ("absent clients", recoverable, self.most.recoverable),
+            ("listeners and values of sockets", owned, self.most.owned),
         ];
         for (what, count, most) in left {
             if count > 0 {
@@ -114,6 +124,9 @@ impl Verdict {
             if most == 0 {
                 complaints.push(format!("there never were any {what}: the load is broken"));
             }
+        }
+        if self.returns == 0 {
+            complaints.push("nobody was ever recovered: the load is broken".to_owned());
         }
         if end.files > self.base.files {
             complaints.push(format!("{} files open, {} before", end.files, self.base.files));
@@ -137,7 +150,7 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    const MANY: Stats = Stats { connections: 9, sockets: 9, rooms: 9, acks: 9, handlers: 9 };
+    const MANY: Stats = Stats { connections: 9, sockets: 9, rooms: 9, acks: 9, handlers: 9, recoverable: 9, owned: 9 };
 
     fn sample(stats: Stats, megabytes: u64, files: u64) -> Sample {
         Sample { stats, memory: megabytes * 1_000_000, files }
@@ -147,6 +160,7 @@ mod tests {
     fn complaints(memory: impl Fn(u64) -> u64, end: Sample) -> Vec<String> {
         let mut verdict = Verdict::new(sample(Stats::default(), 5, 12), Duration::from_secs(300));
         (0..300).for_each(|second| verdict.note(Duration::from_secs(second), sample(MANY, memory(second), 99)));
+        verdict.note_returns(9);
         verdict.complaints(&end, &[])
     }
 
@@ -164,7 +178,7 @@ mod tests {
         end.stats.rooms = 0;
         let all = complaints(|_| 50, end).join("; ");
         let expected = "9 connections left; 9 sockets left; 9 awaited answers left; 9 unfinished handlers left; \
-            13 files open, 12 before";
+            9 absent clients left; 9 listeners and values of sockets left; 13 files open, 12 before";
         assert_eq!(all, expected);
     }
 
@@ -180,6 +194,7 @@ mod tests {
     fn a_short_soak_says_nothing_about_memory() {
         let mut verdict = Verdict::new(sample(Stats::default(), 5, 12), Duration::from_secs(30));
         (0..30).for_each(|second| verdict.note(Duration::from_secs(second), sample(MANY, 50 + second, 99)));
+        verdict.note_returns(9);
         assert_eq!(verdict.complaints(&sample(Stats::default(), 80, 12), &[]), Vec::<String>::new());
     }
 
@@ -188,6 +203,7 @@ mod tests {
         let idle = Verdict::new(sample(Stats::default(), 5, 12), Duration::from_secs(300));
         let complaints = idle.complaints(&sample(Stats::default(), 5, 12), &[]);
         assert!(complaints.iter().any(|complaint| complaint == "there never were any sockets: the load is broken"));
+        assert!(complaints.iter().any(|complaint| complaint == "nobody was ever recovered: the load is broken"));
         assert!(complaints.iter().any(|complaint| complaint == "memory grows"), "without figures nothing is proven");
     }
 }

@@ -91,8 +91,9 @@ impl Client {
     /// When it is a refusal, or something else.
     pub async fn connected(&mut self, namespace: &str) -> String {
         let answer = self.text().await;
-        let id = answer.strip_prefix(&packet('0', namespace, r#"{"sid":""#)).and_then(|rest| rest.strip_suffix("\"}"));
-        id.unwrap_or_else(|| panic!("{namespace} was to be joined, not {answer:?}")).to_owned()
+        let id = answer.strip_prefix(&packet('0', namespace, r#"{"sid":""#)).and_then(|rest| rest.split_once('"'));
+        // What follows is the secret of its session, where clients are recovered.
+        id.map(|(id, _)| id).unwrap_or_else(|| panic!("{namespace} was to be joined, not {answer:?}")).to_owned()
     }
 
     /// Sends an event of the main namespace: `["name",…]`.

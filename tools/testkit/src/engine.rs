@@ -104,6 +104,7 @@ struct Polling {
 #[derive(Debug)]
 struct Idle {
     http: Http,
+    /// When the last request began. The server counts from its answer, of which a client that is held up hears late.
     used: Instant,
 }
 
@@ -256,11 +257,7 @@ impl Engine {
         }
         let request = Request::post(&self.polling_target(), payload);
         match &mut self.link {
-            Link::Polling(polling) => {
-                let answer = polling.posts.next(self.addr).await.send(&request).await;
-                polling.posts.used = Instant::now();
-                answer
-            }
+            Link::Polling(polling) => polling.posts.next(self.addr).await.send(&request).await,
             Link::WebSocket(_) => panic!("the session is on a WebSocket"),
         }
     }
@@ -327,7 +324,6 @@ impl Engine {
         match &mut self.link {
             Link::Polling(polling) => {
                 let answer = polling.gets.http.response().await?;
-                polling.gets.used = Instant::now();
                 polling.is_parked = false;
                 if answer.status != 200 {
                     return Err(io::Error::other(format!("{answer:?}")));

@@ -289,6 +289,7 @@ fn is_of_interest(line: &str) -> bool {
         "WARNING: Failed to find function",
         "stat::",
         "NOTE:",
+        "NEW_FUNC",
         "Dictionary:",
         "MS: ",
         "Base64:",

@@ -1,7 +1,7 @@
 //! What the tests need beyond a Rust toolchain, installed where that can be done without asking.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -17,6 +17,12 @@ const OLDEST_NODE: u32 = 18;
 /// checkout renews.
 const MODULES_STAMP: &str = ".made-from-package-lock.json";
 
+/// Inside the virtual environment: the version of Python and the requirements.txt that it was made from.
+const PYTHON_STAMP: &str = ".made-from-requirements.txt";
+
+/// Fails unless `python3` is new enough for tests/clients/python/requirements.txt and can make virtual environments.
+const PYTHON_PROBE: &str = "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))";
+
 /// Installs the Debian packages whose programs are missing.
 ///
 /// # Errors
@@ -29,7 +35,8 @@ pub(crate) fn packages(workspace: &Workspace) -> Result<String> {
     }
     let list = missing.join(" ");
     let wish = format!(
-        "please install {list} (Node {OLDEST_NODE} or newer, Chromium as {CHROMIUM}) and start again, or --skip packages"
+        "please install {list} (Node {OLDEST_NODE} and Python 3.11 or newer, Chromium as {CHROMIUM}) and start again, or \
+         --skip packages"
     );
     apt_install(workspace, &missing, &wish)?;
 
@@ -82,6 +89,13 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     // Other builds of Node than Debian's bring npm along.
     if !is_on_path("npm") {
         missing.push("npm");
+    }
+    if !is_on_path("python3") {
+        missing.push("python3");
+    }
+    // Debian keeps what makes virtual environments in a package of its own.
+    if output(workspace.command("python3").args(["-c", PYTHON_PROBE])).is_err() {
+        missing.push("python3-venv");
     }
     missing
 }
@@ -136,6 +150,43 @@ pub(crate) fn modules(workspace: &Workspace) -> Result<String> {
     // A lock file without packages leaves no folder.
     fs::create_dir_all(folder.join("node_modules"))?;
     fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))?;
+    Ok("installed".into())
+}
+
+/// The Python of the virtual environment that [`python_modules`] makes.
+pub(crate) fn python_program(workspace: &Workspace) -> Result<PathBuf> {
+    Ok(python_folder(workspace)?.join("bin").join("python"))
+}
+
+fn python_folder(workspace: &Workspace) -> Result<PathBuf> {
+    Ok(workspace.target()?.join("clients-python"))
+}
+
+/// A virtual environment with tests/clients/python/requirements.txt, unless there is one that was made from this very
+/// file by this very Python.
+///
+/// # Errors
+/// There is no requirements.txt, or Python or its pip failed.
+pub(crate) fn python_modules(workspace: &Workspace) -> Result<String> {
+    let requirements = workspace.path("tests/clients/python/requirements.txt");
+    let folder = python_folder(workspace)?;
+    let program = python_program(workspace)?;
+    let stamp = folder.join(PYTHON_STAMP);
+    let list = fs::read_to_string(&requirements).with_context(|| format!("reading {}", requirements.display()))?;
+    // The environment borrows its interpreter from the system: a new minor version looks for modules elsewhere.
+    let made_from = |version: &str| format!("{}\n{list}", version.trim());
+    let version = output(workspace.command(&program).arg("--version"));
+    if let Ok(version) = version
+        && fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == made_from(&version))
+    {
+        return Ok("up to date".into());
+    }
+    // The stamp goes first, and comes last: an interrupted installation is not taken for a whole one.
+    run(workspace.command("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+    run(workspace.command(&program).args(pip).arg(&requirements))?;
+    let version = output(workspace.command(&program).arg("--version"))?;
+    fs::write(&stamp, made_from(&version)).with_context(|| format!("writing {}", stamp.display()))?;
     Ok("installed".into())
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Step {
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "packages",
-        about: "Debian packages the tests need: chromium, nodejs, npm",
+        about: "Debian packages the tests need: chromium, nodejs, npm, python3",
         needs: &[],
         run: install::packages,
     },
@@ -31,6 +31,12 @@ pub(crate) const STEPS: &[Step] = &[
         run: install::components,
     },
     Step { name: "modules", about: "npm modules of tests/clients", needs: &["packages"], run: install::modules },
+    Step {
+        name: "python",
+        about: "python-socketio in a virtual environment",
+        needs: &["packages"],
+        run: install::python_modules,
+    },
     Step {
         name: "fmt",
         about: "the code is formatted",
@@ -62,8 +68,8 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "binaries", about: "the servers that the client tests talk to", needs: &[], run: build_binaries },
     Step {
         name: "clients",
-        about: "the official clients, in Node and in a browser, against our servers",
-        needs: &["packages", "modules", "binaries"],
+        about: "clients of several versions, in Node, in a browser and in Python, against our servers",
+        needs: &["packages", "modules", "python", "binaries"],
         run: test_clients,
     },
 ];
@@ -111,7 +117,10 @@ fn test_clients(workspace: &Workspace) -> Result<String> {
         ensure!(path.is_file(), "{} is not built", path.display());
         npm.env(binary.variable, path);
     }
-    run(&mut npm)?;
+    // Without this variable, the tests would leave Python out.
+    let python = install::python_program(workspace)?;
+    ensure!(python.is_file(), "{} is not there", python.display());
+    run(npm.env("PYTHON_BIN", python))?;
     Ok(String::new())
 }
 

@@ -12,7 +12,7 @@ use super::Worker;
 /// a worker that does not keep up gets there.
 const HIGH: usize = 16 << 20;
 
-/// Work for a worker's thread. It never runs an application's handler: those are started by the worker itself.
+/// Work for a worker's thread. No handler begins while it runs: those that it starts begin when all mail is applied.
 pub(super) type Job = Box<dyn FnOnce(&Worker) + Send>;
 
 pub(crate) enum Mail {

@@ -498,12 +498,13 @@ impl Worker {
     }
 
     /// Starts a handler of a connection: it is polled in place, up to its first await that has to wait. Called inside another
-    /// handler, it starts when that one returns to the worker.
+    /// handler, it starts when that one returns to the worker; called in a job, when all mail that was posted so far is applied.
     ///
     /// A handler that panics ends alone, and its application is told with `tag`. Past the bound of unfinished handlers the
     /// connection is not read any more.
     pub fn start(&self, owner: ConnectionId, tag: u32, handler: Pin<Box<dyn Future<Output = ()>>>) {
-        if self.0.busy.get() {
+        // What a handler does comes after everything posted before, which is not done while mail is being applied.
+        if self.0.busy.get() || self.0.taking_mail.get() {
             self.0.deferred.borrow_mut().push_back(Deferred::Start(owner, tag, handler));
             self.0.want_turn();
         } else {
@@ -725,7 +726,10 @@ impl Local {
     /// Calls an application. Handlers it starts are polled at once: no handler is on the stack here.
     fn call_app(&self, app: AppIndex, call: impl FnOnce(&dyn WorkerApplication)) {
         let entry = self.app(app);
-        call(&*entry.app);
+        // An application may drop what its users gave it, which may panic: no reason to take everybody's connections down.
+        if std::panic::catch_unwind(AssertUnwindSafe(|| call(&*entry.app))).is_err() {
+            tracing::error!(worker = self.mailbox.index, "an application panicked");
+        }
         // What it started inside another handler starts before the next message is looked at.
         self.settle();
     }

@@ -232,3 +232,86 @@ async fn an_engine_that_listens_by_itself_knows_no_other_paths() {
         assert_eq!(Http::once(server.addr, &request).await.unwrap().status, 404, "{path}");
     }
 }
+
+/// An application that keeps what it does not survive the loss of.
+struct Careless(Record<&'static str>);
+
+impl Application for Careless {
+    fn attach(&self, worker: &Worker) -> Rc<dyn WorkerApplication> {
+        Rc::new(CarelessHalf { worker: worker.clone(), told: self.0.clone() })
+    }
+}
+
+struct CarelessHalf {
+    worker: Worker,
+    told: Record<&'static str>,
+}
+
+impl WorkerApplication for CarelessHalf {
+    fn open(&self, _: ConnectionId, _: &Arc<Request>) {}
+
+    fn text(&self, id: ConnectionId, text: &str) {
+        match text {
+            "panic" => panic!("on purpose"),
+            "job" => {
+                let told = self.told.clone();
+                let job = move |worker: &Worker| {
+                    told.push("job begins");
+                    let handler = told.clone();
+                    worker.start(id, 0, Box::pin(async move { handler.push("handler") }));
+                    told.push("job ends");
+                };
+                let next = self.told.clone();
+                self.worker.handle().post(job).unwrap();
+                self.worker.handle().post(move |_| next.push("next job")).unwrap();
+            }
+            _ => drop(self.worker.send_text(id, text)),
+        }
+    }
+
+    fn binary(&self, _: ConnectionId, _: Bytes) {}
+
+    fn close(&self, _: ConnectionId, _: CloseReason) {
+        self.told.push("closed");
+        panic!("on purpose");
+    }
+}
+
+fn careless() -> (Workers, Listener, Record<&'static str>) {
+    let (workers, told) = (Workers::start(1).unwrap(), Record::new());
+    let mut config = EngineConfig::default();
+    "/engine.io".clone_into(&mut config.path);
+    let engine = Server::new(Arc::new(Careless(told.clone())), config, workers.clone()).unwrap();
+    let listener = engine.listen(([127, 0, 0, 1], 0).into()).unwrap();
+    (workers, listener, told)
+}
+
+#[tokio::test]
+async fn an_application_that_panics_does_not_end_its_worker() {
+    let (workers, listener, told) = careless();
+    let mut witness = Engine::open(listener.local_addr(), PATH, Transport::WebSocket).await;
+    for transport in Transport::ALL {
+        let mut engine = Engine::open(listener.local_addr(), PATH, transport).await;
+        for text in ["panic", "before"] {
+            engine.send(text).await.unwrap();
+        }
+        assert_eq!(engine.message().await.unwrap(), Packet::Text("before".to_owned()));
+        engine.leave().await.unwrap();
+    }
+    told.wait_for(2).await;
+    witness.send("after").await.unwrap();
+    assert_eq!(witness.message().await.unwrap(), Packet::Text("after".to_owned()));
+    assert_eq!(told.all(), ["closed"; 2]);
+    drop(listener);
+    assert!(tokio::task::spawn_blocking(move || workers.shutdown(Duration::from_secs(30))).await.unwrap());
+}
+
+/// What a handler does comes after everything that was posted before it was started, as if it were posted itself.
+#[tokio::test]
+async fn a_handler_that_a_job_starts_begins_when_all_mail_is_applied() {
+    let (workers, listener, told) = careless();
+    let mut engine = Engine::open(listener.local_addr(), PATH, Transport::WebSocket).await;
+    engine.send("job").await.unwrap();
+    assert_eq!(told.wait_for(4).await, ["job begins", "job ends", "next job", "handler"]);
+    workers.shutdown(Duration::ZERO);
+}

@@ -54,6 +54,10 @@ impl Local {
         }
         if socket.0.namespace.is_watched() {
             self.show_sent(socket, question.bytes());
+            // A listener has disconnected it: whoever waits was told.
+            if socket.phase() == Phase::Gone {
+                return;
+            }
         }
         let sent = self.worker.send(socket.0.connection, question.bytes(), volatile);
         if !sent && !volatile {

@@ -25,7 +25,8 @@ pub(super) const INTERNAL: &str = "Internal server error";
 impl Local {
     /// A client asks to join a namespace: as who it was, or as somebody new.
     pub(super) fn check(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) {
-        if !self.resume(id, namespace, auth) {
+        // Gone while its namespace was being looked for: nothing is taken from anybody for it.
+        if self.with_client(id, |_| ()).is_some() && !self.resume(id, namespace, auth) {
             self.begin(id, namespace, auth);
         }
     }
@@ -107,8 +108,7 @@ impl Local {
         if !accepted {
             // The connection ended while it was being checked.
             namespace.membership.borrow_mut().remove(member);
-            socket.silence();
-            socket.set_phase(Phase::Gone);
+            self.turn_away(socket);
             self.leave_if_empty(&namespace);
             return;
         }

@@ -70,6 +70,8 @@ pub(crate) struct Local {
     pending_joins: RefCell<FxHashMap<SocketId, Rooms>>,
     /// Sessions that are being taken up, and by whom.
     claims: RefCell<Vec<(ConnectionId, Rc<resume::Claim>)>>,
+    /// How many calls of outgoing listeners are on the stack.
+    showing: Cell<usize>,
     entropy: RefCell<Entropy>,
     serials: Cell<u32>,
     max_rooms: usize,
@@ -141,6 +143,7 @@ impl Application for App {
             slots: RefCell::default(),
             pending_joins: RefCell::default(),
             claims: RefCell::default(),
+            showing: Cell::new(0),
             entropy: RefCell::default(),
             serials: Cell::new(0),
             max_rooms,
@@ -296,8 +299,11 @@ impl Local {
     }
 
     pub(crate) fn leave(&self, socket: &Socket, rooms: &Rooms) {
-        if let Some(pending) = self.pending_joins.borrow_mut().get_mut(&socket.id()) {
-            pending.retain(|room| !rooms.contains(room));
+        if socket.phase() == Phase::Joining {
+            if let Some(pending) = self.pending_joins.borrow_mut().get_mut(&socket.id()) {
+                pending.retain(|room| !rooms.contains(room));
+            }
+            return;
         }
         let Some(handle) = self.handle(socket) else { return };
         let Some(namespace) = self.namespace(handle.namespace) else { return };

@@ -16,6 +16,9 @@ use crate::extract::EventContext;
 use crate::sent::Sent;
 use crate::socket::{Phase, Socket};
 
+/// How deep listeners are called inside one another, each shown what the one around it sends: stacks end, and processes with them.
+const DEEPEST: usize = 16;
+
 impl Local {
     /// Shows a broadcast for each socket of this worker that it is for. Calls the application.
     pub(super) fn show_broadcast(&self, namespace: &LocalNamespace, target: &Target, packet: &Packet) {
@@ -34,13 +37,20 @@ impl Local {
     }
 
     fn show(&self, socket: &Socket, event: &RawEvent) {
+        let depth = self.showing.get();
+        if depth == DEEPEST {
+            return tracing::error!(socket = %socket.id(), "a listener sends an event for each that it sends");
+        }
         let router = socket.0.namespace.router();
         let own = socket.listeners().map(|own| own.outgoing()).unwrap_or_default();
         let Ok(name) = event.name() else { return };
         let args = event.args();
         for listener in router.outgoing.iter().chain(own.iter()) {
             let mut cx = EventContext { socket, event: &name, args: &args, ack: None, ack_taken: false, error: None };
-            match guarded(|| listener(&mut cx)) {
+            self.showing.set(depth + 1);
+            let shown = guarded(|| listener(&mut cx));
+            self.showing.set(depth);
+            match shown {
                 Some(Ok(running)) => self.worker.start(socket.0.connection, socket.0.serial, running),
                 Some(Err(error)) => tracing::debug!(%error, "a catch-all listener was not called"),
                 None => return self.disconnect(socket, false),
@@ -65,8 +75,7 @@ impl Socket {
             Ok(frames) => frames,
             Err(error) => return Sent::ready(Err(error.into())),
         };
-        let Some(worker) = self.worker() else { return Sent::ready(Err(SendError::Disconnected)) };
-        let send = move |local: &Local, socket: &Self| {
+        let send = move |local: &Local, socket: &Self, frames: &Frames| {
             if socket.phase() != Phase::Gone {
                 local.show_sent(socket, frames.bytes());
             }
@@ -75,20 +84,19 @@ impl Socket {
                 socket.phase() != Phase::Gone && local.worker.send(socket.0.connection, frames.bytes(), volatile);
             if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) }
         };
-        Sent::ready(match super::here(self) {
+        match super::here(self) {
             Some(local) => {
                 local.worker.apply_mail();
-                send(&local, self)
+                Sent::ready(send(&local, self, &frames))
             }
             None => {
                 let socket = self.clone();
-                let posted = worker.post(move |_| {
+                self.post_bytes(frames.bytes().len(), move |_| {
                     if let Some(local) = super::here(&socket) {
-                        let _ = send(&local, &socket);
+                        let _ = send(&local, &socket, &frames);
                     }
-                });
-                posted.map_err(|_| SendError::Disconnected)
+                })
             }
-        })
+        }
     }
 }

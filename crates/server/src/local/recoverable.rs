@@ -13,7 +13,8 @@ use super::{Local, LocalNamespace};
 use crate::error::SendError;
 use crate::namespace::NamespaceInner;
 use crate::reason::DisconnectReason;
-use crate::recovery::{Journal, Kept, Published};
+use crate::recovery::{Away, Journal, Kept, Published};
+use crate::sent::Sent;
 use crate::server::Inner;
 use crate::socket::{Phase, Socket};
 
@@ -88,9 +89,9 @@ impl Tracking {
             return self.journal.close(pid, socket.id(), || socket.set_phase(Phase::Gone));
         }
         self.journal.park(pid, |until| {
-            socket.set_phase(Phase::Gone);
+            let away = Away::new(socket);
             let namespace = socket.0.namespace.is_child().then(|| socket.0.namespace.clone());
-            Kept { id: socket.id(), trail, until, values: socket.values(), _namespace: namespace }
+            Kept { id: socket.id(), trail, until, values: socket.values(), away, _namespace: namespace }
         });
     }
 
@@ -145,62 +146,56 @@ pub(super) fn broadcast(namespace: &Arc<NamespaceInner>, journal: &Journal, broa
 }
 
 /// Sends an event to one socket in a namespace whose clients are recovered.
-///
-/// # Errors
-/// [`SendError::Disconnected`] when the socket has left.
-pub(crate) fn send_recoverable(
-    socket: &Socket,
-    journal: &Journal,
-    packet: &Packet,
-    volatile: bool,
-) -> Result<(), SendError> {
+pub(crate) fn send_recoverable(socket: &Socket, journal: &Journal, packet: &Packet, volatile: bool) -> Sent {
     let here = super::here(socket);
-    let worker = socket.worker().ok_or(SendError::Disconnected)?;
     let phase = socket.phase();
     if phase == Phase::Gone {
-        return Err(SendError::Disconnected);
+        return Sent::ready(Err(SendError::Disconnected));
     }
     if volatile || phase == Phase::Joining {
         // Not to be replayed: what is sent to a socket that has not joined belongs to the attempt.
         let Some(local) = here else {
-            let (socket, packet) = (socket.clone(), packet.clone());
-            let posted = worker.post(move |_| {
-                if let Some(local) = super::here(&socket) {
-                    local.send_unlogged(&socket, &packet, volatile);
+            let packet = packet.clone();
+            let there = socket.clone();
+            return socket.post_bytes(packet.frames().len(), move |_| {
+                if let Some(local) = super::here(&there) {
+                    local.send_unlogged(&there, &packet, volatile);
                 }
             });
-            return posted.map_err(|_| SendError::Disconnected);
         };
         local.worker.apply_mail();
         let sent = local.send_unlogged(socket, packet, volatile);
-        return if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) };
+        return Sent::ready(if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) });
     }
     let audience = Audience { rooms: std::iter::once(Room::from(socket.id())).collect(), ..Audience::default() };
     // Asked under the lock: what is logged is delivered, or replayed to whoever takes its session up.
     let is_there = || socket.phase() != Phase::Gone;
     let posted = journal.publish(audience, packet, is_there, |published| {
         if here.as_ref().is_some_and(|local| local.worker.is_caught_up()) {
-            return Some(published);
+            return Err(published);
         }
-        let (bytes, socket) = (published.packet.frames().len(), socket.clone());
-        let namespace = socket.0.namespace.clone();
-        let posted = worker.post_bytes(bytes, move |_| {
-            if let Some(local) = super::here(&socket) {
-                local.send_published(&socket, &published);
+        let there = socket.clone();
+        Ok(socket.post_bytes(published.packet.frames().len(), move |_| {
+            if let Some(local) = super::here(&there) {
+                local.send_published(&there, &published);
             }
-        });
-        if posted == Ok(true) {
-            namespace.behind.note();
-        }
-        None
+        }))
     });
-    match (posted, here) {
-        (None, _) => return Err(SendError::Disconnected),
-        (Some(Some(published)), Some(local)) => local.send_published(socket, &published),
-        (Some(None), Some(local)) => local.worker.apply_mail(),
-        (Some(_), None) => {}
+    let sent = match posted {
+        None => return Sent::ready(Err(SendError::Disconnected)),
+        Some(Ok(sent)) => sent,
+        Some(Err(published)) => {
+            if let Some(local) = &here {
+                local.send_published(socket, &published);
+            }
+            return Sent::ready(Ok(()));
+        }
+    };
+    if let Some(local) = here {
+        // Behind what waits here already.
+        local.worker.apply_mail();
     }
-    Ok(())
+    sent
 }
 
 /// Drops what has become too old, for as long as the server lives. What is read is looked at anyway; this is for the quiet times.

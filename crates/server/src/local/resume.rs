@@ -49,6 +49,10 @@ impl Local {
                 this.fence_anywhere(former, &namespace).await;
             }
             this.take_up(id, serial, &namespace, auth, &claim, &wish).await;
+            // Its half here was made to know what has been delivered, which nobody may need after all.
+            if let Some(local) = this.namespace(namespace.0.number()) {
+                this.leave_if_empty(&local);
+            }
             this.claims.borrow_mut().retain(|(_, other)| !Rc::ptr_eq(other, &claim));
         };
         self.worker.start(id, serial, Box::pin(resuming));
@@ -77,11 +81,10 @@ impl Local {
         let (fenced, done) = oneshot::channel();
         let (server, namespace) = (self.server.clone(), namespace.0.clone());
         let posted = handle.post(move |_| {
-            if let Some(local) = super::of(&server) {
-                local.fence(former, &namespace);
-            }
-            // Nobody waits any more if the client has gone again.
-            let _ = fenced.send(());
+            let Some(local) = super::of(&server) else { return };
+            local.fence(former, &namespace);
+            // Behind the handlers that hear of the end. Nobody waits any more if the client has gone again.
+            local.worker.start(former, local.next_serial(), Box::pin(async { _ = fenced.send(()) }));
         });
         if posted.is_ok() {
             // A worker that ends instead drops the sender, and its sockets with it.
@@ -107,6 +110,10 @@ impl Local {
         wish: &Wish,
     ) {
         let Some(journal) = &namespace.0.journal else { return };
+        if !self.worker.is_caught_up() {
+            // The request came with other mail, from the worker that read it: what is behind it there would come twice.
+            tokio::task::yield_now().await;
+        }
         // What was posted before the session was claimed is done then; what comes later is not for the socket that was.
         self.worker.apply_mail();
         let applied = self.applied(namespace);
@@ -139,6 +146,7 @@ impl Local {
             let in_pages = round < ROUNDS && missed.iter().map(Bytes::len).sum::<usize>() > PAGE;
             if !self.replay(id, &missed, in_pages).await {
                 // Lost again. What it was sent it has not heard: the session waits on.
+                self.turn_away(&socket);
                 return drop(claim.take());
             }
             // Mail may have been applied since what was missed was looked up, but not if nothing was waited for.
@@ -154,12 +162,13 @@ impl Local {
                     discard(claim);
                     return self.begin(id, namespace, auth.as_deref());
                 }
-                None => return,
+                None => return self.turn_away(&socket),
             }
             until = reached;
         }
-        if let Some(claimed) = claim.take() {
-            self.accept(&socket, Some(claimed));
+        match claim.take() {
+            Some(claimed) => self.accept(&socket, Some(claimed)),
+            None => self.turn_away(&socket),
         }
     }
 
@@ -203,7 +212,7 @@ fn discard(claim: &Claim) {
 
 impl LocalNamespace {
     /// Puts a socket that is let in into its rooms: those that its middlewares had it join, and those it was in when it was lost.
-    /// Returns its secret, if clients are recovered.
+    /// Returns its secret, if clients are recovered. May drop what others kept with their sockets, so nothing may be borrowed.
     pub(super) fn track(
         &self,
         member: Member,
@@ -212,9 +221,8 @@ impl LocalNamespace {
         rooms: &[Room],
         new_pid: impl FnOnce() -> Pid,
     ) -> Option<PidText> {
-        let mut membership = self.membership.borrow_mut();
         for room in rooms {
-            membership.join(member, room);
+            self.membership.borrow_mut().join(member, room);
         }
         let tracking = self.tracking.as_ref()?;
         let pid = match claimed {
@@ -225,9 +233,10 @@ impl LocalNamespace {
             }
             Some(claimed) => {
                 let pid = claimed.pid();
-                if let Some(kept) = claimed.reopen(socket.0.connection) {
+                if let Some(mut kept) = claimed.reopen(socket.0.connection) {
+                    kept.away.replaced();
                     for room in kept.trail.rooms() {
-                        membership.join(member, room);
+                        self.membership.borrow_mut().join(member, room);
                     }
                     tracking.track(member, pid, kept.trail);
                 }

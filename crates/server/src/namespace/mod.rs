@@ -29,7 +29,7 @@ pub use self::params::{Params, ParamsError};
 use self::registry::Number;
 pub(crate) use self::registry::{Bounds, Parent, Registry};
 pub(crate) use self::router::Router;
-use crate::local::Behind;
+use crate::local::{Behind, guarded};
 use crate::recovery::Journal;
 use crate::room_events::RoomWatch;
 use crate::server::{Inner, Server};
@@ -176,6 +176,9 @@ impl Drop for NamespaceInner {
     fn drop(&mut self) {
         // It goes its way whether or not it is awaited.
         drop(self.adapter.close());
+        // What its handlers hold may panic when it is dropped, and whoever is the last to hold a namespace must not.
+        let router = std::mem::take(self.router.get_mut().unwrap_or_else(PoisonError::into_inner));
+        guarded(|| drop(router));
         let Kind::Child { parent, .. } = &self.kind else { return };
         if let Some(parent) = parent.upgrade()
             && let Kind::Parent(children) = &parent.kind

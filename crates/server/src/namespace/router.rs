@@ -49,12 +49,14 @@ impl Router {
 }
 
 impl Namespace {
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Router)) {
-        {
+    /// Changes the handlers. What the change takes out is returned: it is the application's, and dropped when nothing is locked.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Router) -> R) -> R {
+        let changed = {
             let mut router = self.0.router.write().unwrap_or_else(PoisonError::into_inner);
-            change(Arc::make_mut(&mut router));
+            let changed = change(Arc::make_mut(&mut router));
             self.0.version.fetch_add(1, Ordering::Release);
-        }
+            changed
+        };
         // What is registered while it is made will be registered again when it is made again.
         if self.0.is_child()
             && self.0.is_settled()
@@ -62,6 +64,7 @@ impl Namespace {
         {
             registry.keep(self);
         }
+        changed
     }
 }
 
@@ -72,14 +75,14 @@ macro_rules! registers {
             /// Handles an event of every socket in this namespace. A later registration for the same event replaces an earlier one.
             pub fn on<Args>(&self, event: &str, handler: impl EventHandler<Args>) -> &Self {
                 let handler: Arc<BoxedEvent> = Arc::new(Box::new(move |cx| handler.call(cx)));
-                $namespace(self).change(|router| drop(router.events.insert(event.into(), handler)));
+                $namespace(self).change(|router| router.events.insert(event.into(), handler));
                 self
             }
 
             /// Handles every event that nothing else handles.
             pub fn fallback<Args>(&self, handler: impl EventHandler<Args>) -> &Self {
                 let handler: Arc<BoxedEvent> = Arc::new(Box::new(move |cx| handler.call(cx)));
-                $namespace(self).change(|router| router.fallback = Some(handler));
+                $namespace(self).change(|router| router.fallback.replace(handler));
                 self
             }
 
@@ -129,12 +132,12 @@ macro_rules! registers {
             /// text. Without any handler refusals are only logged (level debug).
             pub fn on_error<Args>(&self, handler: impl ErrorHandler<Args>) -> &Self {
                 let handler: Arc<BoxedError> = Arc::new(Box::new(move |cx| handler.call(cx)));
-                $namespace(self).change(|router| router.error = Some(handler));
+                $namespace(self).change(|router| router.error.replace(handler));
                 self
             }
 
-            /// Calls `handler` for each socket that leaves, with the reason, before it leaves its rooms: they are taken as
-            /// [`Rooms`](crate::Rooms). What runs behind the handler's first wait finds it in no room any more.
+            /// Calls `handler` for each socket that leaves, with the reason. Its rooms are taken as [`Rooms`](crate::Rooms): an
+            /// async function may run when the socket has left them, as it does when another handler or thread disconnects it.
             ///
             /// ```
             /// # use posthaste::{Rooms, Server, Socket};
@@ -171,34 +174,31 @@ macro_rules! registers {
             /// # Ok::<(), posthaste::BuildError>(())
             /// ```
             pub fn on_any<Args>(&self, listener: impl CatchAll<Args>) -> CatchAllId {
-                let mut added = None;
-                $namespace(self).change(|router| added = Some(router.any.add(listener)));
-                added.expect("invariant: the change was made")
+                $namespace(self).change(|router| router.any.add(listener))
             }
 
             /// Shows `listener` every event that is sent to a socket of this namespace, alone or with others, once for each socket
-            /// that it is for, before it is sent. Answers are no events. What the listener itself sends is shown to it as well.
+            /// that it is for. Answers are no events. Where clients are recovered the last argument is the event's offset.
+            ///
+            /// What the listener itself sends is shown to it as well, so it must not send something each time: sixteen deep is no
+            /// deeper shown, and an async one goes on until the client is disconnected as too slow.
             pub fn on_any_outgoing<Args>(&self, listener: impl CatchAll<Args>) -> CatchAllId {
-                let mut added = None;
                 let namespace = $namespace(self);
-                namespace.change(|router| added = Some(router.outgoing.add(listener)));
+                let id = namespace.change(|router| router.outgoing.add(listener));
                 namespace.0.watchers.fetch_add(1, Ordering::Relaxed);
-                added.expect("invariant: the change was made")
+                id
             }
 
             /// Takes a listener away that [`on_any`](Self::on_any) or [`on_any_outgoing`](Self::on_any_outgoing) of this namespace
             /// added. Returns whether it was there.
             pub fn off_any(&self, id: CatchAllId) -> bool {
                 let namespace = $namespace(self);
-                let (mut incoming, mut outgoing) = (false, false);
-                namespace.change(|router| {
-                    incoming = router.any.remove(id);
-                    outgoing = router.outgoing.remove(id);
-                });
-                if outgoing {
+                let (incoming, outgoing) =
+                    namespace.change(|router| (router.any.remove(id), router.outgoing.remove(id)));
+                if outgoing.is_some() {
                     namespace.0.watchers.fetch_sub(1, Ordering::Relaxed);
                 }
-                incoming || outgoing
+                incoming.is_some() || outgoing.is_some()
             }
 
             /// Calls `handler` for each socket that has left, with the reason. It is in no room any more.

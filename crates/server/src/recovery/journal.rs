@@ -1,7 +1,7 @@
 //! The log and the sessions of one namespace, behind one lock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,32 +13,18 @@ use posthaste_history::{
     Sessions, Trail, replay_start,
 };
 
-use super::{Recovery, Wish};
+use super::shared::Shared;
+use super::{Away, Recovery, Wish};
 use crate::namespace::NamespaceInner;
-use crate::socket::Values;
+use crate::values::Values;
 
 /// What a parked session takes besides its rooms' names, in bytes. An estimate.
 const SESSION_OVERHEAD: usize = 512;
 /// What each room of a parked session takes besides its name.
 const STAY_OVERHEAD: usize = 64;
 
-/// The journals of a server, and what they share.
-pub(crate) struct Journals {
-    shared: Arc<Shared>,
-    all: Mutex<Vec<Weak<Journal>>>,
-}
-
-struct Shared {
-    settings: Recovery,
-    /// How long an event may be wanted: by a client that was gone when it happened, was found to be only at the end of a heartbeat,
-    /// and stayed away as long as it may.
-    max_age: Duration,
-    budget: Budget,
-    key: OffsetKey,
-    /// Of all namespaces.
-    bytes: AtomicUsize,
-    parked: AtomicUsize,
-}
+/// The journals of a server.
+pub(crate) struct Journals(Arc<Shared>);
 
 /// The log and the sessions of one namespace.
 pub(crate) struct Journal {
@@ -62,6 +48,7 @@ pub(crate) struct Kept {
     /// Everything that was only for this socket is in the log up to here, and nothing behind it.
     pub(crate) until: u64,
     pub(crate) values: Option<Arc<Values>>,
+    pub(crate) away: Away,
     /// A namespace that would be forgotten with its last socket stays for those who may come back.
     pub(crate) _namespace: Option<Arc<NamespaceInner>>,
 }
@@ -76,63 +63,46 @@ pub(crate) struct Published {
 impl Journals {
     /// `silence` is how long it takes to find out that a client is gone; `budget` what may be replayed to one socket.
     pub(crate) fn new(settings: Recovery, silence: Duration, budget: Budget) -> Self {
-        let shared = Shared {
-            settings,
-            max_age: settings.max_disconnection.saturating_add(silence),
-            budget,
-            key: OffsetKey::from_bytes(random()),
-            bytes: AtomicUsize::new(0),
-            parked: AtomicUsize::new(0),
-        };
-        Self { shared: Arc::new(shared), all: Mutex::default() }
+        let max_age = settings.max_disconnection.saturating_add(silence);
+        Self(Arc::new(Shared::new(settings, max_age, budget, OffsetKey::from_bytes(random()))))
     }
 
     pub(crate) fn settings(&self) -> &Recovery {
-        &self.shared.settings
+        &self.0.settings
     }
 
     /// The journal of a new namespace.
     pub(crate) fn add(&self) -> Arc<Journal> {
-        let Recovery { max_bytes, max_events, max_sessions, .. } = self.shared.settings;
+        let Recovery { max_bytes, max_events, max_sessions, .. } = self.0.settings;
         let epoch = Epoch(u32::from_be_bytes(random()));
         let state = State {
-            log: Log::new(epoch, LogLimits { max_bytes, max_events, max_age: self.shared.max_age }),
+            log: Log::new(epoch, LogLimits { max_bytes, max_events, max_age: self.0.max_age }),
             sessions: Sessions::new(SessionLimits { max_sessions, max_bytes }),
             bytes: 0,
             parked: 0,
         };
-        let journal = Arc::new(Journal { shared: self.shared.clone(), epoch, state: Mutex::new(state) });
-        let mut all = self.lock();
-        all.retain(|journal| journal.strong_count() > 0);
-        all.push(Arc::downgrade(&journal));
+        let journal = Arc::new(Journal { shared: self.0.clone(), epoch, state: Mutex::new(state) });
+        self.0.add(&journal);
         journal
     }
 
     /// Drops what has become too old.
     pub(crate) fn purge(&self, now: Instant) {
-        for journal in self.each() {
+        for journal in self.0.each() {
             journal.purge(now);
         }
     }
 
     /// How many absent clients may come back.
     pub(crate) fn parked(&self) -> usize {
-        self.shared.parked.load(Ordering::Relaxed)
-    }
-
-    fn each(&self) -> Vec<Arc<Journal>> {
-        self.lock().iter().filter_map(Weak::upgrade).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Journal>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.parked()
     }
 }
 
 impl Drop for Journals {
     fn drop(&mut self) {
         // Sessions may keep their namespace, which keeps its journal.
-        for journal in self.each() {
+        for journal in self.0.each() {
             journal.with(|state| std::iter::from_fn(|| state.sessions.shed()).collect());
         }
     }
@@ -162,18 +132,17 @@ impl Journal {
         wanted: impl FnOnce() -> bool,
         post: impl FnOnce(Published) -> R,
     ) -> Option<R> {
-        let mut dropped = Vec::new();
         let posted = {
             let mut state = self.lock();
             wanted().then(|| {
                 let position = state.log.next();
                 let packet = packet.with_last_argument(self.shared.key.write(position).as_str());
                 state.log.append(Instant::now(), audience, packet.frames().clone());
-                self.account(&mut state, &mut dropped);
+                self.account(&mut state);
                 post(Published { pos: position.pos, packet })
             })
         };
-        drop(dropped);
+        self.shared.forget_events();
         posted
     }
 
@@ -235,38 +204,70 @@ impl Journal {
         });
     }
 
+    /// When the oldest event that is kept happened.
+    pub(super) fn oldest_event(&self) -> Option<Instant> {
+        self.lock().log.oldest()
+    }
+
+    /// Forgets its oldest events, as long as `too_many` says so and they are no younger than `next`. Returns when the oldest one left
+    /// happened.
+    pub(super) fn forget_events(&self, next: Option<Instant>, too_many: impl Fn() -> bool) -> Option<Instant> {
+        let mut state = self.lock();
+        while too_many() && state.log.oldest().is_some_and(|oldest| next.is_none_or(|next| oldest <= next)) {
+            state.log.shed();
+            self.account(&mut state);
+        }
+        state.log.oldest()
+    }
+
+    /// How many of its sessions are parked.
+    pub(super) fn parked(&self) -> usize {
+        self.lock().sessions.parked()
+    }
+
+    /// Forgets its sessions that were parked first, as long as `too_many` says so and there are no fewer than `next`. Returns how
+    /// many are left.
+    pub(super) fn forget_sessions(&self, next: usize, too_many: impl Fn() -> bool) -> usize {
+        let mut dropped = Vec::new();
+        let mut state = self.lock();
+        while too_many()
+            && state.sessions.parked() >= next
+            && let Some(oldest) = state.sessions.shed()
+        {
+            state.log.forget_room(&Room::from(oldest.id));
+            dropped.push(oldest);
+            self.account(&mut state);
+        }
+        let left = state.sessions.parked();
+        drop(state);
+        drop(dropped);
+        left
+    }
+
     /// Changes the state; `change` returns the sessions that have to go.
     fn with(&self, change: impl FnOnce(&mut State) -> Vec<Kept>) {
-        let mut dropped;
-        {
+        let dropped = {
             let mut state = self.lock();
-            dropped = change(&mut state);
-            self.account(&mut state, &mut dropped);
+            let dropped = change(&mut state);
             for kept in &dropped {
                 state.log.forget_room(&Room::from(kept.id));
             }
-        }
+            self.account(&mut state);
+            dropped
+        };
         // What applications keep with their sockets is dropped outside of the lock: it may do anything.
         drop(dropped);
+        self.shared.forget_events();
+        self.shared.forget_sessions();
     }
 
-    /// Brings the shared numbers up to date, and makes room if they are too large.
-    fn account(&self, state: &mut State, dropped: &mut Vec<Kept>) {
-        let Shared { settings, bytes, parked, .. } = &*self.shared;
-        loop {
-            let all_bytes = state.count(bytes, |state| (state.log.bytes() + state.sessions.bytes(), &mut state.bytes));
-            let all_parked = state.count(parked, |state| (state.sessions.parked(), &mut state.parked));
-            let made_room = if all_parked > settings.max_sessions {
-                state.shed_session(dropped)
-            } else if all_bytes > settings.max_bytes {
-                state.log.shed() || state.shed_session(dropped)
-            } else {
-                false
-            };
-            if !made_room {
-                return;
-            }
-        }
+    /// Brings the shared numbers up to date.
+    fn account(&self, state: &mut State) {
+        let Shared { bytes, parked, .. } = &*self.shared;
+        let State { log, sessions, .. } = &*state;
+        let (now_bytes, now_parked) = (log.bytes() + sessions.bytes(), sessions.parked());
+        count(bytes, &mut state.bytes, now_bytes);
+        count(parked, &mut state.parked, now_parked);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -282,22 +283,10 @@ impl Drop for Journal {
     }
 }
 
-impl State {
-    /// Adds to a shared number what this namespace's part of it has grown by. Returns the sum.
-    fn count(&mut self, sum: &AtomicUsize, part: impl FnOnce(&mut Self) -> (usize, &mut usize)) -> usize {
-        let (now, before) = part(self);
-        let before = std::mem::replace(before, now);
-        // Two's complement: adding the difference of a smaller number takes it away.
-        let change = now.wrapping_sub(before);
-        sum.fetch_add(change, Ordering::Relaxed).wrapping_add(change)
-    }
-
-    fn shed_session(&mut self, dropped: &mut Vec<Kept>) -> bool {
-        let shed = self.sessions.shed();
-        let any = shed.is_some();
-        dropped.extend(shed);
-        any
-    }
+/// Adds to a shared number what this namespace's part of it has grown by.
+fn count(sum: &AtomicUsize, part: &mut usize, now: usize) {
+    // Two's complement: adding the difference of a smaller number takes it away.
+    sum.fetch_add(now.wrapping_sub(std::mem::replace(part, now)), Ordering::Relaxed);
 }
 
 impl Kept {

@@ -175,3 +175,63 @@ async fn children_of_a_parent_are_watched_as_their_parent_was_when_they_were_mad
     client.expect(r#"2/dyn/1,["message","text"]"#).await;
     assert_eq!(seen.all(), ["in back ", r#"out message "text""#]);
 }
+
+#[tokio::test]
+async fn nobody_is_asked_after_a_listener_has_disconnected_it() {
+    crate::panics::quietly();
+    let spread = Spread::over(1, |io| {
+        io.on_any_outgoing(|Event(name): Event| {
+            assert_eq!(name, "harmless", "on purpose");
+            async {}
+        });
+    });
+    for round in 0..3 {
+        let mut placed = spread.client().await;
+        let io = &spread.running.io;
+        let asked = match round {
+            0 => placed.socket.emit_with_ack::<()>("question", &()).await.err(),
+            1 => {
+                assert_eq!(io.emit_with_ack::<()>("question", &()).await.unwrap().asked, 0);
+                None
+            }
+            _ => {
+                placed.socket.emit("harmful", &()).await.unwrap();
+                None
+            }
+        };
+        assert!(matches!(asked, None | Some(posthaste::AckError::Disconnected)), "{asked:?}");
+        placed.client.expect("1").await;
+        // What is sent to it now would be heard by the socket that comes next.
+        placed.client.connect("/").await;
+    }
+}
+
+/// A mistake that costs the socket its connection, and the process nothing.
+#[tokio::test]
+async fn a_listener_that_is_shown_what_it_sends_does_not_end_the_process() {
+    let outbox = posthaste::OutboxLimits { bytes: 1 << 20, packets: 1_000 };
+    let spread = Spread::with(
+        1,
+        |builder| builder.outbox(outbox),
+        |io| {
+            io.on("sync", async || {});
+            io.on("begin", async |socket: Socket| socket.emit("echo", &0).await);
+            io.on_any_outgoing(|socket: Socket| {
+                drop(socket.emit("echo", &()));
+                async {}
+            });
+            let polite = io.namespace("/later");
+            polite.on("begin", async |socket: Socket| socket.emit("echo", &0).await);
+            polite.on_any_outgoing(async |socket: Socket| drop(socket.emit("echo", &Bytes::from_static(&[0; 65_536]))));
+        },
+    );
+    let mut witness = spread.client().await;
+    for namespace in ["", "/later,"] {
+        let mut placed = spread.client().await;
+        if !namespace.is_empty() {
+            placed.client.connect("/later").await;
+        }
+        placed.client.send(&format!(r#"2{namespace}["begin"]"#)).await;
+        witness.client.ask(r#"["sync"]"#, "[]").await;
+    }
+}

@@ -49,6 +49,7 @@ async fn every_line_reaches_whom_it_names() {
             "[1]",
             r#"asked ["hello","world"]"#,
             r#"asked ["hello","world"]"#,
+            r#"2["message","hello"]"#,
             r#"2["position",1.5,2.5]"#,
             r#"2["noise",7]"#,
             // To many: everyone, room1 twice, both rooms twice, room1 without room2, this node, volatile, uncompressed.

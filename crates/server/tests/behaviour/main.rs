@@ -12,6 +12,7 @@ mod cheatsheet;
 mod cluster;
 mod connect;
 mod disconnect;
+mod dropping;
 mod dynamic_namespaces;
 mod event_middlewares;
 mod fetch;

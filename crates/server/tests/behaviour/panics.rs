@@ -9,7 +9,7 @@ use posthaste_testkit::{Client, Record, Running, Transport, eventually, serve};
 use tokio::sync::Semaphore;
 
 /// Keeps the panics that these tests ask for out of their output.
-fn quietly() {
+pub(crate) fn quietly() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let loud = std::panic::take_hook();
@@ -230,7 +230,7 @@ async fn a_disconnect_handler_that_panics_keeps_nobody_from_hearing_of_it() {
 }
 
 /// A future written by hand.
-struct PanicsWhenDropped;
+pub(crate) struct PanicsWhenDropped;
 
 impl Future for PanicsWhenDropped {
     type Output = ();

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 
-use posthaste::{Sent, Server, State};
-use posthaste_testkit::{Record, within};
+use posthaste::{Builder, Recovery, Sent, Server, State};
+use posthaste_testkit::{Record, eventually, within};
 
 use crate::spread::Spread;
 
@@ -19,12 +19,16 @@ struct Hold {
 
 /// A server of one worker, which the event `hold` keeps from everything else: what a handler must not do. A word ends that.
 fn held() -> (Spread, Hold, mpsc::Sender<()>) {
+    held_with(|builder| builder)
+}
+
+fn held_with(build: impl FnOnce(Builder) -> Builder) -> (Spread, Hold, mpsc::Sender<()>) {
     let (word, release) = mpsc::channel();
     let hold = Hold { held: Record::new(), release: Arc::new(Mutex::new(release)) };
     let outbox = posthaste::OutboxLimits { bytes: 256 << 20, packets: 1 << 20 };
     let spread = Spread::with(
         1,
-        |builder| builder.state(hold.clone()).outbox(outbox),
+        |builder| build(builder.state(hold.clone()).outbox(outbox)),
         |io: &Server| {
             io.on("hold", async |State(hold): State<Hold>| {
                 hold.held.push(());
@@ -100,4 +104,39 @@ async fn who_waits_for_a_worker_that_ends_waits_no_longer() {
     drop(spread);
     word.send(()).unwrap();
     within("the worker has ended", last).await.unwrap();
+}
+
+/// Every way to send has to wait, whoever listens or comes back.
+#[tokio::test]
+async fn there_is_no_way_around_waiting_for_a_worker_that_does_not_keep_up() {
+    let large = bytes::Bytes::from(vec![0; LARGE]);
+    for (watched, recovered) in [(false, false), (true, false), (false, true), (true, true)] {
+        for way in 0..5 {
+            let (spread, hold, word) =
+                held_with(|builder| if recovered { builder.recovery(Recovery::default()) } else { builder });
+            let io = spread.running.io.clone();
+            let mut placed = spread.client().await;
+            if watched {
+                io.on_any_outgoing(async || {});
+            }
+            placed.client.send(r#"2["hold"]"#).await;
+            hold.held.wait_for(1).await;
+            let (_, last) = send_until_it_waits(|number| match way {
+                0 => placed.socket.emit("own", &(number, &large)),
+                1 => placed.socket.volatile().emit("own", &(number, &large)),
+                2 => io.emit("all", &(number, &large)),
+                3 => io.volatile().emit("all", &(number, &large)),
+                // Rooms weigh nothing, but what takes them there does.
+                _ => {
+                    drop((0..10_000).map(|_| io.sockets_join("room")).collect::<Vec<_>>());
+                    io.sockets_join("room")
+                }
+            });
+            word.send(()).unwrap();
+            within("the worker has taken it", last).await.unwrap();
+            let socket = placed.socket.clone();
+            drop(placed);
+            eventually("it is gone", async || !socket.is_connected()).await;
+        }
+    }
 }

@@ -111,3 +111,54 @@ async fn nothing_is_left_of_those_who_have_gone_for_good() {
     let Memory { pid, .. } = Peer::join(running.addr).await.memory;
     assert_eq!(pid.len(), 22);
 }
+
+/// What is kept is shared by all namespaces: what has to go is the oldest of all, not what happens to be said next.
+#[tokio::test]
+async fn a_quiet_namespace_is_not_forgotten_for_what_is_said_in_a_busy_one() {
+    let (running, _) = recovering(with(Recovery { max_bytes: 100_000, ..Recovery::default() }), |_| {});
+    let busy = running.io.namespace("/busy");
+    let text = "x".repeat(1_000);
+    let fill = async |count: usize| {
+        for _ in 0..count {
+            busy.emit("noise", &text).await.unwrap();
+        }
+    };
+    fill(200).await;
+    let mut memory = Peer::join(running.addr).await.lose(&running.io).await;
+    for round in 0..10 {
+        for number in 0..3 {
+            running.io.emit("missed", &(round, number, &text)).await.unwrap();
+        }
+        fill(50).await;
+        let back = memory.back(running.addr).await;
+        assert!(back.recovered, "{round}");
+        assert_eq!(back.missed, [0, 1, 2].map(|number| json!(["missed", round, number, text])));
+        memory = back.peer.lose(&running.io).await;
+    }
+    // Nothing is kept for ever.
+    for _ in 0..10 {
+        running.io.emit("missed", &text).await.unwrap();
+    }
+    fill(200).await;
+    assert!(!memory.back(running.addr).await.recovered);
+}
+
+/// As many have left one namespace as may be absent from all: who leaves another one next may come back all the same.
+#[tokio::test]
+async fn those_who_wait_for_one_namespace_keep_nobody_from_waiting_for_another() {
+    let (running, _) = recovering(with(Recovery { max_sessions: 8, ..Recovery::default() }), |io| {
+        io.namespace("/busy");
+    });
+    for _ in 0..12 {
+        let mut client = posthaste_testkit::Client::open(running.addr, posthaste_testkit::Transport::WebSocket).await;
+        client.connect("/busy").await;
+        client.reset();
+        eventually("it is gone", async || running.io.stats().await.connections == 0).await;
+    }
+    assert_eq!(running.io.stats().await.recoverable, 8);
+    let memory = Peer::join(running.addr).await.lose(&running.io).await;
+    assert_eq!(running.io.stats().await.recoverable, 8);
+    let back = memory.back(running.addr).await;
+    assert!(back.recovered);
+    assert_eq!(running.io.stats().await.recoverable, 7);
+}

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
 
+mod away;
 mod bounds;
 mod claims;
 mod comeback;
+mod mail;
 mod middlewares;
 mod offsets;
 mod order;

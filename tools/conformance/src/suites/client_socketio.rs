@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use posthaste::{Ack, Answer, Args, ConnectError, Data, Listener, Namespace, SendError, Server, Socket, Workers};
+use posthaste::{
+    Ack, Answer, Args, ConnectError, Data, Listener, Namespace, Recovery, SendError, Server, Socket, Workers,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -22,6 +24,7 @@ pub(super) fn listen(workers: &Workers, addr: SocketAddr) -> anyhow::Result<List
     let io = Server::builder()
         .ping(Duration::from_secs(2), Duration::from_secs(20))
         .serve_client(false)
+        .recovery(Recovery::default())
         // Clients with a timeout of nothing must not be answered before it.
         .allow_request(async |_request| {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -5,13 +5,14 @@
 mod client_engineio;
 mod client_socketio;
 mod date;
-mod echo;
 mod socket_v5;
 
 use std::net::SocketAddr;
 
 use clap::ValueEnum;
 use posthaste::{Listener, Workers};
+
+use crate::echo;
 
 /// An official suite, by the server it is run against.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -32,7 +33,7 @@ impl Suite {
     /// Starts the server that the suite expects.
     pub(crate) fn listen(self, workers: &Workers, addr: SocketAddr) -> anyhow::Result<Listener> {
         match self {
-            Self::EngineV4 => echo::listen(workers, addr),
+            Self::EngineV4 => Ok(echo::engine(workers)?.listen(addr)?),
             Self::EngineV3 => anyhow::bail!("the suite engine-v3 needs Engine.IO 3, which is not there yet"),
             Self::SocketV5 => socket_v5::listen(workers, addr),
             Self::ClientSocketio => client_socketio::listen(workers, addr),

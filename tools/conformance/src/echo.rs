@@ -1,25 +1,23 @@
-//! Engine.IO alone: every message comes back as it was sent. For the suites of the Engine.IO protocol.
+//! Engine.IO alone: every message comes back as it was sent, and nothing else is said.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use posthaste::{Cors, Listener, Workers};
+use posthaste::{Cors, Workers};
 use posthaste_engine::{
     Application, CloseReason, ConnectionId, Engine, EngineConfig, Request, Worker, WorkerApplication,
 };
 
-pub(super) fn listen(workers: &Workers, addr: SocketAddr) -> anyhow::Result<Listener> {
+pub(crate) fn engine(workers: &Workers) -> anyhow::Result<Engine> {
     let mut config = EngineConfig::default();
     "/engine.io".clone_into(&mut config.path);
     config.settings.ping_interval = Duration::from_millis(300);
     config.settings.ping_timeout = Duration::from_millis(200);
     config.max_payload = 1_000_000;
     config.cors = Some(Cors::default());
-    let engine = Engine::new(Arc::new(Echo), config, workers.clone())?;
-    Ok(engine.listen(addr)?)
+    Ok(Engine::new(Arc::new(Echo), config, workers.clone())?)
 }
 
 struct Echo;

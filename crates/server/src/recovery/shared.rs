@@ -1,0 +1,101 @@
+//! What the journals of a server share, and whose events and sessions go when it is too much.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use posthaste_history::{Budget, OffsetKey};
+
+use super::{Journal, Recovery};
+
+pub(super) struct Shared {
+    pub(super) settings: Recovery,
+    /// How long an event may be wanted: by a client that was gone when it happened, was found to be only at the end of a heartbeat,
+    /// and stayed away as long as it may.
+    pub(super) max_age: Duration,
+    pub(super) budget: Budget,
+    pub(super) key: OffsetKey,
+    /// Of all namespaces.
+    pub(super) bytes: AtomicUsize,
+    pub(super) parked: AtomicUsize,
+    all: Mutex<Vec<Weak<Journal>>>,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Recovery, max_age: Duration, budget: Budget, key: OffsetKey) -> Self {
+        let (bytes, parked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { settings, max_age, budget, key, bytes, parked, all: Mutex::default() }
+    }
+
+    pub(super) fn add(&self, journal: &Arc<Journal>) {
+        let mut all = self.lock();
+        all.retain(|journal| journal.strong_count() > 0);
+        all.push(Arc::downgrade(journal));
+    }
+
+    pub(super) fn each(&self) -> Vec<Arc<Journal>> {
+        self.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Forgets events when there are too many bytes: the oldest of all namespaces first, or a quiet one would lose what a busy one
+    /// has no room for. Nothing of the journals may be locked.
+    pub(super) fn forget_events(&self) {
+        let max = self.settings.max_bytes;
+        if self.bytes() <= max {
+            return;
+        }
+        // Somewhat more than has to go: looking at all namespaces is for many events at a time.
+        let enough = max - max / 16;
+        let journals = self.each();
+        let oldest = |index: usize, at: Option<Instant>| Some(Reverse((at?, index)));
+        let mut queue: BinaryHeap<_> =
+            journals.iter().enumerate().filter_map(|(index, journal)| oldest(index, journal.oldest_event())).collect();
+        while let Some(Reverse((_, index))) = queue.pop() {
+            let next = queue.peek().map(|Reverse((at, _))| *at);
+            let left = journals[index].forget_events(next, || self.bytes() > enough);
+            queue.extend(oldest(index, left));
+            if self.bytes() <= enough {
+                return;
+            }
+        }
+    }
+
+    /// Forgets sessions when there are too many, or when they take too many bytes even without any event: of the namespace that has
+    /// most of them, or those of all others would go for one that many clients leave. Drops what applications keep with their sockets,
+    /// so nothing may be locked or borrowed.
+    pub(super) fn forget_sessions(&self) {
+        let Recovery { max_bytes, max_sessions, .. } = self.settings;
+        if self.parked() <= max_sessions && self.bytes() <= max_bytes {
+            return;
+        }
+        // As with events.
+        let enough = max_sessions - max_sessions / 16;
+        let too_many = || self.parked() > enough || self.bytes() > max_bytes;
+        let journals = self.each();
+        let mut queue: BinaryHeap<_> =
+            journals.iter().enumerate().map(|(index, journal)| (journal.parked(), index)).collect();
+        while too_many()
+            && let Some((_, index)) = queue.pop()
+        {
+            let next = queue.peek().map_or(0, |(parked, _)| *parked);
+            let left = journals[index].forget_sessions(next, too_many);
+            if left > 0 {
+                queue.push((left, index));
+            }
+        }
+    }
+
+    pub(super) fn parked(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Journal>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,77 @@
+// The official client in a browser, as the bundle that the server itself serves, over each transport, through every scenario.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, describe } from "node:test";
+import { launchChromium } from "./chromium.mjs";
+import { check, eachSubject, modes } from "./harness.mjs";
+import { bundleVersion, names } from "./installed.mjs";
+import { noted, writeMatrix } from "./matrix.mjs";
+import { scenarios } from "./scenarios.mjs";
+
+const source = readFileSync(new URL("scenarios.mjs", import.meta.url), "utf8");
+const mount = "/plain";
+/** Starting a browser, on a busy machine. */
+const LAUNCH_TIMEOUT_MS = 180_000;
+
+writeMatrix("browser");
+
+eachSubject("browser", { concurrency: modes.length }, (server) => {
+  let browser;
+  before(async () => { browser = await launchChromium(); }, { timeout: LAUNCH_TIMEOUT_MS });
+  after(() => browser?.close());
+
+  for (const mode of modes) {
+    // One after the other: a page has six connections to a server, and each client's poll takes one.
+    describe(`the bundle over ${mode}`, { concurrency: 1 }, () => {
+      let page;
+      before(async () => { page = await visit("socket.io.min.js"); });
+      after(() => page?.close());
+
+      for (const scenario of Object.keys(scenarios)) {
+        check(scenario, async () => {
+          const runtime = `Chromium ${browser.version()}`;
+          const place = { subject: server.subject, client: names.chromium, version: bundleVersion, runtime, mode, scenario };
+          await noted(place, () => page.run(scenario, mode));
+        });
+      }
+    });
+  }
+
+  describe("each bundle", () => {
+    for (const bundle of ["socket.io.js", "socket.io.min.js", "socket.io.esm.min.js"]) {
+      check(`${bundle} is the version that it should be, and works`, async () => {
+        const script = await (await fetch(`${server.url}${mount}/${bundle}`)).text();
+        assert.equal(script.match(/Socket\.IO v([0-9.]+)/)?.[1], bundleVersion);
+        const page = await visit(bundle);
+        await page.run("binary both ways", "upgrade");
+        await page.close();
+      });
+    }
+  });
+
+  /** A page of the server with a bundle and the scenarios in it, and a cache and connections of its own. */
+  async function visit(bundle) {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    const errors = [];
+    page.on("pageerror", (error) => errors.push(String(error)));
+    // Any page of the server does: what matters is that it is the server's.
+    await page.goto(`${server.url}/health`);
+    const library = `${mount}/${bundle}`;
+    if (bundle.includes(".esm.")) await page.evaluate(async (path) => { window.io = (await import(path)).io; }, library);
+    else await page.addScriptTag({ url: library });
+    await page.addScriptTag({ type: "module", content: `${source}\nObject.assign(window, { Cell, scenarios });` });
+    await page.waitForFunction(() => window.io && window.scenarios);
+    return {
+      close: () => context.close(),
+      async run(scenario, mode) {
+        await page.evaluate(async ([scenario, mode]) => {
+          const cell = new window.Cell({ io: window.io, url: location.origin, mode });
+          await window.scenarios[scenario].run(cell).finally(() => cell.close());
+        }, [scenario, mode]);
+        assert.deepEqual(errors.splice(0), [], "errors that nobody caught");
+      },
+    };
+  }
+});

@@ -1,0 +1,36 @@
+// The clients that the tests drive, in the versions that are there. Nothing here is written twice: package.json,
+// python/requirements.txt and the server's assets say which these are.
+
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+const require = createRequire(import.meta.url);
+const read = (file) => readFileSync(new URL(file, import.meta.url), "utf8");
+
+const NODE_CLIENT = /^socket\.io-client(-|$)/;
+
+/** The client for Node, every version of it, the newest first: `version`, and `io`, the library. */
+export const nodeClients = Object.keys(JSON.parse(read("package.json")).devDependencies)
+  .filter((name) => NODE_CLIENT.test(name))
+  .map((name) => ({ version: require(`${name}/package.json`).version, load: () => require(name).io }))
+  .sort((one, other) => other.version.localeCompare(one.version, "en", { numeric: true }));
+
+/** The version of the bundle that our server serves to browsers. */
+export const bundleVersion = read("../../crates/server/assets/client/VERSION").trim();
+
+/** The version of python-socketio, whose two clients run.py drives. */
+export const pythonVersion = read("python/requirements.txt").match(/^python-socketio==(.+)$/m)[1];
+
+/** The names that the clients have in the matrix. */
+export const names = {
+  node: "socket.io-client in Node",
+  chromium: "socket.io-client in Chromium",
+  python: ["python-socketio Client", "python-socketio AsyncClient"],
+};
+
+/** The rows of the matrix. */
+export const rows = [
+  ...nodeClients.map(({ version }) => ({ client: names.node, version })),
+  { client: names.chromium, version: bundleVersion },
+  ...names.python.map((client) => ({ client, version: pythonVersion })),
+];
