@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::http::Engine;
 use crate::stream::Rewound;
-use crate::worker::{Goodbye, HEAD_BYTES, HEAD_TIMEOUT, Listening, Worker, WorkerGone, WorkerHandle, Workers};
+use crate::worker::{Goodbye, HEAD_BYTES, HEAD_TIMEOUT, Listening, Reactor, Worker, WorkerGone, WorkerHandle, Workers};
 
 /// The connections a listening socket holds before they are accepted; the kernel may allow fewer.
 const BACKLOG: i32 = 4096;
@@ -91,6 +91,9 @@ impl Listener {
         B: http_body::Body + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        if !Reactor::AVAILABLE {
+            return Self::bind(&engine.workers().clone(), addr, service);
+        }
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let workers = engine.workers().clone();

@@ -13,7 +13,6 @@ use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use posthaste_engine::{ConnectionError, Engine, EngineLayer, ListenError, Listener, Rate, Workers};
 use posthaste_history::Budget;
-use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::config::{Builder, ServerConfig, States, WorkerChoice};

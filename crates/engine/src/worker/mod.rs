@@ -53,6 +53,7 @@ pub(crate) use direct::{HEAD_BYTES, HEAD_TIMEOUT, Listening};
 pub(crate) use driver::Goodbye;
 use mailbox::{Mail, Mailbox};
 pub(crate) use polling::{GetAnswer, PostAnswer, PostRefused, SessionFacts};
+pub(crate) use reactor::Reactor;
 use tasks::{Handler, Polled, Tasks};
 pub use turn::{Frames, Staged};
 

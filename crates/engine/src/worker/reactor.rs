@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use mio::{Events, Interest, Poll, Registry, Token};
-use tokio::io::unix::AsyncFd;
 
 use super::Local;
 use super::direct::Listening;
@@ -24,20 +23,76 @@ const LISTENING: usize = usize::MAX - 0xffff;
 /// How long accepting rests when the process has no file descriptor left.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-pub(super) struct Reactor {
-    poll: AsyncFd<Poll>,
+/// An epoll inside tokio's.
+#[cfg(target_os = "linux")]
+mod nested {
+    use std::io;
+
+    use mio::Poll;
+    use tokio::io::unix::AsyncFd;
+
+    pub(super) struct Nested(AsyncFd<Poll>);
+
+    impl Nested {
+        pub(super) fn new(poll: Poll) -> io::Result<Self> {
+            // Its successor is unsafe: a type could change its descriptor under it. mio's has one, from its making to its end.
+            #[expect(deprecated, reason = "the same in safe code; the descriptor of a `Poll` never changes")]
+            AsyncFd::with_interest(poll, tokio::io::Interest::READABLE).map(Self)
+        }
+
+        pub(super) async fn ready(&mut self) {
+            match self.0.readable().await {
+                // Cleared before the news are taken: what comes after that is told again.
+                Ok(mut ready) => ready.clear_ready(),
+                // The runtime is ending, and so is whoever waits.
+                Err(_) => std::future::pending().await,
+            }
+        }
+
+        pub(super) fn poll(&mut self) -> &mut Poll {
+            self.0.get_mut()
+        }
+    }
+}
+
+/// Elsewhere nobody has tried it: no socket comes here, and nothing is ever ready.
+#[cfg(not(target_os = "linux"))]
+mod nested {
+    use std::io;
+
+    use mio::Poll;
+
+    pub(super) struct Nested(Poll);
+
+    impl Nested {
+        pub(super) fn new(poll: Poll) -> io::Result<Self> {
+            Ok(Self(poll))
+        }
+
+        pub(super) async fn ready(&mut self) {
+            std::future::pending().await
+        }
+
+        pub(super) fn poll(&mut self) -> &mut Poll {
+            &mut self.0
+        }
+    }
+}
+
+pub(crate) struct Reactor {
+    poll: nested::Nested,
     events: Events,
 }
 
 impl Reactor {
+    /// Whether listeners may give their sockets to it.
+    pub(crate) const AVAILABLE: bool = cfg!(target_os = "linux");
+
     /// Made on the worker's runtime; the registry is for whoever brings sockets.
     pub(super) fn new() -> io::Result<(Self, Registry)> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
-        // Its successor is unsafe: a type could change its descriptor under it. mio's has one, from its making to its end.
-        #[expect(deprecated, reason = "the same in safe code; the descriptor of a `Poll` never changes")]
-        let poll = AsyncFd::with_interest(poll, tokio::io::Interest::READABLE)?;
-        Ok((Self { poll, events: Events::with_capacity(EVENTS) }, registry))
+        Ok((Self { poll: nested::Nested::new(poll)?, events: Events::with_capacity(EVENTS) }, registry))
     }
 
     /// Waits for news.
@@ -45,17 +100,12 @@ impl Reactor {
     /// # Cancel safety
     /// Safe.
     pub(super) async fn ready(&mut self) {
-        match self.poll.readable().await {
-            // Cleared before the news are taken: what comes after that is told again.
-            Ok(mut ready) => ready.clear_ready(),
-            // The runtime is ending, and so is whoever waits.
-            Err(_) => std::future::pending().await,
-        }
+        self.poll.ready().await;
     }
 
     /// Takes the news there are. Returns whether there may be more.
     pub(super) fn turn(&mut self, local: &Rc<Local>) -> bool {
-        if let Err(error) = self.poll.get_mut().poll(&mut self.events, Some(std::time::Duration::ZERO)) {
+        if let Err(error) = self.poll.poll().poll(&mut self.events, Some(std::time::Duration::ZERO)) {
             // Interrupted: asked again at once.
             tracing::debug!(%error, "the reactor could not be asked");
             return true;
