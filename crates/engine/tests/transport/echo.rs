@@ -31,14 +31,23 @@ impl EchoServer {
     }
 
     pub(crate) fn over(workers: usize, configure: impl FnOnce(&mut EngineConfig)) -> Self {
+        Self::with(crate::DIRECT, workers, configure)
+    }
+
+    pub(crate) fn with(direct: bool, workers: usize, configure: impl FnOnce(&mut EngineConfig)) -> Self {
         let workers = Workers::start(workers).unwrap();
         let ends = Record::new();
         let mut config = EngineConfig::default();
         "/engine.io".clone_into(&mut config.path);
         configure(&mut config);
         let engine = Engine::new(Arc::new(Echo(ends.clone())), config, workers.clone()).unwrap();
-        let service = EngineLayer::new(engine.clone()).layer(tower::service_fn(not_found));
-        let listener = Listener::bind(&workers, ([127, 0, 0, 1], 0).into(), service).unwrap();
+        let (anywhere, others) = (([127, 0, 0, 1], 0).into(), tower::service_fn(not_found));
+        let listener = if direct {
+            engine.listen_with(anywhere, others)
+        } else {
+            Listener::bind(&workers, anywhere, EngineLayer::new(engine.clone()).layer(others))
+        };
+        let listener = listener.unwrap();
         Self { addr: listener.local_addr(), ends, engine, workers, _listener: listener }
     }
 

@@ -14,3 +14,6 @@ mod websocket;
 
 /// Where the echo server answers.
 const PATH: &str = "/engine.io/";
+
+/// Whether usual requests are answered where they are read, or all by the general HTTP server.
+const DIRECT: bool = false;
