@@ -19,21 +19,9 @@ mod pongs;
 mod queries;
 mod resets;
 mod responses;
+mod witness;
 
-use echo::EchoServer;
-use posthaste_testkit::{Engine, Packet, Transport};
+use witness::{PATH, POLLING, WEBSOCKET, serves};
 
-/// Where the echo server answers.
-const PATH: &str = "/engine.io/";
-const POLLING: &str = "/engine.io/?EIO=4&transport=polling";
-const WEBSOCKET: &str = "/engine.io/?EIO=4&transport=websocket";
-
-/// Whoever comes next is served as if nothing had happened.
-async fn serves(server: &EchoServer) {
-    for transport in Transport::ALL {
-        let mut witness = Engine::open(server.addr, PATH, transport).await;
-        witness.send("witness").await.unwrap();
-        assert_eq!(witness.message().await.unwrap(), Packet::Text("witness".to_owned()));
-        witness.leave().await.unwrap();
-    }
-}
+/// Whether usual requests are answered where they are read, or all by the general HTTP server.
+const DIRECT: bool = false;
