@@ -48,7 +48,9 @@ pub struct Query {
 }
 
 /// How often a parameter came; more than once is never what an honest client sends.
+#[derive(Default)]
 enum Field<'a> {
+    #[default]
     Absent,
     One(Cow<'a, str>),
     Repeated,
@@ -60,6 +62,27 @@ impl<'a> Field<'a> {
             Self::Absent => Self::One(value),
             Self::One(_) | Self::Repeated => Self::Repeated,
         };
+    }
+}
+
+/// The parameters that matter.
+#[derive(Default)]
+struct Fields<'a> {
+    revision: Field<'a>,
+    transport: Field<'a>,
+    sid: Field<'a>,
+    base64: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn add(&mut self, name: &str, value: Cow<'a, str>) {
+        match name {
+            "EIO" => self.revision.add(value),
+            "transport" => self.transport.add(value),
+            "sid" => self.sid.add(value),
+            "b64" => self.base64 = !value.is_empty(),
+            _ => {}
+        }
     }
 }
 
@@ -78,17 +101,17 @@ impl Query {
     /// ```
     #[must_use]
     pub fn parse(query: &str) -> Self {
-        let (mut revision, mut transport, mut sid) = (Field::Absent, Field::Absent, Field::Absent);
-        let mut base64 = false;
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match name.as_ref() {
-                "EIO" => revision.add(value),
-                "transport" => transport.add(value),
-                "sid" => sid.add(value),
-                "b64" => base64 = !value.is_empty(),
-                _ => {}
+        let mut fields = Fields::default();
+        if query.contains(['%', '+']) {
+            form_urlencoded::parse(query.as_bytes()).for_each(|(name, value)| fields.add(&name, value));
+        } else {
+            // Nothing is encoded, which official clients never do: the same, without a look at each byte.
+            for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                fields.add(name, Cow::Borrowed(value));
             }
         }
+        let Fields { revision, transport, sid, base64 } = fields;
         Self {
             revision: match revision {
                 Field::One(value) if value == "4" => Revision::V4,
@@ -162,6 +185,12 @@ mod tests {
         #[test]
         fn no_query_makes_parsing_panic(query in ".{0,200}") {
             let _ = Query::parse(&query);
+        }
+
+        #[test]
+        fn both_ways_of_reading_agree(parts in proptest::collection::vec("(EIO|transport|sid|b64|t)?=?(4|polling|websocket|[A-Za-z0-9_=-]{0,20})", 0..6)) {
+            let query = parts.join("&");
+            prop_assert_eq!(Query::parse(&query), Query::parse(&format!("{query}&other=%20")));
         }
     }
 }
