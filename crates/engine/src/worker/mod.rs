@@ -726,9 +726,9 @@ impl Local {
 
     /// Calls an application. Handlers it starts are polled at once: no handler is on the stack here.
     fn call_app(&self, app: AppIndex, call: impl FnOnce(&dyn WorkerApplication)) {
-        let entry = self.app(app);
+        let app = self.apps.borrow()[usize::from(app)].app.clone();
         // An application may drop what its users gave it, which may panic: no reason to take everybody's connections down.
-        if std::panic::catch_unwind(AssertUnwindSafe(|| call(&*entry.app))).is_err() {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| call(&*app))).is_err() {
             tracing::error!(worker = self.mailbox.index, "an application panicked");
         }
         // What it started inside another handler starts before the next message is looked at.
