@@ -60,7 +60,7 @@ pub(super) struct StreamState {
 
 /// Who waits for the answer to a request.
 pub(crate) enum Reply<T> {
-    /// A task.
+    /// A task, which hears of it when this is dropped instead.
     Task(oneshot::Sender<T>),
     /// A connection of this worker's own reactor.
     Direct(Direct),
@@ -70,29 +70,46 @@ pub(crate) enum Reply<T> {
 pub(crate) enum Cut {
     /// A task, which hears of it when this is dropped.
     Task(#[expect(dead_code, reason = "dropping it is what it is for")] oneshot::Sender<()>),
-    Direct(Direct),
+    /// A connection of this worker's own reactor.
+    Direct(ConnectionId, Answers),
 }
 
-/// An HTTP connection of this worker's own reactor, and where its answers are queued.
+/// An HTTP connection of this worker's own reactor that waits for an answer, and where answers are queued. It gets one.
 pub(crate) struct Direct {
-    pub(super) at: ConnectionId,
-    pub(super) answers: Answers,
+    at: ConnectionId,
+    answers: Option<Answers>,
 }
 
 /// Answers on their way to the HTTP connections of this worker.
-pub(super) type Answers = Rc<RefCell<VecDeque<(ConnectionId, Answer)>>>;
+pub(crate) type Answers = Rc<RefCell<VecDeque<(ConnectionId, Answer)>>>;
 
 /// The answer to a request.
 pub(crate) enum Answer {
     Get(GetAnswer),
     Post(PostAnswer),
+    /// Its session is gone, and nobody answered.
+    None,
     /// The session ended before the request was whole.
     Cut,
 }
 
 impl Direct {
-    fn answer(&self, answer: Answer) {
-        self.answers.borrow_mut().push_back((self.at, answer));
+    pub(super) const fn new(at: ConnectionId, answers: Answers) -> Self {
+        Self { at, answers: Some(answers) }
+    }
+
+    fn answer(mut self, answer: Answer) {
+        if let Some(answers) = self.answers.take() {
+            answers.borrow_mut().push_back((self.at, answer));
+        }
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        if let Some(answers) = self.answers.take() {
+            answers.borrow_mut().push_back((self.at, Answer::None));
+        }
     }
 }
 
@@ -118,8 +135,8 @@ impl<T: Into<Answer>> Reply<T> {
 impl Cut {
     /// Tells that the session has ended.
     pub(super) fn cut(self) {
-        if let Self::Direct(direct) = self {
-            direct.answer(Answer::Cut);
+        if let Self::Direct(at, answers) = self {
+            answers.borrow_mut().push_back((at, Answer::Cut));
         }
     }
 }

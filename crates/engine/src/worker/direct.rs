@@ -368,7 +368,8 @@ impl Local {
             }
             Route::Post(session) => {
                 self.note_origin(id, engine, head);
-                let Ok((number, _)) = self.post_begin(session, Cut::Direct(self.direct(id))) else {
+                let answers = self.core.borrow().answers.clone();
+                let Ok((number, _)) = self.post_begin(session, Cut::Direct(id, answers)) else {
                     self.set_http(id, State::Posts);
                     self.core.borrow().answers.borrow_mut().push_back((id, Answer::Post(PostAnswer::Overlap)));
                     return Served::Kept(head.length);
@@ -409,7 +410,7 @@ impl Local {
     }
 
     fn direct(&self, id: ConnectionId) -> Direct {
-        Direct { at: id, answers: self.core.borrow().answers.clone() }
+        Direct::new(id, self.core.borrow().answers.clone())
     }
 
     fn set_http(&self, id: ConnectionId, state: State) {
@@ -440,8 +441,8 @@ impl Local {
                 let mut core = self.core.borrow_mut();
                 let Some(http) = core.http(id) else { continue };
                 match (http.state, &answer) {
-                    (State::Polls { .. }, Answer::Get(_))
-                    | (State::Posts, Answer::Post(_))
+                    (State::Polls { .. }, Answer::Get(_) | Answer::None)
+                    | (State::Posts, Answer::Post(_) | Answer::None)
                     | (State::Reads { .. }, Answer::Cut) => {}
                     // The session was done with a request that came to its end by itself.
                     _ => continue,
@@ -452,7 +453,7 @@ impl Local {
             match answer {
                 Answer::Get(GetAnswer::Body(body)) => self.respond(id, engine, DirectAnswer::Packets(&body)),
                 Answer::Post(PostAnswer::Ok) => self.respond(id, engine, DirectAnswer::Taken),
-                Answer::Get(GetAnswer::Overlap) | Answer::Post(PostAnswer::Overlap) => {
+                Answer::Get(GetAnswer::Overlap) | Answer::Post(PostAnswer::Overlap) | Answer::None => {
                     self.respond(id, engine, DirectAnswer::Refused { close: false });
                 }
                 Answer::Cut => self.respond(id, engine, DirectAnswer::Refused { close: true }),

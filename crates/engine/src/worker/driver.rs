@@ -70,9 +70,12 @@ impl Drop for CloseMailbox {
 /// Each turn: mail, what sockets have to say, woken handlers, and one write per connection that has something to say. It begins when
 /// the reactor has news, or when a connection of another driver has something to say: then it queues behind every task that is ready.
 async fn turns(local: &Rc<Local>, mut reactor: Reactor) {
+    // Whether the reactor had more news than were taken.
+    let mut is_behind = false;
     loop {
         let news = tokio::select! {
             biased;
+            () = std::future::ready(()), if is_behind => true,
             () = reactor.ready() => true,
             () = local.mailbox.notify.notified() => false,
             () = patience(local.stopping.get()) => return,
@@ -81,16 +84,10 @@ async fn turns(local: &Rc<Local>, mut reactor: Reactor) {
         // This is the turn that anybody may want from now on.
         local.turn_wanted.set(true);
         local.apply_mail();
-        let mut more = local.read_on();
-        while news && reactor.turn(local) {
-            // What was taken is written before more is: nobody waits for all the others.
-            local.run_ready();
-            local.flush();
-            local.turn_wanted.set(true);
-        }
+        local.read_on();
+        is_behind = news && reactor.turn(local);
         local.run_ready();
         local.flush();
-        more |= !local.core.borrow().unread.is_empty();
         local.stop_clock(begin);
         if local.stopping.get().is_some() {
             // A connection that came with the mail behind the word to stop.
@@ -102,7 +99,7 @@ async fn turns(local: &Rc<Local>, mut reactor: Reactor) {
                 return;
             }
         }
-        if more {
+        if !local.core.borrow().unread.is_empty() {
             local.want_turn();
         }
         tokio::task::yield_now().await;

@@ -223,13 +223,12 @@ impl Local {
         self.settle();
     }
 
-    /// Goes on reading where more was left than one turn reads. Returns whether there still is.
-    pub(super) fn read_on(self: &Rc<Self>) -> bool {
+    /// Goes on reading where more was left than one turn reads.
+    pub(super) fn read_on(self: &Rc<Self>) {
         let unread = std::mem::take(&mut self.core.borrow_mut().unread);
         for slot in unread {
             // Whether the peer has closed is found by reading.
             self.socket_news(slot, true, false, true);
         }
-        !self.core.borrow().unread.is_empty()
     }
 }
