@@ -40,7 +40,8 @@ struct Options {
     /// The address to listen on.
     #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     host: IpAddr,
-    /// I/O workers; one per core by default.
+    /// I/O workers; one per core by default, one with `--suite`: some cases send two requests at once over two connections and expect
+    /// them to be read in that order.
     #[arg(long)]
     workers: Option<usize>,
     /// Tells at /stats what the server holds.
@@ -55,7 +56,8 @@ struct Options {
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let options = Options::parse();
-    let workers = options.workers.map_or_else(Workers::start_default, Workers::start)?;
+    let count = options.workers.or(options.suite.is_some().then_some(1));
+    let workers = count.map_or_else(Workers::start_default, Workers::start)?;
     let addr = SocketAddr::new(options.host, options.port);
     let listener = match options.suite {
         Some(suite) => suite.listen(&workers, addr)?,
