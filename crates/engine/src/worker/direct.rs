@@ -180,7 +180,7 @@ impl Local {
         };
         if let Some(Err(error)) = registered {
             tracing::warn!(%error, "a connection could not be registered");
-            return self.drop_http(id);
+            return drop(self.remove_http(id));
         }
         self.rearm_http(id);
         if !read.is_empty() {
@@ -348,7 +348,7 @@ impl Local {
                 self.note_origin(id, engine, head);
                 let request = Arc::new(head.request(remote));
                 let Some((sid, body)) = self.open_polling(engine.app(), request, ticket) else {
-                    self.drop_http(id);
+                    drop(self.remove_http(id));
                     return Served::Taken;
                 };
                 self.respond(id, engine, DirectAnswer::Opened(&sid, &body));
@@ -533,39 +533,24 @@ impl Local {
 
     /// The connection is gone, and what its request asked for with it.
     fn lose_http(&self, id: ConnectionId) {
-        let state = {
-            let mut core = self.core.borrow_mut();
-            core.http(id).map(|http| http.state)
-        };
-        self.drop_http(id);
-        match state {
+        match self.remove_http(id).map(|http| http.state) {
             Some(State::Polls { session, number }) => self.poll_aborted(session, number),
             Some(State::Reads { session, number, .. }) => self.post_dropped(session, number, true),
             Some(State::Waits | State::Posts) | None => {}
         }
     }
 
-    fn drop_http(&self, id: ConnectionId) {
+    /// Takes a connection out and gives its place up.
+    fn remove_http(&self, id: ConnectionId) -> Option<Box<Http>> {
         let mut core = self.core.borrow_mut();
-        let http = core.take_http(id);
-        if http.is_some() {
-            core.free(id.slot);
-        }
-        drop(core);
-        drop(http);
+        let http = core.take_http(id)?;
+        core.free(id.slot);
+        Some(http)
     }
 
     /// Writes the last of a connection and ends it in order.
     fn finish_http(&self, id: ConnectionId, last: Vec<u8>) {
-        let http = {
-            let mut core = self.core.borrow_mut();
-            let http = core.take_http(id);
-            if http.is_some() {
-                core.free(id.slot);
-            }
-            http
-        };
-        let Some(http) = http else { return };
+        let Some(http) = self.remove_http(id) else { return };
         let mut rest = http.output;
         rest.extend_from_slice(&last);
         driver::end_http(Stream::Direct(http.stream), rest);
@@ -573,30 +558,14 @@ impl Local {
 
     /// Gives a connection with what was read of its next request to the general HTTP server.
     fn generalize(&self, id: ConnectionId, rest: &[u8]) {
-        let http = {
-            let mut core = self.core.borrow_mut();
-            let http = core.take_http(id);
-            if http.is_some() {
-                core.free(id.slot);
-            }
-            http
-        };
-        let Some(http) = http else { return };
+        let Some(http) = self.remove_http(id) else { return };
         let Http { stream, listening, remote, .. } = *http;
         (listening.general)(self.release(stream), rest.to_vec(), remote);
     }
 
     /// Gives a connection with what was read of its next request to the worker that knows its session.
     fn move_http(&self, id: ConnectionId, worker: &WorkerHandle, rest: &[u8]) {
-        let http = {
-            let mut core = self.core.borrow_mut();
-            let http = core.take_http(id);
-            if http.is_some() {
-                core.free(id.slot);
-            }
-            http
-        };
-        let Some(http) = http else { return };
+        let Some(http) = self.remove_http(id) else { return };
         let Http { stream, listening, remote, .. } = *http;
         let (stream, number, rest) = (self.release(stream), listening.number, rest.to_vec());
         // A worker that has ended has no sessions.
@@ -630,7 +599,7 @@ impl Local {
                 State::Polls { .. } | State::Reads { .. } | State::Posts => return,
             }
         };
-        if is_over { self.drop_http(id) } else { self.rearm_http(id) }
+        if is_over { drop(self.remove_http(id)) } else { self.rearm_http(id) }
     }
 
     /// Ends the connections that wait for a request and will not be answered.

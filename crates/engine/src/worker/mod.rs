@@ -18,10 +18,15 @@ mod connection;
 mod core;
 mod direct;
 mod driver;
+mod ending;
+mod handle;
 mod mailbox;
+mod outgoing;
 mod polling;
+mod pool;
 mod reactor;
 mod tasks;
+mod timing;
 mod turn;
 mod websocket;
 mod wheel;
@@ -29,21 +34,17 @@ mod wheel;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use posthaste_engine_proto::limits::slowest;
-use posthaste_engine_proto::session::deadline_after;
-use posthaste_engine_proto::{CloseReason, Limit, Outbox, Query, Sid, Transport};
+use posthaste_engine_proto::{CloseReason, Query, Sid, Transport};
 use tokio::sync::{Notify, watch};
 
-use crate::application::{Application, WorkerApplication};
+use crate::application::WorkerApplication;
 use crate::config::EngineConfig;
 use crate::gate::{Gate, Ticket};
 use crate::request::Request;
@@ -51,14 +52,13 @@ pub(crate) use connection::{Cut, Reply};
 use core::Core;
 pub(crate) use direct::{HEAD_BYTES, HEAD_TIMEOUT, Listening};
 pub(crate) use driver::Goodbye;
+pub use handle::{WorkerGone, WorkerHandle};
 use mailbox::{Mail, Mailbox};
 pub(crate) use polling::{GetAnswer, PostAnswer, PostRefused, SessionFacts};
+pub use pool::Workers;
 pub(crate) use reactor::Reactor;
 use tasks::{Handler, Polled, Tasks};
 pub use turn::{Frames, Staged};
-
-/// What a job that waits takes besides what it sends, about.
-const JOB_BYTES: usize = 512;
 
 /// A turn that takes longer than this is reported: something kept the worker from its other connections.
 const STALL: Duration = Duration::from_millis(100);
@@ -142,269 +142,6 @@ enum Deferred {
 
 thread_local! {
     static CURRENT: RefCell<Option<Worker>> = const { RefCell::new(None) };
-}
-
-/// The worker has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the worker has ended")]
-pub struct WorkerGone;
-
-/// A worker, from anywhere.
-#[derive(Clone)]
-pub struct WorkerHandle(Arc<Mailbox>);
-
-impl WorkerHandle {
-    /// The worker's number, from 0.
-    #[must_use]
-    pub fn index(&self) -> u16 {
-        self.0.index
-    }
-
-    /// How many connections it owns.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.0.load.load(Ordering::Relaxed)
-    }
-
-    /// Runs `job` on the worker, behind everything posted before. Jobs run one after the other and must not block.
-    ///
-    /// # Errors
-    /// [`WorkerGone`] when the worker has ended; the job is dropped.
-    pub fn post(&self, job: impl FnOnce(&Worker) + Send + 'static) -> Result<(), WorkerGone> {
-        self.0.post(Mail::Job(Box::new(job))).map_err(|_| WorkerGone)
-    }
-
-    /// As [`WorkerHandle::post`], for a job that sends `bytes`. Returns whether more waits than should: whoever can wait then
-    /// waits for [`WorkerHandle::caught_up`].
-    ///
-    /// # Errors
-    /// As [`WorkerHandle::post`].
-    pub fn post_bytes(&self, bytes: usize, job: impl FnOnce(&Worker) + Send + 'static) -> Result<bool, WorkerGone> {
-        // A job and its queue's entry are worth something too.
-        self.0.post_bytes(Mail::Job(Box::new(job)), bytes + JOB_BYTES).map_err(|_| WorkerGone)
-    }
-
-    /// Whether more waits to be sent than should.
-    #[must_use]
-    pub fn is_behind(&self) -> bool {
-        self.0.is_behind()
-    }
-
-    /// Waits until the worker has taken what was posted to be sent, if that is more than should wait.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub fn caught_up(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mailbox = self.0.clone();
-        async move { mailbox.caught_up().await }
-    }
-
-    /// Runs `job` on the worker and brings back what it returns: at once when called on the worker's own thread.
-    ///
-    /// # Errors
-    /// [`WorkerGone`] when the worker ended before it ran the job.
-    ///
-    /// # Cancel safety
-    /// The job runs whether or not the future is awaited to its end.
-    pub fn call<R: Send + 'static, J: FnOnce(&Worker) -> R + Send + 'static>(
-        &self,
-        job: J,
-    ) -> impl Future<Output = Result<R, WorkerGone>> + Send + use<R, J> {
-        let (now, later) = match Worker::current_of(self) {
-            Some(worker) if worker.0.mailbox.is_closed() => {
-                drop(worker);
-                (Some(Err(WorkerGone)), None)
-            }
-            Some(worker) => {
-                worker.0.start_clock();
-                worker.0.apply_mail();
-                let result = job(&worker);
-                worker.0.settle();
-                (Some(Ok(result)), None)
-            }
-            None => {
-                let (reply, answer) = tokio::sync::oneshot::channel();
-                let posted = self.post(move |worker| drop(reply.send(job(worker))));
-                match posted {
-                    Ok(()) => (None, Some(answer)),
-                    Err(gone) => (Some(Err(gone)), None),
-                }
-            }
-        };
-        async move {
-            match (now, later) {
-                (Some(result), _) => result,
-                (None, Some(answer)) => answer.await.map_err(|_| WorkerGone),
-                (None, None) => Err(WorkerGone),
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for WorkerHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WorkerHandle({})", self.index())
-    }
-}
-
-/// A set of workers. Cloning shares it; the threads end with [`Workers::shutdown`], or when the last clone is dropped.
-#[derive(Clone)]
-pub struct Workers(Arc<Pool>);
-
-struct Pool {
-    handles: Vec<WorkerHandle>,
-    threads: Mutex<Vec<thread::JoinHandle<()>>>,
-}
-
-impl Workers {
-    /// Starts `count` workers (at least one, at most 256: a session id has a byte for its worker).
-    ///
-    /// # Errors
-    /// When a thread or its reactor cannot be made.
-    pub fn start(count: usize) -> io::Result<Self> {
-        let count = count.clamp(1, 256);
-        let mut handles = Vec::with_capacity(count);
-        let mut threads = Vec::with_capacity(count);
-        for index in 0..count {
-            let mailbox = Arc::new(Mailbox::new(u16::try_from(index).expect("invariant: at most 256 workers")));
-            handles.push(WorkerHandle(mailbox.clone()));
-            let (started, outcome) = std::sync::mpsc::channel();
-            let spawned =
-                thread::Builder::new().name(format!("posthaste-{index}")).spawn(move || driver::run(mailbox, &started));
-            let failed = match spawned {
-                Ok(thread) => {
-                    threads.push(thread);
-                    // A worker that ends without a word has panicked, and says so itself.
-                    outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at its start"))).err()
-                }
-                Err(error) => Some(error),
-            };
-            if let Some(error) = failed {
-                // Ends those that run already.
-                drop(Self(Arc::new(Pool { handles, threads: Mutex::new(threads) })));
-                return Err(error);
-            }
-        }
-        Ok(Self(Arc::new(Pool { handles, threads: Mutex::new(threads) })))
-    }
-
-    /// Starts one worker per available core.
-    ///
-    /// # Errors
-    /// As [`Workers::start`].
-    pub fn start_default() -> io::Result<Self> {
-        Self::start(thread::available_parallelism().map_or(1, usize::from))
-    }
-
-    /// The workers, by number.
-    #[must_use]
-    pub fn handles(&self) -> &[WorkerHandle] {
-        &self.0.handles
-    }
-
-    /// The worker whose thread this is, else the one with the fewest connections.
-    #[must_use]
-    pub fn nearest(&self) -> &WorkerHandle {
-        let here = CURRENT.with_borrow(|current| {
-            let current = current.as_ref()?;
-            self.0.handles.iter().find(|handle| Arc::ptr_eq(&handle.0, &current.0.mailbox))
-        });
-        here.unwrap_or_else(|| {
-            let least = self.0.handles.iter().min_by_key(|handle| handle.connections());
-            least.expect("invariant: there is at least one worker")
-        })
-    }
-
-    /// Gives each worker its half of `app`. Returns the application's number, the same on all.
-    ///
-    /// # Errors
-    /// [`WorkerGone`] after a shutdown.
-    pub(crate) fn attach(
-        &self,
-        app: Arc<dyn Application>,
-        config: Arc<EngineConfig>,
-        gate: Arc<Gate>,
-    ) -> Result<AppIndex, WorkerGone> {
-        // One registration at a time, or two applications could get different numbers on different workers.
-        let _order = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let (reply, answers) = std::sync::mpsc::channel();
-        for handle in &self.0.handles {
-            let (app, config, gate, reply) = (app.clone(), config.clone(), gate.clone(), reply.clone());
-            let job = move |worker: &Worker| {
-                let half = app.attach(worker);
-                let mut apps = worker.0.apps.borrow_mut();
-                apps.push(AppEntry { app: half, config, gate, closed: false });
-                // Nobody waits any more if another worker has ended.
-                let _ = reply.send(AppIndex::try_from(apps.len() - 1).expect("invariant: fewer than 65,536 servers"));
-            };
-            if Worker::current_of(handle).is_some() {
-                // Called on a worker: waiting for its own mail would be for ever.
-                drop(handle.call(job));
-            } else {
-                handle.post(job)?;
-            }
-        }
-        drop(reply);
-        let mut index = None;
-        for _ in &self.0.handles {
-            index = Some(answers.recv().map_err(|_| WorkerGone)?);
-        }
-        index.ok_or(WorkerGone)
-    }
-
-    /// Ends every connection with the reason `server shutting down`, writes what waits, and ends the threads. Waits for them,
-    /// at most `patience`; returns whether all had ended. Blocks: call it outside of async code.
-    pub fn shutdown(&self, patience: Duration) -> bool {
-        self.0.stop(patience);
-        let until = deadline_after(Instant::now(), patience);
-        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        // A thread cannot be joined with a deadline.
-        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
-            thread::sleep(Duration::from_millis(5));
-        }
-        threads.retain(|thread| !thread.is_finished());
-        threads.is_empty()
-    }
-
-    /// Ends the connections of one application. Returns whether every worker did so within `patience`.
-    pub(crate) fn end_app(&self, app: AppIndex, patience: Duration) -> bool {
-        let (reply, answers) = std::sync::mpsc::channel();
-        let mut asked = 0;
-        for handle in &self.0.handles {
-            let reply = reply.clone();
-            let job = move |worker: &Worker| {
-                worker.0.end_app(app);
-                // Nobody waits any more if it took too long.
-                let _ = reply.send(());
-            };
-            // A worker that has ended has ended its connections too.
-            let posted = match Worker::current_of(handle) {
-                Some(worker) => {
-                    job(&worker);
-                    true
-                }
-                None => handle.post(job).is_ok(),
-            };
-            asked += usize::from(posted);
-        }
-        let until = deadline_after(Instant::now(), patience);
-        (0..asked).all(|_| answers.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok())
-    }
-}
-
-impl Pool {
-    fn stop(&self, patience: Duration) {
-        for handle in &self.handles {
-            // Gone already: that is what was wanted.
-            let _ = handle.post(move |worker| worker.0.stop(patience));
-        }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.stop(driver::GOODBYE);
-    }
 }
 
 impl Worker {
@@ -522,7 +259,7 @@ impl Worker {
     /// Whether this is the worker of `handle`.
     #[must_use]
     pub fn is(&self, handle: &WorkerHandle) -> bool {
-        Arc::ptr_eq(&self.0.mailbox, &handle.0)
+        self.0.is(handle)
     }
 
     /// The transport a connection is on; `None` when it is gone.
@@ -772,188 +509,5 @@ impl Local {
             self.deliver(&staged, std::iter::once(id.slot), false);
         }
         self.call_app(app, |app| app.open(id, request));
-    }
-
-    /// Has the wheel look at a connection when its session asks for it.
-    fn rearm(&self, id: ConnectionId) {
-        if self.core.borrow_mut().rearm(id) {
-            self.wheel_changed.notify_one();
-        }
-    }
-
-    /// Ends a connection that the server closes: what waits is sent first.
-    fn close(&self, id: ConnectionId, reason: CloseReason) {
-        use posthaste_engine_proto::session::CloseDecision;
-        if id.worker != self.mailbox.index {
-            return;
-        }
-        let decision = {
-            let mut core = self.core.borrow_mut();
-            let Some(connection) = core.get_mut(id) else { return };
-            let waiting = !connection.out.is_empty() || !connection.outbox.is_empty();
-            connection.session.close(self.now.get(), waiting)
-        };
-        match decision {
-            CloseDecision::Already => {}
-            CloseDecision::EndStream | CloseDecision::AnswerPoll => self.end(id, reason, connection::Farewell::Quiet),
-            CloseDecision::AwaitPoll => {
-                // The application is done with it; the session lingers for the poll that fetches the end.
-                let late = if reason == CloseReason::ForcedClose { CloseReason::ForcedServerClose } else { reason };
-                self.tell_closed(id, late);
-                self.rearm(id);
-            }
-        }
-    }
-
-    fn tell_closed(&self, id: ConnectionId, reason: CloseReason) {
-        let app = {
-            let mut core = self.core.borrow_mut();
-            let Some(connection) = core.get_mut(id) else { return };
-            if std::mem::replace(&mut connection.told, true) {
-                return;
-            }
-            connection.app
-        };
-        self.deferred.borrow_mut().push_back(Deferred::Closed(app, id, reason));
-        self.want_turn();
-    }
-
-    /// Time has passed.
-    fn tick(&self, now: Instant) {
-        let mut due = Vec::new();
-        self.core.borrow_mut().wheel.take_due(now, &mut due);
-        if due.is_empty() {
-            return;
-        }
-        let mut pinged = Vec::new();
-        for (tick, entry) in due {
-            let id = ConnectionId { worker: self.mailbox.index, slot: entry.slot, generation: entry.generation };
-            {
-                let mut core = self.core.borrow_mut();
-                let Some(connection) = core.get_mut(id) else {
-                    drop(core);
-                    self.http_waited(id, tick, now);
-                    continue;
-                };
-                if connection.wheel_tick != Some(tick) {
-                    continue; // an entry that was replaced by an earlier one
-                }
-                connection.wheel_tick = None;
-            }
-            if self.tick_one(id, now) {
-                pinged.push(entry.slot);
-            }
-        }
-        self.ping(&pinged);
-        self.settle();
-    }
-
-    /// Does now what the wheel would do a little later: whoever asks for a session finds it as its deadline left it.
-    fn catch_up(&self, id: ConnectionId) {
-        let now = self.now.get();
-        let is_due = self.core.borrow().get(id).is_some_and(|connection| connection.session.deadline() <= now);
-        if is_due {
-            if self.tick_one(id, now) {
-                self.ping(&[id.slot]);
-            }
-            self.settle();
-        }
-    }
-
-    /// Time has passed for one connection. Returns whether it is to be sent a ping.
-    fn tick_one(&self, id: ConnectionId, now: Instant) -> bool {
-        let due = {
-            let mut core = self.core.borrow_mut();
-            let Some(connection) = core.get_mut(id) else { return false };
-            let settings = &self.apps.borrow()[connection.app as usize].config.settings;
-            if connection.paused {
-                connection.session.excuse(now, settings);
-            }
-            connection.session.tick(now, settings)
-        };
-        if due.close_probe {
-            self.drop_probe(id);
-        }
-        if due.noop {
-            self.answer_with_noop(id);
-        }
-        if let Some(reason) = due.close {
-            self.end(id, reason, connection::Farewell::Quiet);
-            return false;
-        }
-        self.rearm(id);
-        due.ping
-    }
-
-    fn ping(&self, slots: &[u32]) {
-        if slots.is_empty() {
-            return;
-        }
-        let mut ping = Vec::new();
-        posthaste_websocket_proto::append_frame(&mut ping, posthaste_websocket_proto::Opcode::Text, b"2");
-        let staged = self.stage(&ping);
-        self.deliver(&staged, slots.iter().copied(), false);
-    }
-
-    /// Whether an application takes no connections any more.
-    pub(crate) fn has_ended(&self, app: AppIndex) -> bool {
-        self.stopping.get().is_some() || self.app(app).closed
-    }
-
-    /// Memory is short: ends the connections of `app` that read slowest, until `excess` bytes less wait.
-    pub(crate) fn shed(&self, app: AppIndex, excess: u64) {
-        // What this turn produced counts as well.
-        self.flush();
-        let AppEntry { gate, .. } = self.app(app);
-        let slow = {
-            let core = self.core.borrow();
-            let waiting = core.ids().filter_map(|id| {
-                let connection = core.get(id)?;
-                (connection.app == app && !connection.told).then(|| (id, connection.outbox.bytes()))
-            });
-            slowest(waiting, excess)
-        };
-        for id in slow {
-            if gate.forbids(Limit::Shed) {
-                tracing::warn!(connection = ?id, "disconnected: memory is short, and it reads slowly");
-                // What waits for it is what there is to gain, here and in the kernel: no goodbye.
-                if let Some(connection) = self.core.borrow_mut().get_mut(id) {
-                    connection.outbox = Outbox::default();
-                }
-                self.end(id, CloseReason::Slow, connection::Farewell::Gone);
-            }
-        }
-        self.settle();
-    }
-
-    /// Ends every connection, and then the worker: when all handlers have finished, or when `patience` is over.
-    fn stop(&self, patience: Duration) {
-        if self.stopping.get().is_none() {
-            self.stopping.set(Some(deadline_after(Instant::now(), patience)));
-            self.stop_http.send_replace(true);
-        }
-        self.end_all(None);
-        self.want_turn();
-    }
-
-    /// Ends every connection, or those of one application.
-    fn end_all(&self, app: Option<AppIndex>) {
-        let all: Vec<ConnectionId> = {
-            let core = self.core.borrow();
-            core.ids().filter(|id| app.is_none_or(|app| core.get(*id).is_some_and(|one| one.app == app))).collect()
-        };
-        for id in all {
-            self.end(id, CloseReason::ServerShutdown, connection::Farewell::Quiet);
-        }
-    }
-
-    /// Ends an application: its connections now, and those that would come later.
-    fn end_app(&self, app: AppIndex) {
-        if let Some(entry) = self.apps.borrow_mut().get_mut(usize::from(app)) {
-            entry.closed = true;
-        }
-        self.end_all(Some(app));
-        self.settle();
-        self.want_turn();
     }
 }

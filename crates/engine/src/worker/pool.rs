@@ -1,0 +1,175 @@
+//! The workers of a process, from their start to their end.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use posthaste_engine_proto::session::deadline_after;
+
+use super::handle::{WorkerGone, WorkerHandle};
+use super::mailbox::Mailbox;
+use super::{AppEntry, AppIndex, CURRENT, Worker, driver};
+use crate::application::Application;
+use crate::config::EngineConfig;
+use crate::gate::Gate;
+
+/// A set of workers. Cloning shares it; the threads end with [`Workers::shutdown`], or when the last clone is dropped.
+#[derive(Clone)]
+pub struct Workers(Arc<Pool>);
+
+struct Pool {
+    handles: Vec<WorkerHandle>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl Workers {
+    /// Starts `count` workers (at least one, at most 256: a session id has a byte for its worker).
+    ///
+    /// # Errors
+    /// When a thread or its reactor cannot be made.
+    pub fn start(count: usize) -> io::Result<Self> {
+        let count = count.clamp(1, 256);
+        let mut handles = Vec::with_capacity(count);
+        let mut threads = Vec::with_capacity(count);
+        for index in 0..count {
+            let mailbox = Arc::new(Mailbox::new(u16::try_from(index).expect("invariant: at most 256 workers")));
+            handles.push(WorkerHandle(mailbox.clone()));
+            let (started, outcome) = std::sync::mpsc::channel();
+            let spawned =
+                thread::Builder::new().name(format!("posthaste-{index}")).spawn(move || driver::run(mailbox, &started));
+            let failed = match spawned {
+                Ok(thread) => {
+                    threads.push(thread);
+                    // A worker that ends without a word has panicked, and says so itself.
+                    outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at its start"))).err()
+                }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = failed {
+                // Ends those that run already.
+                drop(Self(Arc::new(Pool { handles, threads: Mutex::new(threads) })));
+                return Err(error);
+            }
+        }
+        Ok(Self(Arc::new(Pool { handles, threads: Mutex::new(threads) })))
+    }
+
+    /// Starts one worker per available core.
+    ///
+    /// # Errors
+    /// As [`Workers::start`].
+    pub fn start_default() -> io::Result<Self> {
+        Self::start(thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// The workers, by number.
+    #[must_use]
+    pub fn handles(&self) -> &[WorkerHandle] {
+        &self.0.handles
+    }
+
+    /// The worker whose thread this is, else the one with the fewest connections.
+    #[must_use]
+    pub fn nearest(&self) -> &WorkerHandle {
+        let here = CURRENT.with_borrow(|current| {
+            let current = current.as_ref()?;
+            self.0.handles.iter().find(|handle| Arc::ptr_eq(&handle.0, &current.0.mailbox))
+        });
+        here.unwrap_or_else(|| {
+            let least = self.0.handles.iter().min_by_key(|handle| handle.connections());
+            least.expect("invariant: there is at least one worker")
+        })
+    }
+
+    /// Gives each worker its half of `app`. Returns the application's number, the same on all.
+    ///
+    /// # Errors
+    /// [`WorkerGone`] after a shutdown.
+    pub(crate) fn attach(
+        &self,
+        app: Arc<dyn Application>,
+        config: Arc<EngineConfig>,
+        gate: Arc<Gate>,
+    ) -> Result<AppIndex, WorkerGone> {
+        // One registration at a time, or two applications could get different numbers on different workers.
+        let _order = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let (reply, answers) = std::sync::mpsc::channel();
+        for handle in &self.0.handles {
+            let (app, config, gate, reply) = (app.clone(), config.clone(), gate.clone(), reply.clone());
+            let job = move |worker: &Worker| {
+                let half = app.attach(worker);
+                let mut apps = worker.0.apps.borrow_mut();
+                apps.push(AppEntry { app: half, config, gate, closed: false });
+                // Nobody waits any more if another worker has ended.
+                let _ = reply.send(AppIndex::try_from(apps.len() - 1).expect("invariant: fewer than 65,536 servers"));
+            };
+            if Worker::current_of(handle).is_some() {
+                // Called on a worker: waiting for its own mail would be for ever.
+                drop(handle.call(job));
+            } else {
+                handle.post(job)?;
+            }
+        }
+        drop(reply);
+        let mut index = None;
+        for _ in &self.0.handles {
+            index = Some(answers.recv().map_err(|_| WorkerGone)?);
+        }
+        index.ok_or(WorkerGone)
+    }
+
+    /// Ends every connection with the reason `server shutting down`, writes what waits, and ends the threads. Waits for them,
+    /// at most `patience`; returns whether all had ended. Blocks: call it outside of async code.
+    pub fn shutdown(&self, patience: Duration) -> bool {
+        self.0.stop(patience);
+        let until = deadline_after(Instant::now(), patience);
+        let mut threads = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        // A thread cannot be joined with a deadline.
+        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+        threads.retain(|thread| !thread.is_finished());
+        threads.is_empty()
+    }
+
+    /// Ends the connections of one application. Returns whether every worker did so within `patience`.
+    pub(crate) fn end_app(&self, app: AppIndex, patience: Duration) -> bool {
+        let (reply, answers) = std::sync::mpsc::channel();
+        let mut asked = 0;
+        for handle in &self.0.handles {
+            let reply = reply.clone();
+            let job = move |worker: &Worker| {
+                worker.0.end_app(app);
+                // Nobody waits any more if it took too long.
+                let _ = reply.send(());
+            };
+            // A worker that has ended has ended its connections too.
+            let posted = match Worker::current_of(handle) {
+                Some(worker) => {
+                    job(&worker);
+                    true
+                }
+                None => handle.post(job).is_ok(),
+            };
+            asked += usize::from(posted);
+        }
+        let until = deadline_after(Instant::now(), patience);
+        (0..asked).all(|_| answers.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok())
+    }
+}
+
+impl Pool {
+    fn stop(&self, patience: Duration) {
+        for handle in &self.handles {
+            // Gone already: that is what was wanted.
+            let _ = handle.post(move |worker| worker.0.stop(patience));
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.stop(driver::GOODBYE);
+    }
+}

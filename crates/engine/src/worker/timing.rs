@@ -1,0 +1,92 @@
+//! What time brings: pings, and the end of sessions that say nothing.
+
+use std::time::Instant;
+
+use super::connection::Farewell;
+use super::{ConnectionId, Local};
+
+impl Local {
+    /// Has the wheel look at a connection when its session asks for it.
+    pub(super) fn rearm(&self, id: ConnectionId) {
+        if self.core.borrow_mut().rearm(id) {
+            self.wheel_changed.notify_one();
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&self, now: Instant) {
+        let mut due = Vec::new();
+        self.core.borrow_mut().wheel.take_due(now, &mut due);
+        if due.is_empty() {
+            return;
+        }
+        let mut pinged = Vec::new();
+        for (tick, entry) in due {
+            let id = ConnectionId { worker: self.mailbox.index, slot: entry.slot, generation: entry.generation };
+            {
+                let mut core = self.core.borrow_mut();
+                let Some(connection) = core.get_mut(id) else {
+                    drop(core);
+                    self.http_waited(id, tick, now);
+                    continue;
+                };
+                if connection.wheel_tick != Some(tick) {
+                    continue; // an entry that was replaced by an earlier one
+                }
+                connection.wheel_tick = None;
+            }
+            if self.tick_one(id, now) {
+                pinged.push(entry.slot);
+            }
+        }
+        self.ping(&pinged);
+        self.settle();
+    }
+
+    /// Does now what the wheel would do a little later: whoever asks for a session finds it as its deadline left it.
+    pub(super) fn catch_up(&self, id: ConnectionId) {
+        let now = self.now.get();
+        let is_due = self.core.borrow().get(id).is_some_and(|connection| connection.session.deadline() <= now);
+        if is_due {
+            if self.tick_one(id, now) {
+                self.ping(&[id.slot]);
+            }
+            self.settle();
+        }
+    }
+
+    /// Time has passed for one connection. Returns whether it is to be sent a ping.
+    pub(super) fn tick_one(&self, id: ConnectionId, now: Instant) -> bool {
+        let due = {
+            let mut core = self.core.borrow_mut();
+            let Some(connection) = core.get_mut(id) else { return false };
+            let settings = &self.apps.borrow()[connection.app as usize].config.settings;
+            if connection.paused {
+                connection.session.excuse(now, settings);
+            }
+            connection.session.tick(now, settings)
+        };
+        if due.close_probe {
+            self.drop_probe(id);
+        }
+        if due.noop {
+            self.answer_with_noop(id);
+        }
+        if let Some(reason) = due.close {
+            self.end(id, reason, Farewell::Quiet);
+            return false;
+        }
+        self.rearm(id);
+        due.ping
+    }
+
+    pub(super) fn ping(&self, slots: &[u32]) {
+        if slots.is_empty() {
+            return;
+        }
+        let mut ping = Vec::new();
+        posthaste_websocket_proto::append_frame(&mut ping, posthaste_websocket_proto::Opcode::Text, b"2");
+        let staged = self.stage(&ping);
+        self.deliver(&staged, slots.iter().copied(), false);
+    }
+}
