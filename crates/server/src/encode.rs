@@ -50,6 +50,13 @@ pub(crate) fn with_packet<R>(
     sent
 }
 
+/// Encodes a packet for whoever keeps its frames, or sends them from another thread.
+pub(crate) fn packet_frames(
+    write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>, EncodeError>,
+) -> Result<Bytes, EncodeError> {
+    with_packet(write, Bytes::copy_from_slice)
+}
+
 /// A packet that cannot fail to encode.
 pub(crate) fn with_plain_packet<R>(write: impl FnOnce(&mut Vec<u8>), send: impl FnOnce(&[u8]) -> R) -> R {
     let sent = with_packet(

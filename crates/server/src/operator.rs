@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use posthaste_adapter::{
     AckCollector, AnswerSink, Broadcast, Flags, IntoRooms, Operation, Packet, Room, Rooms, Target,
 };
@@ -12,7 +11,7 @@ use posthaste_engine_proto::session::deadline_after;
 use posthaste_socket_proto::{EmitArgs, FromArgs, encode_event};
 
 use crate::ack::{AckFuture, AcksFuture};
-use crate::encode::with_packet;
+use crate::encode::{packet_frames, with_packet};
 use crate::error::{AckError, FetchError, SendError};
 use crate::local::{self, Local};
 use crate::namespace::Namespace;
@@ -95,7 +94,7 @@ impl Operator {
             };
         }
         let Self { namespace, target } = self;
-        let frames = with_packet(|out| encode_event(out, namespace.name(), None, event, args), Bytes::copy_from_slice);
+        let frames = packet_frames(|out| encode_event(out, namespace.name(), None, event, args));
         match frames {
             Ok(frames) => {
                 let packet = Packet::from_frames(frames);
@@ -144,8 +143,7 @@ impl Operator {
         target.flags.timeout = Some(timeout);
         for namespace in namespace.each() {
             let id = namespace.0.next_ack_id();
-            let frames =
-                with_packet(|out| encode_event(out, namespace.name(), Some(id), event, args), Bytes::copy_from_slice)?;
+            let frames = packet_frames(|out| encode_event(out, namespace.name(), Some(id), event, args))?;
             let answers: Arc<dyn AnswerSink> = collector.clone();
             let packet = Packet::from_frames(frames);
             let broadcast = Broadcast { target: target.clone(), packet, answers: Some((id, answers)) };

@@ -11,7 +11,7 @@ use posthaste_engine::{ConnectionId, Frames, Request, Transport, Worker, WorkerH
 use posthaste_socket_proto::{EmitArgs, EncodeError, FromArgs, encode_event};
 
 use crate::ack::AckFuture;
-use crate::encode::with_packet;
+use crate::encode::{packet_frames, with_packet};
 use crate::error::{AckError, SendError};
 use crate::handshake::Handshake;
 use crate::local::{self, Local};
@@ -232,9 +232,8 @@ impl Socket {
         let write = |out: &mut Vec<u8>, namespace: &str| encode_event(out, namespace, None, event, args);
         match &self.0.namespace.journal {
             Some(journal) => {
-                let write = |out: &mut Vec<u8>| write(out, &self.0.namespace.name);
-                let packet = match with_packet(write, |frames| Packet::from_frames(Bytes::copy_from_slice(frames))) {
-                    Ok(packet) => packet,
+                let packet = match packet_frames(|out| write(out, &self.0.namespace.name)) {
+                    Ok(frames) => Packet::from_frames(frames),
                     Err(error) => return Sent::ready(Err(error.into())),
                 };
                 let sent = local::send_recoverable(self, journal, &packet, volatile);
@@ -304,12 +303,9 @@ impl Socket {
         let Some(server) = server else { return AckFuture::failed(AckError::Disconnected) };
         let timeout = timeout.unwrap_or(server.config.ack_timeout);
         let id = self.0.namespace.next_ack_id();
-        let question = with_packet(
-            |out| encode_event(out, &self.0.namespace.name, Some(id), event, args),
-            |frames| Frames::new(Bytes::copy_from_slice(frames)),
-        );
+        let question = packet_frames(|out| encode_event(out, &self.0.namespace.name, Some(id), event, args));
         let question = match question {
-            Ok(question) => question,
+            Ok(frames) => Frames::new(frames),
             Err(error) => return AckFuture::failed(AckError::Send(error.into())),
         };
         let (reply, answer) = tokio::sync::oneshot::channel();

@@ -10,7 +10,7 @@ use posthaste_socket_proto::EncodeError;
 
 use super::dispatch::guarded;
 use super::{Local, LocalNamespace};
-use crate::encode::with_packet;
+use crate::encode::packet_frames;
 use crate::error::SendError;
 use crate::extract::EventContext;
 use crate::sent::Sent;
@@ -69,10 +69,8 @@ impl Socket {
         if self.phase() == Phase::Gone {
             return Sent::ready(Err(SendError::Disconnected));
         }
-        let encoded =
-            with_packet(|out| write(out, &self.0.namespace.name), |frames| Frames::new(Bytes::copy_from_slice(frames)));
-        let frames = match encoded {
-            Ok(frames) => frames,
+        let frames = match packet_frames(|out| write(out, &self.0.namespace.name)) {
+            Ok(frames) => Frames::new(frames),
             Err(error) => return Sent::ready(Err(error.into())),
         };
         let send = move |local: &Local, socket: &Self, frames: &Frames| {
