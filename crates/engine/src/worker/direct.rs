@@ -209,10 +209,7 @@ impl Local {
     fn read_http(self: &Rc<Self>, id: ConnectionId, closed: bool) {
         self.serve(id, &[]);
         for _ in 0..4 {
-            let mut scratch = self.scratch.take();
-            if scratch.is_empty() {
-                scratch.resize(driver::SCRATCH, 0);
-            }
+            let mut scratch = driver::take_scratch(self);
             let read = {
                 let mut core = self.core.borrow_mut();
                 let Some(http) = core.http(id) else {

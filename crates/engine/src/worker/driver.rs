@@ -133,6 +133,15 @@ async fn tick(local: Rc<Local>) {
     }
 }
 
+/// The buffer to read into, to be put back.
+pub(super) fn take_scratch(local: &Local) -> Vec<u8> {
+    let mut scratch = local.scratch.take();
+    if scratch.is_empty() {
+        scratch.resize(SCRATCH, 0); // a read inside another one's handlers took it
+    }
+    scratch
+}
+
 /// Reads a stream from now on, until it is gone; `at` is where it is.
 pub(super) fn drive(local: &Rc<Local>, at: Rc<Cell<ConnectionId>>) {
     tokio::task::spawn_local(Drive { local: local.clone(), at });
@@ -206,10 +215,7 @@ impl Local {
         self.input_tail(id);
         let mut budget = SCRATCH;
         loop {
-            let mut scratch = self.scratch.take();
-            if scratch.is_empty() {
-                scratch.resize(SCRATCH, 0); // a read inside another one's handlers took it
-            }
+            let mut scratch = take_scratch(self);
             let read = {
                 let mut core = self.core.borrow_mut();
                 let paused = core.get(id).is_some_and(|connection| connection.paused);

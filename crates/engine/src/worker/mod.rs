@@ -14,6 +14,7 @@
 //! The driver here ([`driver`]) gives each stream a small local task. The first connection that has something to say notifies
 //! the turn task, which queues behind every task that is ready: when it runs, the turn is over.
 
+mod ahead;
 mod connection;
 mod core;
 mod direct;

@@ -11,6 +11,7 @@ use std::task::{Context, Waker};
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use super::Local;
+use super::ahead::ReadAhead;
 use super::direct::Listening;
 use super::driver::Drove;
 
@@ -82,6 +83,7 @@ mod nested {
 pub(crate) struct Reactor {
     poll: nested::Nested,
     events: Events,
+    ahead: ReadAhead,
 }
 
 impl Reactor {
@@ -92,7 +94,8 @@ impl Reactor {
     pub(super) fn new() -> io::Result<(Self, Registry)> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
-        Ok((Self { poll: nested::Nested::new(poll)?, events: Events::with_capacity(EVENTS) }, registry))
+        let poll = nested::Nested::new(poll)?;
+        Ok((Self { poll, events: Events::with_capacity(EVENTS), ahead: ReadAhead::default() }, registry))
     }
 
     /// Waits for news.
@@ -117,11 +120,19 @@ impl Reactor {
             match u32::try_from(token) {
                 Ok(slot) if token < LISTENING => {
                     let closed = event.is_read_closed() || event.is_error();
+                    if event.is_readable() && !closed && self.ahead.read(local, slot) {
+                        continue;
+                    }
+                    self.ahead.serve(local);
                     local.socket_news(slot, event.is_readable() || closed, event.is_writable(), closed);
                 }
-                _ => local.accept(usize::MAX - token),
+                _ => {
+                    self.ahead.serve(local);
+                    local.accept(usize::MAX - token);
+                }
             }
         }
+        self.ahead.serve(local);
         taken == EVENTS
     }
 }
