@@ -4,37 +4,19 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use posthaste_socket_proto::EncodeError;
-use posthaste_websocket_proto::{FrameStart, Opcode, append_frame};
+use posthaste_websocket_proto::{Opcode, append_frame, server_header};
 
 /// A buffer up to this size is kept for the next packet.
 const KEEP: usize = 64 * 1024;
+/// The longest header of a frame.
+const HEADER_ROOM: usize = 10;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Appends a packet as WebSocket frames: its text behind the Engine.IO message digit, then its attachments. `write` writes the
-/// text; when it fails, `out` is as it was.
-pub(crate) fn append_packet(
-    out: &mut Vec<u8>,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>, EncodeError>,
-) -> Result<(), EncodeError> {
-    let start = FrameStart::begin(out, Opcode::Text);
-    out.push(b'4');
-    match write(out) {
-        Ok(attachments) => {
-            start.finish(out);
-            attachments.iter().for_each(|data| append_frame(out, Opcode::Binary, data));
-            Ok(())
-        }
-        Err(error) => {
-            start.abandon(out);
-            Err(error)
-        }
-    }
-}
-
-/// Encodes a packet into this thread's scratch buffer and hands the frames to `send`.
+/// Encodes a packet as WebSocket frames into this thread's scratch buffer and hands them to `send`: its text behind the Engine.IO message
+/// digit, which `write` writes, then its attachments.
 ///
 /// Encoding runs the application's `Serialize`, which may send something itself: it then finds an empty buffer.
 pub(crate) fn with_packet<R>(
@@ -43,7 +25,16 @@ pub(crate) fn with_packet<R>(
 ) -> Result<R, EncodeError> {
     let mut buffer = SCRATCH.take();
     buffer.clear();
-    let sent = append_packet(&mut buffer, write).map(|()| send(&buffer));
+    // The header is written when its length is known, right before the text.
+    buffer.extend_from_slice(&[0; HEADER_ROOM]);
+    buffer.push(b'4');
+    let sent = write(&mut buffer).map(|attachments| {
+        let header = server_header(Opcode::Text, true, buffer.len() - HEADER_ROOM);
+        let start = HEADER_ROOM - header.len();
+        buffer[start..HEADER_ROOM].copy_from_slice(&header);
+        attachments.iter().for_each(|data| append_frame(&mut buffer, Opcode::Binary, data));
+        send(&buffer[start..])
+    });
     if buffer.capacity() <= KEEP {
         SCRATCH.set(buffer);
     }

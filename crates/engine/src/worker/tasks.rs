@@ -26,14 +26,28 @@ struct State {
     slots: Vec<Option<Task>>,
     free: Vec<u32>,
     /// The usual handler ends in its first poll; its waker then serves the next one.
-    spare: Option<Arc<TaskWaker>>,
+    spare: Option<HandlerWaker>,
 }
 
 struct Task {
     /// Absent while it is being polled.
     handler: Option<Handler>,
     owner: Owner,
-    waker: Arc<TaskWaker>,
+    waker: HandlerWaker,
+}
+
+/// What wakes a handler, as itself and as a task sees it.
+#[derive(Clone)]
+struct HandlerWaker {
+    shared: Arc<TaskWaker>,
+    waker: Waker,
+}
+
+impl HandlerWaker {
+    /// Whether nobody else can wake by it.
+    fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.shared) == 2
+    }
 }
 
 struct TaskWaker {
@@ -85,23 +99,24 @@ impl Tasks {
                 u32::try_from(state.slots.len() - 1).expect("invariant: fewer than 2^32 handlers fit in memory")
             });
             let waker = state.spare.take().unwrap_or_else(|| {
-                Arc::new(TaskWaker {
+                let shared = Arc::new(TaskWaker {
                     mailbox: self.mailbox.clone(),
                     task: AtomicU32::new(number),
                     woken: AtomicBool::new(false),
-                })
+                });
+                HandlerWaker { waker: Waker::from(shared.clone()), shared }
             });
             (number, waker)
         };
-        waker.task.store(number, Ordering::Release);
-        waker.woken.store(false, Ordering::Release);
+        waker.shared.task.store(number, Ordering::Release);
+        waker.shared.woken.store(false, Ordering::Release);
         let polled = poll(&mut handler, &waker);
         let mut state = self.state.borrow_mut();
         match polled {
             Polled::Pending => state.slots[number as usize] = Some(Task { handler: Some(handler), owner, waker }),
             Polled::Done { .. } => {
                 state.free.push(number);
-                if Arc::strong_count(&waker) == 1 {
+                if waker.is_alone() {
                     state.spare = Some(waker);
                 }
                 drop(state);
@@ -118,7 +133,7 @@ impl Tasks {
             let task = state.slots.get_mut(number as usize)?.as_mut()?;
             (task.handler.take()?, task.owner, task.waker.clone())
         };
-        waker.woken.store(false, Ordering::Release);
+        waker.shared.woken.store(false, Ordering::Release);
         let polled = poll(&mut handler, &waker);
         let mut state = self.state.borrow_mut();
         match polled {
@@ -150,9 +165,8 @@ fn finish(handler: Handler) {
     let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(handler)));
 }
 
-fn poll(handler: &mut Handler, waker: &Arc<TaskWaker>) -> Polled {
-    let waker = Waker::from(waker.clone());
-    let mut cx = Context::from_waker(&waker);
+fn poll(handler: &mut Handler, waker: &HandlerWaker) -> Polled {
+    let mut cx = Context::from_waker(&waker.waker);
     // One task polls many handlers, and tokio's budget is the task's: without this the last of them would find every tokio
     // resource pending for no reason.
     let mut unconstrained = tokio::task::unconstrained(handler.as_mut());

@@ -50,12 +50,11 @@ impl Local {
     }
 
     pub(super) fn middlewares(&self, namespace: &Namespace) -> Vec<Arc<BoxedCheck>> {
-        let router = match self.namespace(namespace.0.number()) {
-            Some(local) => local.router(),
+        match self.namespace(namespace.0.number()) {
+            Some(local) => local.router().middlewares.clone(),
             // Nobody here is in it: nothing is made for a client that may be refused.
-            None => namespace.0.router(),
-        };
-        router.middlewares.clone()
+            None => namespace.0.router().middlewares.clone(),
+        }
     }
 
     /// Asks middlewares whether a socket may join. If not, its client is refused.

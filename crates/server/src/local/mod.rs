@@ -102,7 +102,8 @@ pub(crate) struct LocalNamespace {
     membership: RefCell<Membership>,
     /// By member.
     sockets: RefCell<Vec<Option<Socket>>>,
-    router: RefCell<Arc<Router>>,
+    /// Within this thread it is counted without atomics.
+    router: RefCell<Rc<Arc<Router>>>,
     version: Cell<u64>,
     /// Whether somebody wants to hear of its rooms.
     watched: Cell<bool>,
@@ -362,16 +363,16 @@ impl LocalNamespace {
         let tracking = shared.journal.as_ref().map(|journal| Box::new(Tracking::new(journal, worker)));
         // The version first: a handler registered in between is then found at the next look.
         let version = Cell::new(shared.version());
-        let router = RefCell::new(shared.router());
+        let router = RefCell::new(Rc::new(shared.router()));
         let watched = Cell::new(shared.rooms.is_on());
         Self { shared, membership: RefCell::default(), sockets: RefCell::default(), router, version, watched, tracking }
     }
 
     /// The handlers, as of now.
-    fn router(&self) -> Arc<Router> {
+    fn router(&self) -> Rc<Arc<Router>> {
         let version = self.shared.version();
         if self.version.replace(version) != version {
-            *self.router.borrow_mut() = self.shared.router();
+            *self.router.borrow_mut() = Rc::new(self.shared.router());
         }
         self.router.borrow().clone()
     }

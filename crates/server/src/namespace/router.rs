@@ -1,8 +1,9 @@
 //! The handlers of a namespace.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+
+use rustc_hash::FxHashMap;
 
 use super::Namespace;
 use crate::handler::{
@@ -18,7 +19,8 @@ use crate::server_side::BoxedServerEvent;
 /// begins with its parent's by a reference count.
 #[derive(Clone, Default)]
 pub(crate) struct Router {
-    pub(crate) events: HashMap<Arc<str>, Arc<BoxedEvent>>,
+    // By names of the application's: clients add none, and so cannot make them collide.
+    pub(crate) events: FxHashMap<Arc<str>, Arc<BoxedEvent>>,
     pub(crate) fallback: Option<Arc<BoxedEvent>>,
     pub(crate) middlewares: Vec<Arc<BoxedCheck>>,
     pub(crate) event_middlewares: Vec<Arc<BoxedEventCheck>>,
@@ -27,7 +29,7 @@ pub(crate) struct Router {
     pub(crate) disconnecting: Vec<Arc<BoxedDisconnect>>,
     pub(crate) disconnect: Vec<Arc<BoxedDisconnect>>,
     /// For what other servers send.
-    pub(crate) server_events: HashMap<Arc<str>, Arc<BoxedServerEvent>>,
+    pub(crate) server_events: FxHashMap<Arc<str>, Arc<BoxedServerEvent>>,
     pub(crate) room_listeners: Vec<RoomListener>,
     pub(crate) upgrade: Vec<Arc<BoxedConnect>>,
     /// See what comes.

@@ -4,6 +4,8 @@
 //! JSON at all is left to serde_json's skipping of values, which keeps its own stack on the heap; everything else in
 //! this module assumes a text that passed there, and so needs to know no more than strings, brackets and commas.
 
+mod scan;
+
 use std::{borrow::Cow, fmt, ops::ControlFlow};
 
 use serde::{
@@ -51,6 +53,14 @@ pub(crate) struct ArrayText<'a> {
 
 /// Accepts a text that is one JSON array with nothing but white space after it, in one pass.
 pub(crate) fn check_array(text: &str) -> Result<ArrayText<'_>, serde_json::Error> {
+    match scan::array(text) {
+        Some(array) => Ok(array),
+        None => read_array(text),
+    }
+}
+
+/// As [`check_array`], for any array.
+fn read_array(text: &str) -> Result<ArrayText<'_>, serde_json::Error> {
     struct First;
 
     impl<'de> Visitor<'de> for First {
@@ -202,6 +212,57 @@ mod tests {
         }
         for text in ["", "[", "[1", "[1,]", "[1]]", "[1] x", "{}", "1", "\"\"", "[,]", "[1 2]", "[\"\u{1}\"]", "[01]"] {
             assert!(check_array(text).is_err(), "{text}");
+        }
+    }
+
+    /// What the quick look says of a text is what the general reader says, or nothing.
+    fn looks_agree(text: &str) {
+        if let Some(quick) = scan::array(text) {
+            assert_eq!(read_array(text).expect(text), quick, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_usual_arrays_are_accepted_at_a_glance() {
+        let deep = format!("[{}1{}]", "[".repeat(64), "]".repeat(64));
+        for text in [
+            r#"["chat","hello"]"#,
+            r#"["chat",{"text":"a \"quote\", \u00e9\n","n":[1,-2.5e+3,0,{}],"ok":true,"no":false,"nil":null},[]]"#,
+            " [ ]".trim_start(),
+            "[ \"a\" , [ ] , { } , { \"k\" : 1 , \"l\" : [ 2 , 3 ] } ] \n",
+            "[0,-0,10,1.5,1E9]",
+            "[\"\\ud800\"]",
+            "[\"e\u{301}\u{1f600} and a text longer than sixteen bytes\"]",
+            &deep,
+        ] {
+            assert!(scan::array(text).is_some(), "{text}");
+            looks_agree(text);
+        }
+    }
+
+    #[test]
+    fn nothing_is_accepted_at_a_glance_that_is_no_array() {
+        for text in [
+            "", "[", "]", "[]]", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "[01]", "[-]", "[1.]", "[.5]", "[1e]", "[+1]", "[tru]",
+            "[truefalse]", "[nul", "[\"]", "[\"\\\"]", "[\"\\x\"]", "[\"\\u12g4\"]", "[\"\\u123", "[\"a\tb\"]", "[\"\u{1f}\"]",
+            "[{]", "[{}", "[{\"a\"}]", "[{\"a\":}]", "[{\"a\":1,}]", "[{1:2}]", "[{\"a\":1]", "[[1}]", "[{\"a\" 1}]", "[1]x", "{}", "[NaN]",
+            "[\"long enough for a whole piece \u{7}, and a half\"]",
+        ] {
+            assert!(scan::array(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn both_looks_agree_on_texts_that_are_almost_arrays() {
+        // Every text with one byte of a good one replaced, left out or doubled, and every beginning of it.
+        let good = r#"["ev\u00e9nt", {"k":[1,-2.50e-7,"a\\"],"l":{}}, true,null , false]"#;
+        for at in 0..good.len() {
+            looks_agree(&good[..at]);
+            looks_agree(&[&good[..at], &good[at + 1..]].concat());
+            looks_agree(&[&good[..=at], &good[at..]].concat());
+            for byte in 0..0x80_u8 {
+                looks_agree(&[&good[..at], std::str::from_utf8(&[byte]).unwrap(), &good[at + 1..]].concat());
+            }
         }
     }
 
