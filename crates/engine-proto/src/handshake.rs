@@ -102,10 +102,13 @@ impl OpenPacket {
         if self.upgrade {
             out.extend_from_slice(br#""websocket""#);
         }
-        let (interval, timeout) = (self.ping_interval.as_millis(), self.ping_timeout.as_millis());
-        out.extend_from_slice(
-            format!(r#"],"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":{}}}"#, self.max_payload)
-                .as_bytes(),
-        );
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(br#"],"pingInterval":"#);
+        out.extend_from_slice(digits.format(self.ping_interval.as_millis()).as_bytes());
+        out.extend_from_slice(br#","pingTimeout":"#);
+        out.extend_from_slice(digits.format(self.ping_timeout.as_millis()).as_bytes());
+        out.extend_from_slice(br#","maxPayload":"#);
+        out.extend_from_slice(digits.format(self.max_payload).as_bytes());
+        out.push(b'}');
     }
 }

@@ -28,11 +28,17 @@ pub struct OutboxFull {
     pub packets: usize,
 }
 
-/// A queue of frames for one session.
+/// A queue of frames for one session; a pointer while nothing waits.
 ///
 /// An outbox that is empty takes one run of frames of any size, or a message above the bound could never leave.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct Outbox(
+    /// Present while something waits.
+    Option<Box<Queue>>,
+);
+
+#[derive(Debug, Default)]
+struct Queue {
     chunks: VecDeque<Chunk>,
     /// Bytes of the front chunk that a stream has taken already.
     taken: usize,
@@ -68,20 +74,20 @@ const COPY_UP_TO: usize = 4096;
 impl Outbox {
     /// Whether nothing waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// Bytes that wait.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.bytes
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
     /// Packets that wait; one that a stream took in part counts until it is gone with its chunk.
     #[must_use]
-    pub const fn packets(&self) -> usize {
-        self.packets
+    pub fn packets(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.packets)
     }
 
     /// Queues a copy of `frames`, a run of `packets` packets.
@@ -93,15 +99,15 @@ impl Outbox {
             // A chunk of nothing would make the outbox look as if it had something to say.
             return Ok(());
         }
-        self.admit(frames.len(), packets, limits)?;
-        match self.chunks.back_mut() {
+        let queue = self.admit(frames.len(), packets, limits)?;
+        match queue.chunks.back_mut() {
             Some(Chunk { packets: held, data: Data::Owned(last) })
                 if last.len() + frames.len() <= COPY_UP_TO.max(last.capacity()) =>
             {
                 last.extend_from_slice(frames);
                 *held += packets;
             }
-            _ => self.chunks.push_back(Chunk { packets, data: Data::Owned(frames.to_vec()) }),
+            _ => queue.chunks.push_back(Chunk { packets, data: Data::Owned(frames.to_vec()) }),
         }
         Ok(())
     }
@@ -114,33 +120,36 @@ impl Outbox {
         if frames.len() <= COPY_UP_TO {
             return self.push(&frames, packets, limits);
         }
-        self.admit(frames.len(), packets, limits)?;
-        self.chunks.push_back(Chunk { packets, data: Data::Shared(frames) });
+        let queue = self.admit(frames.len(), packets, limits)?;
+        queue.chunks.push_back(Chunk { packets, data: Data::Shared(frames) });
         Ok(())
     }
 
-    fn admit(&mut self, bytes: usize, packets: usize, limits: &OutboxLimits) -> Result<(), OutboxFull> {
-        let fits = self.bytes + bytes <= limits.bytes && self.packets + packets <= limits.packets;
-        if !fits && !self.is_empty() {
-            return Err(OutboxFull { bytes: self.bytes, packets: self.packets });
+    fn admit(&mut self, bytes: usize, packets: usize, limits: &OutboxLimits) -> Result<&mut Queue, OutboxFull> {
+        if let Some(queue) = &self.0
+            && (queue.bytes + bytes > limits.bytes || queue.packets + packets > limits.packets)
+        {
+            return Err(OutboxFull { bytes: queue.bytes, packets: queue.packets });
         }
-        self.bytes += bytes;
-        self.packets += packets;
-        Ok(())
+        let queue = self.0.get_or_insert_default();
+        queue.bytes += bytes;
+        queue.packets += packets;
+        Ok(queue)
     }
 
     /// The next bytes for a stream; empty when nothing waits.
     #[must_use]
     pub fn front(&self) -> &[u8] {
-        self.chunks.front().map_or(&[], |chunk| &chunk.as_slice()[self.taken..])
+        self.0.as_ref().map_or(&[], |queue| queue.front())
     }
 
     /// The next runs for a vectored write, at most `N` of them.
     pub fn slices<const N: usize>(&self) -> ([&[u8]; N], usize) {
         let mut slices = [&[][..]; N];
         let mut count = 0;
-        for (index, chunk) in self.chunks.iter().take(N).enumerate() {
-            slices[index] = if index == 0 { &chunk.as_slice()[self.taken..] } else { chunk.as_slice() };
+        let Some(queue) = &self.0 else { return (slices, count) };
+        for (index, chunk) in queue.chunks.iter().take(N).enumerate() {
+            slices[index] = if index == 0 { &chunk.as_slice()[queue.taken..] } else { chunk.as_slice() };
             count += 1;
         }
         (slices, count)
@@ -151,20 +160,22 @@ impl Outbox {
     /// # Panics
     /// When fewer bytes wait.
     pub fn advance(&mut self, mut bytes: usize) {
-        self.bytes = self.bytes.checked_sub(bytes).expect("invariant: a stream takes no more than it was offered");
+        const TOO_MANY: &str = "invariant: a stream takes no more than it was offered";
+        let Some(queue) = &mut self.0 else { return assert_eq!(bytes, 0, "{TOO_MANY}") };
+        queue.bytes = queue.bytes.checked_sub(bytes).expect(TOO_MANY);
         while bytes > 0 {
-            let left = self.front().len();
+            let left = queue.front().len();
             if bytes < left {
-                self.taken += bytes;
+                queue.taken += bytes;
                 return;
             }
             bytes -= left;
-            self.packets -= self.chunks.pop_front().map_or(0, |chunk| chunk.packets);
-            self.taken = 0;
+            queue.packets -= queue.chunks.pop_front().map_or(0, |chunk| chunk.packets);
+            queue.taken = 0;
         }
-        if self.chunks.is_empty() {
+        if queue.chunks.is_empty() {
             // The capacity of a burst is not kept: an idle connection costs nothing.
-            *self = Self::default();
+            self.0 = None;
         }
     }
 
@@ -173,10 +184,17 @@ impl Outbox {
     /// # Panics
     /// When a stream took part of a frame before: an upgraded session has no polls.
     pub fn drain_into_payload(&mut self, body: &mut Vec<u8>) {
-        assert_eq!(self.taken, 0, "invariant: a session goes from polling to a stream, never back");
-        for chunk in std::mem::take(self).chunks {
+        let Some(queue) = self.0.take() else { return };
+        assert_eq!(queue.taken, 0, "invariant: a session goes from polling to a stream, never back");
+        for chunk in &queue.chunks {
             payload::append_frames(body, chunk.as_slice());
         }
+    }
+}
+
+impl Queue {
+    fn front(&self) -> &[u8] {
+        self.chunks.front().map_or(&[], |chunk| &chunk.as_slice()[self.taken..])
     }
 }
 

@@ -34,7 +34,8 @@ impl Handover {
 pub(crate) enum Stream {
     /// In the worker's own reactor, which tells when it can be read or written: waiting on it wakes no task.
     Direct(mio::net::TcpStream),
-    Tcp(TcpStream),
+    // Boxed: every connection of the reactor carries this type.
+    Tcp(Box<TcpStream>),
     Other(Box<dyn Io>),
 }
 
@@ -42,7 +43,7 @@ impl Stream {
     /// Takes a stream over; to be called on the worker's runtime.
     pub(crate) fn adopt(handover: Handover) -> io::Result<Self> {
         Ok(match handover {
-            Handover::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream)?),
+            Handover::Tcp(stream) => Self::Tcp(Box::new(TcpStream::from_std(stream)?)),
             Handover::Other(io) => Self::Other(io),
         })
     }

@@ -234,7 +234,8 @@ impl Engine {
 
     /// The answer that makes a connection a WebSocket.
     pub(crate) fn switching(&self, local: &Local, accept: &AcceptKey, head: &Head<'_>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
+        // Room for the open packet behind it.
+        let mut out = Vec::with_capacity(512);
         out.extend_from_slice(
             b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ",
         );

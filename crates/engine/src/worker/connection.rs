@@ -9,7 +9,6 @@ use posthaste_engine_proto::{Outbox, Session, Sid};
 use posthaste_websocket_proto::{CloseCode, Decoder};
 use tokio::sync::oneshot;
 
-use super::turn::Out;
 use super::{AppIndex, ConnectionId, GetAnswer, PostAnswer};
 use crate::gate::Ticket;
 use crate::stream::Stream;
@@ -17,10 +16,6 @@ use crate::stream::Stream;
 /// One Engine.IO connection.
 pub(super) struct Connection {
     pub(super) app: AppIndex,
-    /// Whether the application was told that it is over.
-    pub(super) told: bool,
-    /// Whether it is in the list of those that have something to say.
-    pub(super) dirty: bool,
     /// Whether it is not read from: too many of its handlers are unfinished.
     pub(super) paused: bool,
     /// Whether the application vouches for it: it may send large messages.
@@ -30,8 +25,6 @@ pub(super) struct Connection {
     pub(super) handlers: u32,
     pub(super) sid: Sid,
     pub(super) session: Session,
-    /// What this turn produced for it.
-    pub(super) out: Out,
     /// What the transport has not taken yet.
     pub(super) outbox: Outbox,
     /// Absent while it is polling.
@@ -187,8 +180,10 @@ pub(super) struct Probe {
 pub(super) enum Farewell {
     /// A close frame without a status, as the official server sends.
     Quiet,
-    /// A close frame with the code of a violation, or the echo of the peer's own; without a text, as the official server sends.
+    /// A close frame with the code of a violation; without a text, as the official server sends.
     Code(CloseCode),
+    /// The answer to the peer's close frame, with its own code.
+    Echo(Option<CloseCode>),
     /// The stream is broken or was ended by the peer without a close frame: nothing can be said.
     Gone,
 }

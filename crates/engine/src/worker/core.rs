@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use super::connection::{Answers, Connection, Polls, Probe, StreamState};
 use super::direct::Http;
 use super::mailbox::Mailbox;
-use super::turn::{self, Out, Piece, Staged};
+use super::turn::{self, Out, Piece, Staged, Taken};
 use super::wheel::{Entry, Wheel};
 use super::{AppEntry, AppIndex, ConnectionId};
 use crate::config::EngineConfig;
@@ -37,9 +37,22 @@ pub(super) struct Core {
     entropy: Entropy,
 }
 
+/// A place, and what its tenant is to be told: a broadcast to thousands looks at nothing else of them until it writes.
 struct Slot {
     generation: u32,
+    /// Whether it is in the list of those that have something to say.
+    dirty: bool,
+    /// Whether the application was told that its connection is over.
+    told: bool,
+    /// What this turn produced for it.
+    out: Out,
     tenant: Tenant,
+}
+
+impl Slot {
+    const fn vacant() -> Self {
+        Self { generation: 0, dirty: false, told: false, out: Out::new(), tenant: Tenant::None }
+    }
 }
 
 enum Tenant {
@@ -70,7 +83,7 @@ impl Core {
     /// Gives a tenant a place: the vacant one at `at`, or any.
     fn place(&mut self, tenant: Tenant, at: Option<u32>) -> ConnectionId {
         let slot = at.or_else(|| self.free.pop()).unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, tenant: Tenant::None });
+            self.slots.push(Slot::vacant());
             u32::try_from(self.slots.len() - 1).expect("invariant: file descriptors end before 2^32 connections")
         });
         let place = &mut self.slots[slot as usize];
@@ -80,8 +93,8 @@ impl Core {
 
     fn vacate(&mut self, id: ConnectionId) -> Tenant {
         let place = &mut self.slots[id.slot as usize];
-        place.generation = place.generation.wrapping_add(1);
-        std::mem::replace(&mut place.tenant, Tenant::None)
+        let next = Slot { generation: place.generation.wrapping_add(1), ..Slot::vacant() };
+        std::mem::replace(place, next).tenant
     }
 
     /// Makes a session and gives it a place: the vacant one at `at`, or any.
@@ -104,15 +117,12 @@ impl Core {
         let id = self.place(
             Tenant::Connection(Box::new(Connection {
                 app,
-                told: false,
-                dirty: false,
                 paused: false,
                 vouched: false,
                 base64,
                 handlers: 0,
                 sid,
                 session: Session::new(now, transport, &config.settings),
-                out: Out::default(),
                 outbox: Outbox::default(),
                 stream: None,
                 polls: (transport == Transport::Polling).then(Box::<Polls>::default),
@@ -154,7 +164,7 @@ impl Core {
 
     pub(super) fn http(&mut self, id: ConnectionId) -> Option<&mut Http> {
         match self.slots.get_mut(id.slot as usize) {
-            Some(Slot { generation, tenant: Tenant::Http(http) }) if *generation == id.generation => Some(http),
+            Some(Slot { generation, tenant: Tenant::Http(http), .. }) if *generation == id.generation => Some(http),
             _ => None,
         }
     }
@@ -197,7 +207,7 @@ impl Core {
 
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
         match self.slots.get(id.slot as usize) {
-            Some(Slot { generation, tenant: Tenant::Connection(connection) }) if *generation == id.generation => {
+            Some(Slot { generation, tenant: Tenant::Connection(connection), .. }) if *generation == id.generation => {
                 Some(connection)
             }
             _ => None,
@@ -206,7 +216,7 @@ impl Core {
 
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         match self.slots.get_mut(id.slot as usize) {
-            Some(Slot { generation, tenant: Tenant::Connection(connection) }) if *generation == id.generation => {
+            Some(Slot { generation, tenant: Tenant::Connection(connection), .. }) if *generation == id.generation => {
                 Some(connection)
             }
             _ => None,
@@ -215,7 +225,7 @@ impl Core {
 
     pub(super) fn probe(&mut self, id: ConnectionId) -> Option<&mut Probe> {
         match self.slots.get_mut(id.slot as usize) {
-            Some(Slot { generation, tenant: Tenant::Probe(probe) }) if *generation == id.generation => Some(probe),
+            Some(Slot { generation, tenant: Tenant::Probe(probe), .. }) if *generation == id.generation => Some(probe),
             _ => None,
         }
     }
@@ -223,7 +233,7 @@ impl Core {
     /// The stream at a place, whoever the tenant is.
     pub(super) fn stream(&mut self, id: ConnectionId) -> Option<&mut StreamState> {
         match self.slots.get_mut(id.slot as usize) {
-            Some(Slot { generation, tenant }) if *generation == id.generation => match tenant {
+            Some(Slot { generation, tenant, .. }) if *generation == id.generation => match tenant {
                 Tenant::Connection(connection) => connection.stream.as_mut(),
                 Tenant::Probe(probe) => Some(&mut probe.stream),
                 Tenant::None | Tenant::Http(_) => None,
@@ -267,15 +277,16 @@ impl Core {
             return 0;
         }
         for slot in slots {
-            let Some(Slot { tenant: Tenant::Connection(connection), .. }) = self.slots.get_mut(slot as usize) else {
+            let Some(Slot { tenant: Tenant::Connection(connection), out, dirty, told: false, .. }) =
+                self.slots.get_mut(slot as usize)
+            else {
                 continue;
             };
-            if connection.told || volatile && !connection.is_writable() {
+            if volatile && !connection.is_writable(out) {
                 continue;
             }
-            connection.out.push(&staged.piece);
-            if !connection.dirty {
-                connection.dirty = true;
+            out.push(&staged.piece);
+            if !std::mem::replace(dirty, true) {
                 self.dirty.push(slot);
             }
             delivered += 1;
@@ -283,20 +294,61 @@ impl Core {
         delivered
     }
 
-    /// The connection at a place, for the flush.
+    /// The connection at a place.
     pub(super) fn at(&mut self, slot: u32) -> Option<(ConnectionId, &mut Connection)> {
         let worker = self.mailbox.index;
         match self.slots.get_mut(slot as usize) {
-            Some(Slot { generation, tenant: Tenant::Connection(connection) }) => {
+            Some(Slot { generation, tenant: Tenant::Connection(connection), .. }) => {
                 Some((ConnectionId { worker, slot, generation: *generation }, connection))
             }
             _ => None,
         }
     }
 
+    /// The connection at a place and what this turn produced for it, if it has something to say.
+    pub(super) fn at_dirty(&mut self, slot: u32) -> Option<(ConnectionId, &mut Connection, Taken)> {
+        let worker = self.mailbox.index;
+        match self.slots.get_mut(slot as usize) {
+            Some(Slot { generation, tenant: Tenant::Connection(connection), out, dirty, .. }) => {
+                let id = ConnectionId { worker, slot, generation: *generation };
+                std::mem::take(dirty).then(|| (id, &mut **connection, out.take()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Has the connection at a place say what it has to say at the end of the turn.
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        if !std::mem::replace(&mut self.slots[slot as usize].dirty, true) {
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Takes what this turn produced for a connection that is there.
+    pub(super) fn take_out(&mut self, id: ConnectionId) -> Taken {
+        self.slots[id.slot as usize].out.take()
+    }
+
+    /// Whether this turn produced something for the connection at a place.
+    pub(super) fn has_out(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some() && !self.slots[id.slot as usize].out.is_empty()
+    }
+
+    /// Notes that the application is told of a connection's end. Returns whether it was before; `None` when it is gone.
+    pub(super) fn tell(&mut self, id: ConnectionId) -> Option<bool> {
+        self.get(id)?;
+        Some(std::mem::replace(&mut self.slots[id.slot as usize].told, true))
+    }
+
+    /// Whether the application was told of the end of a connection that is there.
+    pub(super) fn is_told(&self, id: ConnectionId) -> bool {
+        self.slots[id.slot as usize].told
+    }
+
     /// Puts a connection into the wheel if its deadline comes before its entry. Returns whether the timer may have to change.
     pub(super) fn rearm(&mut self, id: ConnectionId) -> bool {
-        let Some(Slot { generation, tenant: Tenant::Connection(connection) }) = self.slots.get_mut(id.slot as usize)
+        let Some(Slot { generation, tenant: Tenant::Connection(connection), .. }) =
+            self.slots.get_mut(id.slot as usize)
         else {
             return false;
         };
@@ -342,11 +394,11 @@ impl Core {
 
 impl Connection {
     /// Whether something sent now would leave at once.
-    fn is_writable(&self) -> bool {
+    fn is_writable(&self, out: &Out) -> bool {
         self.outbox.is_empty()
             && match self.session.transport() {
                 Transport::WebSocket => true,
-                Transport::Polling => self.session.has_parked_poll() && self.out.is_empty(),
+                Transport::Polling => self.session.has_parked_poll() && out.is_empty(),
             }
     }
 }

@@ -383,7 +383,7 @@ impl Local {
                 let answer = engine.switching(self, &accept, head);
                 let Some(http) = ({ self.core.borrow_mut().take_http(id) }) else { return Served::Taken };
                 let stream = StreamState::new(Stream::Direct(http.stream), None);
-                let opened = self.open_on(engine.app(), request, ticket, (stream, Some(id.slot)), &answer);
+                let opened = self.open_on(engine.app(), request, ticket, (stream, Some(id.slot)), answer);
                 if let Some(websocket) = opened {
                     self.read_leftover(websocket, &rest[head.length..]);
                 }

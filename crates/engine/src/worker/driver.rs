@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::io::Write as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -102,7 +103,10 @@ async fn turns(local: &Rc<Local>, mut reactor: Reactor) {
         if !local.core.borrow().unread.is_empty() {
             local.want_turn();
         }
-        tokio::task::yield_now().await;
+        if is_behind || local.turn_wanted.get() {
+            // The next turn could begin at once. Others first.
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -117,7 +121,7 @@ async fn patience(until: Option<Instant>) {
 /// Sleeps until the wheel's next entry, and again when an earlier one appears.
 async fn tick(local: Rc<Local>) {
     loop {
-        let due = local.core.borrow().wheel.next_due();
+        let due = local.core.borrow_mut().wheel.next_due();
         let changed = local.wheel_changed.notified();
         match due {
             None => changed.await,
@@ -317,8 +321,16 @@ pub(super) fn end_stream(stream: Stream, mut outbox: Outbox, farewell: &Farewell
     let mut last = Vec::new();
     match farewell {
         Farewell::Gone => return,
-        Farewell::Quiet => ws::append_close(&mut last, None),
-        Farewell::Code(code) => ws::append_close(&mut last, Some((*code, ""))),
+        Farewell::Quiet | Farewell::Echo(None) => ws::append_close(&mut last, None),
+        Farewell::Code(code) | Farewell::Echo(Some(code)) => ws::append_close(&mut last, Some((*code, ""))),
+    }
+    if let Stream::Direct(socket) = &stream
+        && matches!(farewell, Farewell::Echo(_))
+        && outbox.is_empty()
+        && matches!((&*socket).write(&last), Ok(written) if written == last.len())
+    {
+        // The peer has said its last, and that was read.
+        return;
     }
     finish(stream, async move |stream| {
         while !outbox.is_empty() {
@@ -353,7 +365,8 @@ fn finish(stream: Stream, write: impl AsyncFnOnce(&mut Stream) -> std::io::Resul
         .await;
         if matches!(written, Ok(Ok(()))) {
             let drained = async {
-                let mut sink = [0; 4096];
+                // Not in the future itself, which would be copied with it.
+                let mut sink = vec![0; 4096];
                 let mut budget = 1usize << 20;
                 while let Ok(count @ 1..) = stream.read(&mut sink).await {
                     budget = budget.saturating_sub(count);

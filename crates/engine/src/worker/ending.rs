@@ -17,8 +17,9 @@ impl Local {
         }
         let decision = {
             let mut core = self.core.borrow_mut();
+            let has_out = core.has_out(id);
             let Some(connection) = core.get_mut(id) else { return };
-            let waiting = !connection.out.is_empty() || !connection.outbox.is_empty();
+            let waiting = has_out || !connection.outbox.is_empty();
             connection.session.close(self.now.get(), waiting)
         };
         match decision {
@@ -36,10 +37,10 @@ impl Local {
     pub(super) fn tell_closed(&self, id: ConnectionId, reason: CloseReason) {
         let app = {
             let mut core = self.core.borrow_mut();
-            let Some(connection) = core.get_mut(id) else { return };
-            if std::mem::replace(&mut connection.told, true) {
+            if core.tell(id) != Some(false) {
                 return;
             }
+            let Some(connection) = core.get(id) else { return };
             connection.app
         };
         self.deferred.borrow_mut().push_back(Deferred::Closed(app, id, reason));
@@ -60,7 +61,7 @@ impl Local {
             let core = self.core.borrow();
             let waiting = core.ids().filter_map(|id| {
                 let connection = core.get(id)?;
-                (connection.app == app && !connection.told).then(|| (id, connection.outbox.bytes()))
+                (connection.app == app && !core.is_told(id)).then(|| (id, connection.outbox.bytes()))
             });
             slowest(waiting, excess)
         };

@@ -496,7 +496,9 @@ impl Local {
             return None;
         }
         let config = self.app(app).config;
-        let base64 = Query::parse(request.query()).base64;
+        // Hardly anybody asks for it.
+        let query = request.query();
+        let base64 = query.contains("b64") && Query::parse(query).base64;
         let (id, sid) = self.core.borrow_mut().open(place, app, transport, base64, ticket, &config, self.now.get());
         self.rearm(id);
         Some((id, sid))

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::io::IoSlice;
+use std::io::{IoSlice, Write as _};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -47,12 +47,8 @@ impl Local {
             let mut dirty = std::mem::take(&mut core.dirty);
             let mut turn = std::mem::take(&mut core.turn);
             for slot in dirty.drain(..) {
-                let Some((id, connection)) = core.at(slot) else { continue };
-                if !std::mem::replace(&mut connection.dirty, false) {
-                    continue;
-                }
+                let Some((id, connection, taken)) = core.at_dirty(slot) else { continue };
                 let AppEntry { config, gate, .. } = &apps[connection.app as usize];
-                let taken = connection.out.take();
                 if let Err((reason, farewell)) = connection.write_out(&taken, &turn, &config.outbox) {
                     if reason == CloseReason::Slow {
                         gate.count(Limit::Outbox);
@@ -182,6 +178,9 @@ impl StreamState {
 
     /// Writes as much as the stream takes; past that the driving task is woken when there is room.
     pub(super) fn write(&mut self, mut data: &[u8]) -> std::io::Result<usize> {
+        if let Stream::Direct(socket) = &mut self.io {
+            return write_direct(socket, data);
+        }
         let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
         let mut cx = Context::from_waker(&waker);
         let mut written = 0;
@@ -240,6 +239,21 @@ impl StreamState {
             waker.wake();
         }
     }
+}
+
+/// As [`StreamState::write`], for a socket of the reactor, which tells when there is room again.
+fn write_direct(socket: &mut mio::net::TcpStream, data: &[u8]) -> std::io::Result<usize> {
+    let mut written = 0;
+    while written < data.len() {
+        match socket.write(&data[written..]) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
 }
 
 /// Queues what a turn produced.

@@ -81,7 +81,7 @@ impl Local {
 
     /// A GET arrived. Its number tells it from the GETs before and after it.
     pub(crate) fn poll(&self, id: ConnectionId, reply: Reply<GetAnswer>) -> Option<u64> {
-        if self.core.borrow().get(id).is_some_and(|connection| !connection.out.is_empty()) {
+        if self.core.borrow().has_out(id) {
             // What this turn produced so far waits as well, and nothing may be decided without it.
             self.flush();
         }

@@ -236,10 +236,15 @@ impl Local {
 
     /// Goes on reading where more was left than one turn reads.
     pub(super) fn read_on(self: &Rc<Self>) {
-        let unread = std::mem::take(&mut self.core.borrow_mut().unread);
-        for slot in unread {
+        let mut unread = std::mem::take(&mut self.core.borrow_mut().unread);
+        for slot in unread.drain(..) {
             // Whether the peer has closed is found by reading.
             self.socket_news(slot, true, false, true);
+        }
+        let mut core = self.core.borrow_mut();
+        if core.unread.is_empty() {
+            // Its capacity serves again.
+            core.unread = unread;
         }
     }
 }

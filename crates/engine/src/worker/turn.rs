@@ -84,6 +84,10 @@ pub(super) struct Out {
 }
 
 impl Out {
+    pub(super) const fn new() -> Self {
+        Self { start: 0, len: 0, more: None }
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.len == 0 && self.more.is_none()
     }

@@ -44,7 +44,8 @@ impl Local {
             Err(error) => return tracing::debug!(%error, "an accepted stream could not be registered"),
         };
         let at = Rc::new(Cell::new(ConnectionId { worker: self.mailbox.index, slot: 0, generation: 0 }));
-        let Some(id) = self.open_on(app, request, ticket, (StreamState::new(stream, Some(at.clone())), None), &[])
+        let Some(id) =
+            self.open_on(app, request, ticket, (StreamState::new(stream, Some(at.clone())), None), Vec::new())
         else {
             return;
         };
@@ -62,7 +63,7 @@ impl Local {
         request: Arc<Request>,
         ticket: Option<Ticket>,
         (stream, place): (StreamState, Option<u32>),
-        answer: &[u8],
+        answer: Vec<u8>,
     ) -> Option<ConnectionId> {
         let Some((id, sid)) = self.open(app, &request, ticket, Transport::WebSocket, place) else {
             if let Some(slot) = place {
@@ -71,8 +72,7 @@ impl Local {
             return None;
         };
         let config = self.app(app).config;
-        let mut open = Vec::with_capacity(256 + answer.len());
-        open.extend_from_slice(answer);
+        let (is_answered, mut open) = (!answer.is_empty(), answer);
         let start = ws::FrameStart::begin(&mut open, Opcode::Text);
         OpenPacket {
             sid,
@@ -85,11 +85,11 @@ impl Local {
         start.finish(&mut open);
         let mut stream = stream;
         // A fresh socket takes this much.
-        let written = answer.is_empty() || matches!(stream.write(&open), Ok(written) if written == open.len());
+        let written = !is_answered || matches!(stream.write(&open), Ok(written) if written == open.len());
         if let Some(connection) = self.core.borrow_mut().get_mut(id) {
             connection.stream = Some(stream);
         }
-        if answer.is_empty() {
+        if !is_answered {
             let staged = self.stage(&open);
             self.deliver(&staged, std::iter::once(id.slot), false);
         }
@@ -377,12 +377,9 @@ impl Local {
                     connection.polls = Some(polls);
                 }
             }
-            let app = (!connection.told).then_some(connection.app);
-            if !connection.dirty {
-                connection.dirty = true;
-                core.dirty.push(session.slot);
-            }
-            (session, app)
+            let app = connection.app;
+            core.mark_dirty(session.slot);
+            (session, (!core.is_told(session)).then_some(app))
         };
         self.rearm(session);
         self.want_turn();
@@ -428,11 +425,14 @@ impl Local {
         self.drop_probe(id);
         self.tell_closed(id, reason);
         let mut core = self.core.borrow_mut();
+        if core.get(id).is_none() {
+            return;
+        }
+        let taken = core.take_out(id);
         let Some(connection) = core.remove(id) else { return };
         self.free_later(id);
-        let Connection { mut outbox, mut out, stream, polls, base64, .. } = *connection;
+        let Connection { mut outbox, stream, polls, base64, .. } = *connection;
         let no_limits = OutboxLimits { bytes: usize::MAX, packets: usize::MAX };
-        let taken = out.take();
         // The last turn's output is bounded by the turn itself.
         let _ = if base64 {
             outbox.push(&payload::frames_as_text(&taken.concat(&core.turn)), 1, &no_limits)
@@ -481,8 +481,7 @@ fn control(event: Event<'_>) -> Incoming<'_> {
         Event::Ping(payload) => Incoming::Ping(payload),
         Event::Close(frame) => {
             // The peer's own code comes back, as RFC 6455 §5.5.1 has it.
-            let farewell = frame.map_or(Farewell::Quiet, |frame| Farewell::Code(frame.code));
-            Incoming::Close(CloseReason::TransportClose, farewell)
+            Incoming::Close(CloseReason::TransportClose, Farewell::Echo(frame.map(|frame| frame.code)))
         }
         Event::Text(_) | Event::Binary(_) | Event::Pong(_) | Event::Fragment => Incoming::Nothing,
     }

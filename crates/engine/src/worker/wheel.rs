@@ -18,6 +18,8 @@ pub(super) struct Wheel {
     next: u64,
     buckets: Vec<Vec<Entry>>,
     entries: usize,
+    /// No entry has an earlier tick.
+    earliest: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +30,7 @@ pub(super) struct Entry {
 
 impl Wheel {
     pub(super) fn new(start: Instant) -> Self {
-        Self { start, next: 0, buckets: vec![Vec::new(); BUCKETS as usize], entries: 0 }
+        Self { start, next: 0, buckets: vec![Vec::new(); BUCKETS as usize], entries: 0, earliest: 0 }
     }
 
     /// The first tick at or after `at`.
@@ -41,6 +43,7 @@ impl Wheel {
     pub(super) fn insert(&mut self, entry: Entry, at: Instant) -> u64 {
         let tick = self.tick_of(at).clamp(self.next, self.next + BUCKETS - 1);
         self.buckets[(tick % BUCKETS) as usize].push(entry);
+        self.earliest = if self.entries == 0 { tick } else { self.earliest.min(tick) };
         self.entries += 1;
         tick
     }
@@ -68,13 +71,15 @@ impl Wheel {
     }
 
     /// When the next entry is due; `None` when there is none.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
         if self.entries == 0 {
             return None;
         }
-        (self.next..self.next + BUCKETS)
-            .find(|tick| !self.buckets[(tick % BUCKETS) as usize].is_empty())
-            .map(|tick| self.start + TICK * u32::try_from(tick).unwrap_or(u32::MAX))
+        // Looked for once, however often it is asked for.
+        let first = self.earliest.max(self.next);
+        let tick = (first..self.next + BUCKETS).find(|tick| !self.buckets[(tick % BUCKETS) as usize].is_empty())?;
+        self.earliest = tick;
+        Some(self.start + TICK * u32::try_from(tick).unwrap_or(u32::MAX))
     }
 }
 

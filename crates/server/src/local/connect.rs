@@ -204,11 +204,28 @@ impl Local {
             return;
         }
         let mut deadlines = self.deadlines.borrow_mut();
+        // Those that have done meanwhile what they had to make room: when clients join at once, the list stays short.
+        while deadlines.peek().is_some_and(|Reverse((at, first))| self.is_over(*first, *at)) {
+            deadlines.pop();
+        }
         let earliest = deadlines.peek().is_none_or(|Reverse((first, _))| deadline < *first);
         deadlines.push(Reverse((deadline, id)));
         if earliest {
             self.timer_changed.notify_one();
         }
+    }
+
+    /// Whether nothing is waited for that an entry of the list was made for. If so, the client has no entry any more.
+    fn is_over(&self, id: ConnectionId, at: Instant) -> bool {
+        let waits = self.with_client(id, |client| {
+            let is_its = client.watched == Some(at);
+            let waits = is_its && client.connection.deadline().is_some();
+            if is_its && !waits {
+                client.watched = None;
+            }
+            waits
+        });
+        waits != Some(true)
     }
 
     /// Ends what took too long, for as long as the server lives.

@@ -96,14 +96,20 @@ struct Handle {
     member: Member,
 }
 
+/// A namespace's handlers, shared with other threads, and counted without atomics on this one.
+#[expect(
+    clippy::redundant_allocation,
+    reason = "the outer count is this thread's, for every event; the inner is everybody's"
+)]
+type Handlers = Rc<Arc<Router>>;
+
 /// A namespace's half on one worker.
 pub(crate) struct LocalNamespace {
     shared: Arc<NamespaceInner>,
     membership: RefCell<Membership>,
     /// By member.
     sockets: RefCell<Vec<Option<Socket>>>,
-    /// Within this thread it is counted without atomics.
-    router: RefCell<Rc<Arc<Router>>>,
+    router: RefCell<Handlers>,
     version: Cell<u64>,
     /// Whether somebody wants to hear of its rooms.
     watched: Cell<bool>,
@@ -369,7 +375,7 @@ impl LocalNamespace {
     }
 
     /// The handlers, as of now.
-    fn router(&self) -> Rc<Arc<Router>> {
+    fn router(&self) -> Handlers {
         let version = self.shared.version();
         if self.version.replace(version) != version {
             *self.router.borrow_mut() = Rc::new(self.shared.router());
