@@ -7,8 +7,10 @@ use divan::{Bencher, black_box};
 use posthaste_adapter::{Flags, IntoRooms, Member, Membership, Room, Rooms, SocketId, Target};
 use posthaste_counts::masked_text;
 use posthaste_engine_proto::Sid;
-use posthaste_socket_proto::{Connection, ConnectionLimits, Decoder as PacketDecoder, encode_ack, encode_event};
-use posthaste_websocket_proto::{Decoder, FrameHeader, Limits, Opcode, append_frame, unmask};
+use posthaste_socket_proto::{
+    Connection, ConnectionLimits, Decoder as PacketDecoder, Inbound, encode_ack, encode_event,
+};
+use posthaste_websocket_proto::{Decoded, Decoder, FrameHeader, Limits, Opcode, append_frame, unmask};
 use serde_json::value::RawValue;
 
 /// Payloads, in bytes: the usual one, one whose frame has a longer header, one that fills many cache lines.
@@ -50,6 +52,7 @@ fn decode_frame(bencher: Bencher<'_, '_>, bytes: usize) {
     let frame = masked_text(&"x".repeat(bytes));
     let (limits, mut decoder) = (Limits::default(), Decoder::new());
     let mut input = frame.clone();
+    assert!(matches!(decoder.decode(&mut input, &limits), Ok(Decoded::Frame { .. })), "one whole frame");
     bencher.counter(BytesCount::new(bytes)).bench_local(|| {
         input.copy_from_slice(&frame);
         black_box(decoder.decode(&mut input, &limits)).is_ok()
@@ -71,6 +74,7 @@ fn decode_event(bencher: Bencher<'_, '_>, bytes: usize) {
     let text = format!(r#"20["echo",{}]"#, argument(bytes));
     let limits = ConnectionLimits::default().decode;
     let mut decoder = PacketDecoder::default();
+    assert!(matches!(decoder.text(&text, &limits), Ok(Some(_))), "one whole packet");
     bencher
         .counter(BytesCount::new(text.len()))
         .bench_local(|| matches!(black_box(decoder.text(black_box(&text), &limits)), Ok(Some(_))));
@@ -157,5 +161,7 @@ fn receive_event(bencher: Bencher<'_, '_>) {
     assert!(connection.receive_text("0", now, &limits).is_ok(), "a wish to join");
     assert!(connection.accept(&"/".into(), 1).is_ok(), "it was asked for");
     let text = format!(r#"20["echo",{}]"#, argument(128));
+    let received = connection.receive_text(&text, now, &limits);
+    assert!(matches!(received, Ok(Some(Inbound::Event { .. }))), "an event of a socket that has joined");
     bencher.bench_local(|| matches!(connection.receive_text(black_box(&text), now, &limits), Ok(Some(_))));
 }
