@@ -56,6 +56,17 @@ pub(crate) fn cxx_compiler(workspace: &Workspace) -> Result<()> {
     apt_install(workspace, &["g++"], "please install a C++ compiler and start again")
 }
 
+/// Installs valgrind if it is missing.
+///
+/// # Errors
+/// It cannot be installed from here, or `apt-get` failed.
+pub(crate) fn valgrind(workspace: &Workspace) -> Result<()> {
+    if is_on_path("valgrind") {
+        return Ok(());
+    }
+    apt_install(workspace, &["valgrind"], "please install valgrind and start again, or --skip counts")
+}
+
 /// Installs Debian packages; where that cannot be done, `wish` says what the user may do.
 fn apt_install(workspace: &Workspace, packages: &[&str], wish: &str) -> Result<()> {
     ensure!(is_on_path("apt-get"), "{wish}; this is no Debian system");
@@ -92,6 +103,9 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     }
     if !is_on_path("python3") {
         missing.push("python3");
+    }
+    if !is_on_path("valgrind") {
+        missing.push("valgrind");
     }
     // Debian keeps what makes virtual environments in a package of its own.
     if output(workspace.command("python3").args(["-c", PYTHON_PROBE])).is_err() {

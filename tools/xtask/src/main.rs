@@ -5,14 +5,16 @@
 //! cargo xtask floors   only the floor plan: imports point down, the ground floor does no I/O
 //! cargo xtask bundle   fetches the browser client that the server serves
 //! cargo xtask fuzz     looks for inputs that break a law of a decoder or state machine
+//! cargo xtask counts   what the hot paths take in instructions, compared with what they took
 //! cargo xtask soak     a server under minutes of churn, which must end as it began
 //! cargo xtask suites   the official suites of socketio/socket.io against our server
 //! ```
 //!
-//! [`steps`] is the list behind `test`, [`runner`] goes through it; [`install`], [`floors`], [`bundle`], [`fuzz`], [`soak`] and
-//! [`suites`] each do one thing; [`workspace`] knows where everything is and starts other programs.
+//! [`steps`] is the list behind `test`, [`runner`] goes through it; [`install`], [`floors`], [`bundle`], [`fuzz`], [`counts`],
+//! [`soak`] and [`suites`] each do one thing; [`workspace`] knows where everything is and starts other programs.
 
 mod bundle;
+mod counts;
 mod floors;
 mod fuzz;
 mod install;
@@ -43,6 +45,9 @@ Usage:
       Fetches the browser client, compresses it and puts it into crates/server/assets/client.
   cargo xtask fuzz [--seconds N] [--only TARGET]...
       Fuzzes every decoder and state machine for a minute each, with the stable toolchain and a C++ compiler.
+  cargo xtask counts [--write]
+      Counts the instructions of the hot paths with valgrind and compares them with tools/counts/expected.json.
+      --write        takes what is counted for what is expected
   cargo xtask soak [--minutes N] [--clients N]
       Runs the conformance app under churn for ten minutes; it must end with nothing left and memory flat.
   cargo xtask suites --from CHECKOUT [--only SUITE]... [--runs N]
@@ -70,6 +75,7 @@ fn run(arguments: &[String]) -> Result<()> {
             ("floors", []) => floors::check(&workspace).map(|note| println!("{note}")),
             ("bundle", _) => bundle::update(&workspace, rest),
             ("fuzz", _) => fuzz::fuzz(&workspace, rest),
+            ("counts", _) => counts::run(&workspace, rest),
             ("soak", _) => soak::soak(&workspace, rest),
             ("suites", _) => suites::run_all(&workspace, rest),
             ("help" | "--help" | "-h", _) => {

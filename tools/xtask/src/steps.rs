@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 use crate::workspace::{Workspace, run};
-use crate::{floors, install};
+use crate::{counts, floors, install};
 
 /// One thing that must hold, or must be there.
 pub(crate) struct Step {
@@ -20,7 +20,7 @@ pub(crate) struct Step {
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "packages",
-        about: "Debian packages the tests need: chromium, nodejs, npm, python3",
+        about: "Debian packages the tests need: chromium, nodejs, npm, python3, valgrind",
         needs: &[],
         run: install::packages,
     },
@@ -63,6 +63,12 @@ pub(crate) const STEPS: &[Step] = &[
         about: "unit, integration and documentation tests",
         needs: &[],
         run: |workspace| cargo(workspace, &["test", "--workspace", "--locked"]),
+    },
+    Step {
+        name: "counts",
+        about: "the hot paths take as many instructions as before",
+        needs: &["packages"],
+        run: counts::check,
     },
     Step { name: "doc", about: "the documentation builds, and its links lead somewhere", needs: &[], run: document },
     Step { name: "binaries", about: "the servers that the client tests talk to", needs: &[], run: build_binaries },
