@@ -3,6 +3,7 @@
 mod cli;
 mod demo;
 mod dev;
+mod files;
 mod logging;
 mod rooms;
 mod serve;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = cli::parse();
     logging::start();
+    files::raise_limit();
     let outcome = match &cli.command {
         cli::Command::Dev(options) => dev::run(options),
         cli::Command::Serve(options) => serve::run(options),

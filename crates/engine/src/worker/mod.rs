@@ -20,6 +20,7 @@ mod core;
 mod direct;
 mod driver;
 mod ending;
+mod files;
 mod handle;
 mod mailbox;
 mod outgoing;

@@ -9,7 +9,7 @@ use posthaste_engine_proto::session::deadline_after;
 
 use super::handle::{WorkerGone, WorkerHandle};
 use super::mailbox::Mailbox;
-use super::{AppEntry, AppIndex, CURRENT, Worker, driver};
+use super::{AppEntry, AppIndex, CURRENT, Worker, driver, files};
 use crate::application::Application;
 use crate::config::EngineConfig;
 use crate::gate::Gate;
@@ -30,6 +30,7 @@ impl Workers {
     /// When a thread or its reactor cannot be made.
     pub fn start(count: usize) -> io::Result<Self> {
         let count = count.clamp(1, 256);
+        files::reserve();
         let mut handles = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
         for index in 0..count {
