@@ -461,7 +461,8 @@ impl Local {
     /// Answers the request of a connection, which then waits for the next.
     fn respond(&self, id: ConnectionId, engine: &Engine, answer: DirectAnswer<'_>) {
         let closes = matches!(answer, DirectAnswer::Refused { close: true });
-        let mut out = Vec::with_capacity(256);
+        let mut out = self.answer.take();
+        out.clear();
         let now = self.now.get();
         {
             let mut core = self.core.borrow_mut();
@@ -477,6 +478,9 @@ impl Local {
             return self.finish_http(id, out);
         }
         self.write_http(id, &out);
+        if out.capacity() <= driver::SCRATCH {
+            self.answer.replace(out);
+        }
         let is_closing = {
             let mut core = self.core.borrow_mut();
             core.http(id).is_some_and(|http| http.listening.is_closed())

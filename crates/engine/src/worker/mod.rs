@@ -43,6 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use posthaste_engine_proto::{CloseReason, Query, Sid, Transport};
 use tokio::sync::{Notify, watch};
 
@@ -115,6 +116,9 @@ pub(crate) struct Local {
     /// The sockets that reactor accepts from.
     listening: RefCell<Vec<Rc<Listening>>>,
     date: direct::Date,
+    /// The buffer HTTP answers are written into.
+    answer: RefCell<Vec<u8>>,
+    due: RefCell<timing::Ticking>,
 }
 
 #[derive(Clone)]
@@ -194,7 +198,7 @@ impl Worker {
 
     /// As [`Worker::stage`], but shares the bytes when they are many.
     #[must_use]
-    pub fn stage_shared(&self, frames: &Frames) -> Staged {
+    pub fn stage_shared(&self, frames: &Bytes) -> Staged {
         self.0.stage_shared(frames)
     }
 
@@ -322,6 +326,8 @@ impl Local {
             registry,
             listening: RefCell::default(),
             date: direct::Date::default(),
+            answer: RefCell::default(),
+            due: RefCell::default(),
         }
     }
 
@@ -381,14 +387,14 @@ impl Local {
         }
     }
 
-    fn stage_shared(&self, frames: &Frames) -> Staged {
-        if frames.bytes().len() > turn::SHARE_ABOVE {
+    fn stage_shared(&self, frames: &Bytes) -> Staged {
+        if frames.len() > turn::SHARE_ABOVE {
             self.flush_a_full_turn();
             let mut core = self.core.borrow_mut();
-            core.turn_shared += frames.bytes().len();
-            Staged { piece: turn::Piece::Shared(frames.bytes().clone()), turn: core.turn_number }
+            core.turn_shared += frames.len();
+            Staged { piece: turn::Piece::Shared(frames.clone()), turn: core.turn_number }
         } else {
-            self.stage(frames.bytes())
+            self.stage(frames)
         }
     }
 
@@ -509,7 +515,7 @@ impl Local {
     fn opened(&self, app: AppIndex, id: ConnectionId, request: &Arc<Request>) {
         let initial = self.app(app).config.initial_message.clone();
         if let Some(initial) = initial {
-            let staged = self.stage_shared(&initial);
+            let staged = self.stage_shared(initial.bytes());
             self.deliver(&staged, std::iter::once(id.slot), false);
         }
         self.call_app(app, |app| app.open(id, request));

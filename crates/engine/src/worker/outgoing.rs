@@ -105,8 +105,9 @@ impl Connection {
             return self.write_outbox().map_err(|()| (CloseReason::TransportClose, Farewell::Gone));
         }
         let Some(stream) = &mut self.stream else {
-            keep(&mut self.outbox, taken, turn, limits).map_err(slow)?;
-            self.answer_parked_poll();
+            if !self.answer_at_once(taken, turn) {
+                keep(&mut self.outbox, taken, turn, limits).map_err(slow)?;
+            }
             return Ok(());
         };
         if !self.outbox.is_empty() {

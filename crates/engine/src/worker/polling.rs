@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::connection::{Connection, Cut, Farewell, Polls, Post, Reply};
+use super::turn::Taken;
 use super::{AppEntry, AppIndex, ConnectionId, Local};
 use crate::gate::Ticket;
 use crate::request::Request;
 use bytes::Bytes;
-use posthaste_engine_proto::payload::{append_control, split_text};
+use posthaste_engine_proto::payload::{append_control, append_frames, split_text};
 use posthaste_engine_proto::session::{PollDecision, Received};
 use posthaste_engine_proto::{
     CloseReason, Limit, OpenPacket, Outbox, Packet, PacketType, PayloadError, Sid, Transport,
@@ -274,7 +275,7 @@ impl Local {
         {
             let mut core = self.core.borrow_mut();
             let Some(connection) = core.get_mut(id) else { return };
-            connection.answer(|body| append_control(body, PacketType::Noop));
+            connection.answer(1, |body| append_control(body, PacketType::Noop));
         }
         self.want_turn();
     }
@@ -284,18 +285,30 @@ impl Connection {
     /// Answers the parked GET with what waits, if both are there.
     pub(super) fn answer_parked_poll(&mut self) {
         if !self.outbox.is_empty() && self.session.has_parked_poll() {
-            self.answer(|_| {});
+            self.answer(0, |_| {});
         }
     }
 
-    fn answer(&mut self, more: impl FnOnce(&mut Vec<u8>)) {
+    /// Answers the parked GET with what this turn produced, if it is there and nothing waits before that. Returns whether it did.
+    pub(super) fn answer_at_once(&mut self, taken: &Taken, turn: &[u8]) -> bool {
+        let get = self.polls.as_ref().and_then(|polls| polls.get.as_ref());
+        if !self.outbox.is_empty() || get.is_none_or(Reply::is_closed) {
+            return false;
+        }
+        let room = taken.pieces(turn).map(<[u8]>::len).sum();
+        self.answer(room, |body| taken.pieces(turn).for_each(|frames| append_frames(body, frames)));
+        true
+    }
+
+    /// Answers the parked GET with what waits and `more`, for which there is `room`.
+    fn answer(&mut self, room: usize, more: impl FnOnce(&mut Vec<u8>)) {
         let Some(get) = self.polls.as_mut().and_then(|polls| polls.get.take()) else { return };
         if get.is_closed() {
             // Nobody reads this answer: the news that the request was dropped ends the session, and nothing is taken for sent.
             return;
         }
         self.session.poll_answered();
-        let mut body = Vec::with_capacity(self.outbox.bytes());
+        let mut body = Vec::with_capacity(self.outbox.bytes() + room);
         self.outbox.drain_into_payload(&mut body);
         more(&mut body);
         get.send(GetAnswer::Body(body));

@@ -3,7 +3,16 @@
 use std::time::Instant;
 
 use super::connection::Farewell;
+use super::wheel::Entry;
 use super::{ConnectionId, Local};
+
+/// A ping as the whole of a text frame.
+const PING: &[u8] = b"\x81\x012";
+/// Lists with room for so many are kept for the next tick.
+const KEPT: usize = 1024;
+
+/// Reused by every tick: what is due, each with the tick it was put down for, and whom to ping.
+pub(super) type Ticking = (Vec<(u64, Entry)>, Vec<u32>);
 
 impl Local {
     /// Has the wheel look at a connection when its session asks for it.
@@ -15,13 +24,9 @@ impl Local {
 
     /// Time has passed.
     pub(super) fn tick(&self, now: Instant) {
-        let mut due = Vec::new();
+        let (mut due, mut pinged) = self.due.take();
         self.core.borrow_mut().wheel.take_due(now, &mut due);
-        if due.is_empty() {
-            return;
-        }
-        let mut pinged = Vec::new();
-        for (tick, entry) in due {
+        for (tick, entry) in due.drain(..) {
             let id = ConnectionId { worker: self.mailbox.index, slot: entry.slot, generation: entry.generation };
             {
                 let mut core = self.core.borrow_mut();
@@ -40,6 +45,10 @@ impl Local {
             }
         }
         self.ping(&pinged);
+        pinged.clear();
+        if due.capacity() <= KEPT {
+            self.due.replace((due, pinged));
+        }
         self.settle();
     }
 
@@ -84,9 +93,19 @@ impl Local {
         if slots.is_empty() {
             return;
         }
-        let mut ping = Vec::new();
-        posthaste_websocket_proto::append_frame(&mut ping, posthaste_websocket_proto::Opcode::Text, b"2");
-        let staged = self.stage(&ping);
+        let staged = self.stage(PING);
         self.deliver(&staged, slots.iter().copied(), false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_is_a_packet_in_a_frame() {
+        let mut frame = Vec::new();
+        posthaste_websocket_proto::append_frame(&mut frame, posthaste_websocket_proto::Opcode::Text, b"2");
+        assert_eq!(PING, frame);
     }
 }

@@ -130,11 +130,14 @@ impl Taken {
         self.more.is_empty().then(|| self.first(turn))
     }
 
+    /// All pieces in order.
+    pub(super) fn pieces<'a>(&'a self, turn: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        std::iter::once(self.first(turn)).chain(self.more.iter().map(|piece| piece.bytes(turn)))
+    }
+
     /// All pieces behind one another.
     pub(super) fn concat(&self, turn: &[u8]) -> Vec<u8> {
-        let mut all = self.first(turn).to_vec();
-        self.more.iter().for_each(|piece| all.extend_from_slice(piece.bytes(turn)));
-        all
+        self.pieces(turn).collect::<Vec<_>>().concat()
     }
 
     /// The first range, which may be empty.

@@ -96,11 +96,7 @@ struct Handle {
     member: Member,
 }
 
-/// A namespace's handlers, shared with other threads, and counted without atomics on this one.
-#[expect(
-    clippy::redundant_allocation,
-    reason = "the outer count is this thread's, for every event; the inner is everybody's"
-)]
+/// A namespace's handlers: the inner count is everybody's, the outer this thread's, for every event.
 type Handlers = Rc<Arc<Router>>;
 
 /// A namespace's half on one worker.

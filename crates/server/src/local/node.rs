@@ -1,5 +1,6 @@
 //! This process as an adapter sees it: one job per worker for each broadcast.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -8,7 +9,7 @@ use std::time::Instant;
 use posthaste_adapter::{
     AnswerSink, Broadcast, Node, Operation, Pending, RawEvent, ServerReply, SocketId, SocketSnapshot, Target,
 };
-use posthaste_engine::{ConnectionId, Frames, Worker};
+use posthaste_engine::{ConnectionId, Worker};
 use posthaste_engine_proto::session::deadline_after;
 use posthaste_socket_proto::Args;
 
@@ -252,9 +253,9 @@ impl Local {
             let frames = match &broadcast.answers {
                 None => namespace.with_current_offset(&broadcast.packet),
                 // A question has no room for an offset: its last argument is the way to answer it.
-                Some(_) => broadcast.packet.frames().clone(),
+                Some(_) => Cow::Borrowed(broadcast.packet.frames()),
             };
-            let staged = self.worker.stage_shared(&Frames::new(frames));
+            let staged = self.worker.stage_shared(&frames);
             self.worker.deliver(&staged, slots.iter().copied(), volatile);
         }
         self.slots.replace(slots);

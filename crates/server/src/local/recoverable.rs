@@ -1,12 +1,13 @@
 //! Events that can be replayed: logged, and delivered in the order of the log on every worker.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_adapter::{Broadcast, Member, Packet, Room, Target};
-use posthaste_engine::{Frames, Worker};
+use posthaste_engine::Worker;
 use posthaste_history::{Audience, Pid, Trail};
 
 use super::{Local, LocalNamespace};
@@ -223,7 +224,7 @@ impl Local {
         slots.clear();
         namespace.membership.borrow_mut().select(target, |_, slot| slots.push(slot));
         if !slots.is_empty() {
-            let staged = self.worker.stage_shared(&Frames::new(published.packet.frames().clone()));
+            let staged = self.worker.stage_shared(published.packet.frames());
             self.worker.deliver(&staged, slots.iter().copied(), false);
         }
         self.slots.replace(slots);
@@ -271,12 +272,12 @@ impl Local {
 impl LocalNamespace {
     /// The frames of a volatile broadcast, with the offset of what was delivered here before; as they are when clients are not
     /// recovered.
-    pub(super) fn with_current_offset(&self, packet: &Packet) -> Bytes {
+    pub(super) fn with_current_offset<'a>(&self, packet: &'a Packet) -> Cow<'a, Bytes> {
         match &self.tracking {
-            None => packet.frames().clone(),
+            None => Cow::Borrowed(packet.frames()),
             Some(tracking) => {
                 let offset = tracking.journal.offset(tracking.applied());
-                packet.with_last_argument(offset.as_str()).frames().clone()
+                Cow::Owned(packet.with_last_argument(offset.as_str()).frames().clone())
             }
         }
     }
