@@ -96,6 +96,8 @@ pub(crate) struct Local {
     taking_mail: Cell<bool>,
     mail: RefCell<Vec<Mail>>,
     woken: RefCell<Vec<u32>>,
+    /// POSTs that came by mail, to be gone on with once all mail is applied.
+    posted: RefCell<Vec<ConnectionId>>,
     /// Set once the turn task was notified.
     turn_wanted: Cell<bool>,
     /// Notified when an earlier deadline appeared.
@@ -138,6 +140,7 @@ enum Deferred {
     /// A place may have a new tenant: everything before this in the queue knew the old one.
     Free(u32),
     Start(ConnectionId, u32, Handler),
+    Then(Box<dyn FnOnce()>),
 }
 
 thread_local! {
@@ -310,6 +313,7 @@ impl Local {
             taking_mail: Cell::new(false),
             mail: RefCell::default(),
             woken: RefCell::default(),
+            posted: RefCell::default(),
             turn_wanted: Cell::new(false),
             wheel_changed: Notify::new(),
             scratch: RefCell::new(vec![0; driver::SCRATCH]),
@@ -421,8 +425,14 @@ impl Local {
     fn run_ready(&self) {
         loop {
             let woken = std::mem::take(&mut *self.woken.borrow_mut());
-            if woken.is_empty() && self.deferred.borrow().is_empty() {
+            let posted = std::mem::take(&mut *self.posted.borrow_mut());
+            if woken.is_empty() && posted.is_empty() && self.deferred.borrow().is_empty() {
                 return;
+            }
+            // What was put off before a POST came is done before its packets are looked at.
+            self.settle();
+            for id in posted {
+                self.continue_post(id);
             }
             for number in woken {
                 self.busy.set(true);
@@ -439,10 +449,11 @@ impl Local {
         }
     }
 
-    /// Does what was put off, unless a handler or application call is on the stack.
+    /// Does what was put off, unless a handler or application call is on the stack, or mail is being applied: what is done here
+    /// comes after everything that was posted.
     fn settle(&self) {
         // What is done here may ask for the same: it joins the queue, or ten thousand ends at once would be as many calls deep.
-        if self.busy.get() || self.settling.replace(true) {
+        if self.busy.get() || self.taking_mail.get() || self.settling.replace(true) {
             return;
         }
         let _settling = Reset(&self.settling);
@@ -451,8 +462,15 @@ impl Local {
                 Deferred::Start(owner, tag, handler) => self.start(owner, tag, handler),
                 Deferred::Closed(app, id, reason) => self.call_app(app, |app| app.close(id, reason)),
                 Deferred::Free(slot) => self.core.borrow_mut().free(slot),
+                Deferred::Then(then) => then(),
             }
         }
+    }
+
+    /// Has something done behind what was put off before.
+    fn put_off(&self, then: impl FnOnce() + 'static) {
+        self.deferred.borrow_mut().push_back(Deferred::Then(Box::new(then)));
+        self.want_turn();
     }
 
     /// Gives a place to the next tenant once the application was told of the old one's end.

@@ -21,6 +21,8 @@ pub struct Workers(Arc<Pool>);
 struct Pool {
     handles: Vec<WorkerHandle>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// How many applications the workers have been given.
+    apps: Mutex<AppIndex>,
 }
 
 impl Workers {
@@ -48,11 +50,15 @@ impl Workers {
             };
             if let Some(error) = failed {
                 // Ends those that run already.
-                drop(Self(Arc::new(Pool { handles, threads: Mutex::new(threads) })));
+                drop(Self::new(handles, threads));
                 return Err(error);
             }
         }
-        Ok(Self(Arc::new(Pool { handles, threads: Mutex::new(threads) })))
+        Ok(Self::new(handles, threads))
+    }
+
+    fn new(handles: Vec<WorkerHandle>, threads: Vec<thread::JoinHandle<()>>) -> Self {
+        Self(Arc::new(Pool { handles, threads: Mutex::new(threads), apps: Mutex::default() }))
     }
 
     /// Starts one worker per available core.
@@ -82,41 +88,39 @@ impl Workers {
         })
     }
 
-    /// Gives each worker its half of `app`. Returns the application's number, the same on all.
+    /// Gives each worker its half of `app`, behind everything posted before: at once when called on the worker's own thread, unless
+    /// it is applying mail. Returns the application's number, the same on all.
+    ///
+    /// Waits for nobody: two workers may do this at once.
     ///
     /// # Errors
     /// [`WorkerGone`] after a shutdown.
     pub(crate) fn attach(
         &self,
-        app: Arc<dyn Application>,
-        config: Arc<EngineConfig>,
-        gate: Arc<Gate>,
+        app: &Arc<dyn Application>,
+        config: &Arc<EngineConfig>,
+        gate: &Arc<Gate>,
     ) -> Result<AppIndex, WorkerGone> {
-        // One registration at a time, or two applications could get different numbers on different workers.
-        let _order = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let (reply, answers) = std::sync::mpsc::channel();
-        for handle in &self.0.handles {
-            let (app, config, gate, reply) = (app.clone(), config.clone(), gate.clone(), reply.clone());
-            let job = move |worker: &Worker| {
-                let half = app.attach(worker);
-                let mut apps = worker.0.apps.borrow_mut();
-                apps.push(AppEntry { app: half, config, gate, closed: false });
-                // Nobody waits any more if another worker has ended.
-                let _ = reply.send(AppIndex::try_from(apps.len() - 1).expect("invariant: fewer than 65,536 servers"));
-            };
-            if Worker::current_of(handle).is_some() {
-                // Called on a worker: waiting for its own mail would be for ever.
-                drop(handle.call(job));
-            } else {
-                handle.post(job)?;
+        let index = {
+            // Held while it is posted: the order of numbers is the order of mail, on every worker.
+            let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
+            let index = *apps;
+            for handle in &self.0.handles {
+                let (app, config, gate) = (app.clone(), config.clone(), gate.clone());
+                handle.post(move |worker| {
+                    let half = app.attach(worker);
+                    let mut apps = worker.0.apps.borrow_mut();
+                    debug_assert_eq!(apps.len(), usize::from(index), "invariant: applications come in their order");
+                    apps.push(AppEntry { app: half, config, gate, closed: false });
+                })?;
             }
+            *apps = index.checked_add(1).expect("invariant: fewer than 65,536 servers");
+            index
+        };
+        if let Some(worker) = self.0.handles.iter().find_map(Worker::current_of) {
+            worker.apply_mail();
         }
-        drop(reply);
-        let mut index = None;
-        for _ in &self.0.handles {
-            index = Some(answers.recv().map_err(|_| WorkerGone)?);
-        }
-        index.ok_or(WorkerGone)
+        Ok(index)
     }
 
     /// Ends every connection with the reason `server shutting down`, writes what waits, and ends the threads. Waits for them,
@@ -139,18 +143,25 @@ impl Workers {
         let mut asked = 0;
         for handle in &self.0.handles {
             let reply = reply.clone();
-            let job = move |worker: &Worker| {
-                worker.0.end_app(app);
+            let told = move || {
                 // Nobody waits any more if it took too long.
                 let _ = reply.send(());
             };
             // A worker that has ended has ended its connections too.
             let posted = match Worker::current_of(handle) {
                 Some(worker) => {
-                    job(&worker);
+                    worker.0.end_app(app);
+                    told();
                     true
                 }
-                None => handle.post(job).is_ok(),
+                // The application hears of the ends before whoever waits does.
+                None => {
+                    let end = move |worker: &Worker| {
+                        worker.0.end_app(app);
+                        worker.0.put_off(told);
+                    };
+                    handle.post(end).is_ok()
+                }
             };
             asked += usize::from(posted);
         }

@@ -38,6 +38,7 @@ use posthaste_engine_proto::session::deadline_after;
 use posthaste_history::Pid;
 use posthaste_socket_proto::{AckTable, Connection};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::error::JoinError;
@@ -61,6 +62,8 @@ pub(crate) struct Local {
     /// By the number of the namespace; made when its first client comes.
     namespaces: RefCell<Vec<Option<Rc<LocalNamespace>>>>,
     acks: RefCell<AckTable<Asked, Waiter>>,
+    /// The namespaces of sockets that were asked something before they joined: nobody else knows of these until they do.
+    asked_early: RefCell<FxHashMap<ConnectionId, SmallVec<[u32; 1]>>>,
     /// Connections that have to do something in time: join a namespace, or send attachments they announced. An entry is looked
     /// at when its time has come, and may be out of date then.
     deadlines: RefCell<BinaryHeap<Reverse<(Instant, ConnectionId)>>>,
@@ -138,6 +141,7 @@ impl Application for App {
             clients: RefCell::default(),
             namespaces: RefCell::default(),
             acks: RefCell::new(AckTable::new(max_pending)),
+            asked_early: RefCell::default(),
             deadlines: RefCell::default(),
             timer_changed: Rc::default(),
             slots: RefCell::default(),
@@ -206,6 +210,7 @@ impl WorkerApplication for Local {
         };
         let Some(mut client) = client else { return };
         self.give_up_claims(id);
+        self.lose_early_answers(id);
         for handle in client.connection.drain() {
             self.left(handle, reason.into());
         }
