@@ -24,7 +24,10 @@ mod mailbox;
 mod outgoing;
 mod polling;
 mod pool;
+mod pulse;
+mod queue;
 mod reactor;
+mod sync;
 mod tasks;
 mod timing;
 mod turn;
@@ -56,12 +59,13 @@ pub use handle::{WorkerGone, WorkerHandle};
 use mailbox::{Mail, Mailbox};
 pub(crate) use polling::{GetAnswer, PostAnswer, PostRefused, SessionFacts};
 pub use pool::Workers;
+pub use pulse::WorkerStalls;
 pub(crate) use reactor::Reactor;
 use tasks::{Handler, Polled, Tasks};
 pub use turn::{Frames, Staged};
 
-/// A turn that takes longer than this is reported: something kept the worker from its other connections.
-const STALL: Duration = Duration::from_millis(100);
+/// More room for mail than this is not kept once it is taken.
+const MAIL_KEPT: usize = 4096;
 
 /// Names a connection for as long as the process lives: the place it is in, and which of its tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,6 +145,14 @@ enum Deferred {
     Free(u32),
     Start(ConnectionId, u32, Handler),
     Then(Box<dyn FnOnce()>),
+}
+
+fn report_stall(worker: u16, taken: Duration) {
+    tracing::warn!(
+        worker,
+        milliseconds = taken.as_millis(),
+        "worker stalled: something kept it from its other connections; heavy work belongs on spawn_blocking"
+    );
 }
 
 thread_local! {
@@ -253,6 +265,13 @@ impl Worker {
         }
     }
 
+    /// For whoever has just called user code: how long this turn has taken, if that call made a stall of it
+    /// ([`WorkerStalls`]). Told once for each turn, to whoever asks first; costs a load.
+    #[must_use]
+    pub fn stalled(&self) -> Option<Duration> {
+        self.0.mailbox.pulse.blame()
+    }
+
     /// This worker's number.
     #[must_use]
     pub fn index(&self) -> u16 {
@@ -338,7 +357,7 @@ impl Local {
     /// Has the turn task run once everything that is ready has.
     fn want_turn(&self) {
         if !self.turn_wanted.replace(true) {
-            self.mailbox.notify.notify_one();
+            self.mailbox.notify().notify_one();
         }
     }
 
@@ -362,7 +381,10 @@ impl Local {
                 Mail::Wake(task) => self.woken.borrow_mut().push(task),
             }
         }
-        *self.mail.borrow_mut() = batch;
+        // The room of a burst is not kept.
+        if batch.capacity() <= MAIL_KEPT {
+            *self.mail.borrow_mut() = batch;
+        }
         self.taking_mail.set(false);
         // Jobs may have deferred something, and woken handlers wait.
         self.want_turn();
@@ -413,6 +435,16 @@ impl Local {
         }
     }
 
+    /// A handler has been polled. If that made a stall of this turn, its application says whose it was.
+    fn blame(&self, owner: ConnectionId, tag: u32) {
+        let Some(taken) = self.mailbox.pulse.blame() else { return };
+        let app = self.core.borrow().get(owner).map(|connection| connection.app);
+        match app {
+            Some(app) => self.call_app(app, |app| app.stalled(owner, tag, taken)),
+            None => report_stall(self.mailbox.index, taken),
+        }
+    }
+
     fn handler_panicked(&self, owner: ConnectionId, tag: u32) {
         tracing::error!(connection = ?owner, "a handler panicked; its socket is disconnected");
         let app = self.core.borrow().get(owner).map(|connection| connection.app);
@@ -438,7 +470,9 @@ impl Local {
                 self.busy.set(true);
                 let resumed = self.tasks.resume(number);
                 self.busy.set(false);
-                if let Some(((owner, tag), Polled::Done { panicked })) = resumed {
+                let Some(((owner, tag), polled)) = resumed else { continue };
+                self.blame(owner, tag);
+                if let Polled::Done { panicked } = polled {
                     if panicked {
                         self.handler_panicked(owner, tag);
                     }
@@ -459,7 +493,10 @@ impl Local {
         let _settling = Reset(&self.settling);
         while let Some(deferred) = { self.deferred.borrow_mut().pop_front() } {
             match deferred {
-                Deferred::Start(owner, tag, handler) => self.start(owner, tag, handler),
+                Deferred::Start(owner, tag, handler) => {
+                    self.start(owner, tag, handler);
+                    self.blame(owner, tag);
+                }
                 Deferred::Closed(app, id, reason) => self.call_app(app, |app| app.close(id, reason)),
                 Deferred::Free(slot) => self.core.borrow_mut().free(slot),
                 Deferred::Then(then) => then(),

@@ -1,7 +1,7 @@
 //! The workers of a process, from their start to their end.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,13 @@ use posthaste_engine_proto::session::deadline_after;
 
 use super::handle::{WorkerGone, WorkerHandle};
 use super::mailbox::Mailbox;
-use super::{AppEntry, AppIndex, CURRENT, Worker, driver};
+use super::{AppEntry, AppIndex, CURRENT, Worker, driver, pulse};
 use crate::application::Application;
 use crate::config::EngineConfig;
 use crate::gate::Gate;
+
+/// The stack of the thread that watches the workers: it writes to the log.
+const WATCH_STACK: usize = 256 * 1024;
 
 /// A set of workers. Cloning shares it; the threads end with [`Workers::shutdown`], or when the last clone is dropped.
 #[derive(Clone)]
@@ -23,6 +26,8 @@ struct Pool {
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     /// How many applications the workers have been given.
     apps: Mutex<AppIndex>,
+    /// Dropping it ends the thread that watches the workers.
+    _watched: mpsc::Sender<()>,
 }
 
 impl Workers {
@@ -37,7 +42,7 @@ impl Workers {
         for index in 0..count {
             let mailbox = Arc::new(Mailbox::new(u16::try_from(index).expect("invariant: at most 256 workers")));
             handles.push(WorkerHandle(mailbox.clone()));
-            let (started, outcome) = std::sync::mpsc::channel();
+            let (started, outcome) = mpsc::channel();
             let spawned =
                 thread::Builder::new().name(format!("posthaste-{index}")).spawn(move || driver::run(mailbox, &started));
             let failed = match spawned {
@@ -50,15 +55,21 @@ impl Workers {
             };
             if let Some(error) = failed {
                 // Ends those that run already.
-                drop(Self::new(handles, threads));
+                drop(Self::new(handles, threads, mpsc::channel().0));
                 return Err(error);
             }
         }
-        Ok(Self::new(handles, threads))
+        let (watched, end) = mpsc::channel();
+        let mailboxes: Vec<_> = handles.iter().map(|handle| Arc::downgrade(&handle.0)).collect();
+        let watching = thread::Builder::new().name("posthaste-watch".to_owned());
+        let watching = watching.stack_size(WATCH_STACK).spawn(move || pulse::watch(&mailboxes, &end));
+        let workers = Self::new(handles, threads, watched);
+        watching?;
+        Ok(workers)
     }
 
-    fn new(handles: Vec<WorkerHandle>, threads: Vec<thread::JoinHandle<()>>) -> Self {
-        Self(Arc::new(Pool { handles, threads: Mutex::new(threads), apps: Mutex::default() }))
+    fn new(handles: Vec<WorkerHandle>, threads: Vec<thread::JoinHandle<()>>, watched: mpsc::Sender<()>) -> Self {
+        Self(Arc::new(Pool { handles, threads: Mutex::new(threads), apps: Mutex::default(), _watched: watched }))
     }
 
     /// Starts one worker per available core.
@@ -139,7 +150,7 @@ impl Workers {
 
     /// Ends the connections of one application. Returns whether every worker did so within `patience`.
     pub(crate) fn end_app(&self, app: AppIndex, patience: Duration) -> bool {
-        let (reply, answers) = std::sync::mpsc::channel();
+        let (reply, answers) = mpsc::channel();
         let mut asked = 0;
         for handle in &self.0.handles {
             let reply = reply.clone();

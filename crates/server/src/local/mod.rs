@@ -23,13 +23,14 @@ mod recoverable;
 mod resolve;
 mod resume;
 mod rooms;
+mod stalls;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::{Rc, Weak as RcWeak};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_adapter::{Member, Membership, Room, Rooms, SocketId};
@@ -217,13 +218,14 @@ impl WorkerApplication for Local {
     }
 
     fn panicked(&self, id: ConnectionId, tag: u32) {
-        let handles = self.with_client(id, |client| client.connection.iter().map(|(_, handle)| *handle).collect());
-        let handles: Vec<Handle> = handles.unwrap_or_default();
         // It may have left while its handler waited: then nobody is disconnected for it.
-        let socket = handles.into_iter().filter_map(|handle| self.socket(handle)).find(|it| it.0.serial == tag);
-        if let Some(socket) = socket {
+        if let Some(socket) = self.socket_of(id, tag) {
             self.disconnect(&socket, false);
         }
+    }
+
+    fn stalled(&self, id: ConnectionId, tag: u32, taken: Duration) {
+        self.report_stall(id, tag, taken);
     }
 }
 
@@ -265,6 +267,13 @@ impl Local {
 
     fn socket(&self, handle: Handle) -> Option<Socket> {
         self.namespace(handle.namespace)?.sockets.borrow().get(handle.member.0 as usize).cloned().flatten()
+    }
+
+    /// The socket of a connection that has this serial number.
+    fn socket_of(&self, id: ConnectionId, serial: u32) -> Option<Socket> {
+        let handles = self.with_client(id, |client| client.connection.iter().map(|(_, handle)| *handle).collect());
+        let handles: Vec<Handle> = handles.unwrap_or_default();
+        handles.into_iter().filter_map(|handle| self.socket(handle)).find(|it| it.0.serial == serial)
     }
 
     /// The place of a socket in its namespace.
