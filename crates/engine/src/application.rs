@@ -36,9 +36,9 @@ pub trait WorkerApplication {
     fn panicked(&self, id: ConnectionId, tag: u32) {
         let _ = (id, tag);
     }
-    /// A handler of this connection that had waited, or had been put off, was polled for so long that the worker's turn has taken
-    /// `taken` by now ([`WorkerStalls`](crate::WorkerStalls)); `tag` is what it was started with. Told once for each such turn,
-    /// unless [`Worker::stalled`] told it before.
+    /// A handler of this connection that had waited, or had been put off, was polled for `taken`, which is too long
+    /// ([`WorkerStalls`](crate::WorkerStalls)); `tag` is what it was started with. Of one that is polled as it is started,
+    /// [`Worker::stalled`] tells.
     fn stalled(&self, id: ConnectionId, tag: u32, taken: Duration) {
         tracing::warn!(connection = ?id, tag, milliseconds = taken.as_millis(), "worker stalled by a handler");
     }

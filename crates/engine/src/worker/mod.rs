@@ -265,8 +265,8 @@ impl Worker {
         }
     }
 
-    /// For whoever has just called user code: how long this turn has taken, if that call made a stall of it
-    /// ([`WorkerStalls`]). Told once for each turn, to whoever asks first; costs a load.
+    /// For whoever has just called user code: how long that has taken, if it was too long ([`WorkerStalls`]). Told once, to whoever
+    /// asks first; costs a load.
     #[must_use]
     pub fn stalled(&self) -> Option<Duration> {
         self.0.mailbox.pulse.blame()

@@ -19,7 +19,7 @@ pub(super) const STALL: Duration = Duration::from_millis(100);
 const SUSPICIOUS: Duration = Duration::from_millis(45);
 /// How often the watch looks: between suspicion and stall it does at least once.
 const LOOK: Duration = Duration::from_millis(50);
-/// A turn that takes longer than this is reported while it goes on: it may never end.
+/// What takes longer than this is reported while it goes on: it may never end.
 const STUCK: Duration = Duration::from_secs(2);
 
 /// How one worker has kept up. A worker takes turns: it reads what came, calls handlers up to their next await, and writes. While a
@@ -42,6 +42,8 @@ pub(crate) struct Pulse {
     epoch: Instant,
     /// Nanoseconds since the epoch at which the turn began; 0 between turns.
     began: AtomicU64,
+    /// The same of the part of the turn that it is in, as far as is known: parts are told apart only when it takes long.
+    part: AtomicU64,
     stalls: AtomicU64,
     longest: AtomicU64,
     /// The watch's mark.
@@ -55,6 +57,7 @@ impl Pulse {
         Self {
             epoch: Instant::now(),
             began: AtomicU64::new(0),
+            part: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
             longest: AtomicU64::new(0),
             overdue: AtomicBool::new(false),
@@ -68,7 +71,9 @@ impl Pulse {
 
     /// A turn begins.
     pub(super) fn begin(&self, now: Instant) {
-        self.began.store(self.since_epoch(now), Ordering::Relaxed);
+        let now = self.since_epoch(now);
+        self.part.store(now, Ordering::Relaxed);
+        self.began.store(now, Ordering::Relaxed);
     }
 
     /// A turn that took so long has ended. Returns whether it was a stall that nobody was blamed for.
@@ -81,14 +86,15 @@ impl Pulse {
         if self.overdue.load(Ordering::Relaxed) {
             self.overdue.store(false, Ordering::Relaxed);
         }
+        let blamed = self.blamed.load(Ordering::Relaxed) && self.blamed.swap(false, Ordering::Relaxed);
         if taken <= STALL {
             return false;
         }
         self.stalls.fetch_add(1, Ordering::Relaxed);
-        !self.blamed.swap(false, Ordering::Relaxed)
+        !blamed
     }
 
-    /// For whoever has just done a part of a turn: how long the turn has taken, if this part made a stall of it.
+    /// For whoever has just done a part of a turn: how long that has taken, if it was a stall by itself.
     pub(super) fn blame(&self) -> Option<Duration> {
         // Nearly always this is all.
         if !self.overdue.load(Ordering::Relaxed) { None } else { self.blame_now() }
@@ -96,12 +102,14 @@ impl Pulse {
 
     #[cold]
     fn blame_now(&self) -> Option<Duration> {
-        let taken = self.turn(Instant::now())?;
-        if taken <= STALL || self.blamed.swap(true, Ordering::Relaxed) {
+        let now = Instant::now();
+        let taken = self.part(now)?;
+        self.part.store(self.since_epoch(now), Ordering::Relaxed);
+        self.overdue.store(false, Ordering::Relaxed);
+        if taken <= STALL {
             return None;
         }
-        // Once for each turn.
-        self.overdue.store(false, Ordering::Relaxed);
+        self.blamed.store(true, Ordering::Relaxed);
         Some(taken)
     }
 
@@ -109,6 +117,12 @@ impl Pulse {
     fn turn(&self, now: Instant) -> Option<Duration> {
         let began = self.began.load(Ordering::Relaxed);
         (began != 0).then(|| Duration::from_nanos(self.since_epoch(now).saturating_sub(began)))
+    }
+
+    /// How long the turn has been at what it is doing.
+    fn part(&self, now: Instant) -> Option<Duration> {
+        let part = self.part.load(Ordering::Relaxed);
+        self.turn(now).map(|_| Duration::from_nanos(self.since_epoch(now).saturating_sub(part)))
     }
 
     pub(super) fn stalls(&self, worker: u16) -> WorkerStalls {
@@ -130,19 +144,20 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 /// Looks at workers now and then, until they are gone. Runs on a thread of its own: a worker cannot notice that it does not.
 pub(super) fn watch(workers: &[Weak<super::mailbox::Mailbox>], end: &std::sync::mpsc::Receiver<()>) {
-    // Of each worker, the beginning of the turn that was reported as stuck.
+    // Of each worker, when that began which was reported as stuck.
     let mut stuck = vec![0; workers.len()];
     while end.recv_timeout(LOOK) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
         let now = Instant::now();
         for (worker, reported) in workers.iter().zip(&mut stuck) {
             let Some(mailbox) = worker.upgrade() else { continue };
-            let Some(taken) = mailbox.pulse.turn(now) else { continue };
-            if taken > SUSPICIOUS && !mailbox.pulse.blamed.load(Ordering::Relaxed) {
-                mailbox.pulse.overdue.store(true, Ordering::Relaxed);
+            let pulse = &mailbox.pulse;
+            let Some(taken) = pulse.part(now) else { continue };
+            if taken > SUSPICIOUS {
+                pulse.overdue.store(true, Ordering::Relaxed);
             }
-            let began = mailbox.pulse.began.load(Ordering::Relaxed);
-            if taken > STUCK && *reported != began {
-                *reported = began;
+            let part = pulse.part.load(Ordering::Relaxed);
+            if taken > STUCK && *reported != part {
+                *reported = part;
                 tracing::warn!(
                     worker = mailbox.index,
                     seconds = taken.as_secs(),

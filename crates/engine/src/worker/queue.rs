@@ -15,7 +15,7 @@ pub(super) struct Queue<T> {
     behind: AtomicBool,
     /// Tells publishers when that is over.
     caught_up: Notify,
-    /// Set while something waits; one batch costs one notification, and looking costs one load.
+    /// Set while something waits, and changed only with the entries; one batch costs one notification, and looking costs one load.
     waiting: AtomicBool,
     /// Tells whoever takes.
     pub(super) notify: Notify,
@@ -42,10 +42,14 @@ impl<T> Queue<T> {
     /// Puts `entry` in, which holds `bytes` to be sent; gives it back when nobody takes any more. Returns whether more waits than
     /// should.
     pub(super) fn put(&self, entry: T, bytes: usize) -> Result<bool, T> {
-        let behind = {
+        let (first, behind) = {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             if entries.closed {
                 return Err(entry);
+            }
+            let first = entries.all.is_empty();
+            if first {
+                self.waiting.store(true, Ordering::Release);
             }
             entries.all.push(entry);
             entries.bytes += bytes;
@@ -53,9 +57,9 @@ impl<T> Queue<T> {
             if behind {
                 self.behind.store(true, Ordering::Relaxed);
             }
-            behind
+            (first, behind)
         };
-        if !self.waiting.swap(true, Ordering::AcqRel) {
+        if first {
             self.notify.notify_one();
         }
         Ok(behind)
@@ -68,12 +72,11 @@ impl<T> Queue<T> {
 
     /// Swaps what waits into `batch`, which must be empty.
     pub(super) fn take(&self, batch: &mut Vec<T>) {
-        // Before the entries are taken: what is put in behind them sets it again.
-        self.waiting.store(false, Ordering::Release);
         {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(&mut entries.all, batch);
             entries.bytes = 0;
+            self.waiting.store(false, Ordering::Relaxed);
             if !self.behind.load(Ordering::Relaxed) {
                 return;
             }
@@ -107,9 +110,9 @@ impl<T> Queue<T> {
             entries.closed = true;
             entries.bytes = 0;
             self.behind.store(false, Ordering::Relaxed);
+            self.waiting.store(false, Ordering::Relaxed);
             std::mem::take(&mut entries.all)
         };
-        self.waiting.store(false, Ordering::Release);
         self.caught_up.notify_waiters();
         // What is dropped may call back.
         drop(all);

@@ -9,8 +9,8 @@ use crate::server::Server;
 use crate::socket::Socket;
 
 impl Local {
-    /// A handler of `socket` was called, up to its first await: for an event, or for what `what` says. If that made a stall of this
-    /// turn, it is in the log by name.
+    /// A handler of `socket` was called, up to its first await: for an event, or for what `what` says. If that was a stall, it
+    /// is in the log by name.
     pub(super) fn blame(&self, socket: &Socket, what: &str) {
         if let Some(taken) = self.worker.stalled() {
             tracing::warn!(

@@ -33,6 +33,7 @@ mod publishers;
 mod reentrancy;
 mod room_events;
 mod rooms;
+mod schedules;
 mod shutdown;
 mod slow;
 mod socket_state;
