@@ -66,3 +66,33 @@ async fn a_hundred_thousand_posts_to_a_worker_that_is_held_up_arrive_in_order_on
         assert_eq!(next, [EACH; PUBLISHERS as usize], "and nothing is missing");
     }
 }
+
+/// A turn is not one write, whatever it produces: what is behind a quarter of a mebibyte (a mebibyte of events that are long
+/// themselves) leaves before the handler that says it has come to its end.
+#[tokio::test]
+async fn a_handler_that_says_much_is_heard_before_it_returns() {
+    for (count, length) in [(400, 1_000), (15, 100_000)] {
+        let (word, release) = mpsc::channel::<()>();
+        let release = Arc::new(Mutex::new(release));
+        let spread = Spread::over(1, |io| {
+            io.on("go", move |io: Server| {
+                for number in 0..count {
+                    io.emit("much", &(number, "x".repeat(length))).now().unwrap();
+                }
+                // What a handler must not do: nothing is written while it waits.
+                let heard = release.lock().unwrap().recv_timeout(posthaste_testkit::PATIENCE);
+                async move { posthaste::Answer(heard.is_ok()) }
+            });
+        });
+        let mut client = spread.client().await.client;
+        client.send(r#"27["go"]"#).await;
+        let text = client.text().await;
+        assert!(text.starts_with(r#"2["much",0,"#), "{}", &text[..20]);
+        word.send(()).unwrap();
+        for number in 1..count {
+            let text = client.text().await;
+            assert!(text.starts_with(&format!(r#"2["much",{number},"#)), "{}", &text[..20]);
+        }
+        client.expect("37[true]").await;
+    }
+}
