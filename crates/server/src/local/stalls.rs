@@ -11,17 +11,23 @@ use crate::socket::Socket;
 impl Local {
     /// A handler of `socket` was called, up to its first await: for an event, or for what `what` says. If that was a stall, it
     /// is in the log by name.
+    #[inline]
     pub(super) fn blame(&self, socket: &Socket, what: &str) {
         if let Some(taken) = self.worker.stalled() {
-            tracing::warn!(
-                worker = self.worker.index(),
-                namespace = &*socket.0.namespace.name,
-                event = what,
-                socket = %socket.id(),
-                milliseconds = taken.as_millis(),
-                "worker stalled: a handler kept it from its other connections; heavy work belongs on spawn_blocking"
-            );
+            self.report_stall_in(socket, what, taken);
         }
+    }
+
+    #[cold]
+    fn report_stall_in(&self, socket: &Socket, what: &str, taken: Duration) {
+        tracing::warn!(
+            worker = self.worker.index(),
+            namespace = &*socket.0.namespace.name,
+            event = what,
+            socket = %socket.id(),
+            milliseconds = taken.as_millis(),
+            "worker stalled: a handler kept it from its other connections; heavy work belongs on spawn_blocking"
+        );
     }
 
     /// The same for a handler that went on after an await; nobody knows any more what for.

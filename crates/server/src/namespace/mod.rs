@@ -21,8 +21,8 @@ use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 
-pub use self::matcher::{IntoAllowed, NamespaceRequest};
 use self::adapter::AdapterCell;
+pub use self::matcher::{IntoAllowed, NamespaceRequest};
 pub(crate) use self::matcher::{Matched, Matcher};
 pub use self::name::NamespaceError;
 pub(crate) use self::name::checked;

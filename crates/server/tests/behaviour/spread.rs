@@ -48,7 +48,7 @@ impl Spread {
     /// The number of the worker that owns the socket of that id.
     pub(crate) fn worker_of(&self, id: &str) -> usize {
         let sockets = self.sockets.all();
-        sockets.iter().find(|(socket, _)| socket.id().to_string() == id).expect("it has connected").1
+        sockets.iter().find(|(socket, _)| socket.id().to_text().as_str() == id).expect("it has connected").1
     }
 
     /// Connects clients until each worker has `each`; those above that are given up again.
