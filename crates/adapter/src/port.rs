@@ -132,8 +132,8 @@ pub enum AdapterError {
 ///
 /// Calls come from any thread, workers' among them, and must not block.
 pub trait Adapter: Send + Sync + 'static {
-    /// The namespace begins: `node` is its sockets here. Called once, before everything else, while the
-    /// server makes the namespace: it may not ask the server for namespaces.
+    /// The namespace begins: `node` is its sockets here. Called once, before everything else. It may use the server, this namespace
+    /// included; other threads that send to the namespace wait until this returns.
     fn start(&self, node: Arc<dyn Node>);
 
     /// The namespace ends: other nodes no longer wait for this one, and nothing is done to its node any more. Called when the server

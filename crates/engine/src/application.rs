@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use posthaste_engine_proto::CloseReason;
@@ -34,5 +35,11 @@ pub trait WorkerApplication {
     /// A handler of this connection panicked; `tag` is what it was started with. The connection stays as it is.
     fn panicked(&self, id: ConnectionId, tag: u32) {
         let _ = (id, tag);
+    }
+    /// A handler of this connection that had waited, or had been put off, was polled for `taken`, which is too long
+    /// ([`WorkerStalls`](crate::WorkerStalls)); `tag` is what it was started with. Of one that is polled as it is started,
+    /// [`Worker::stalled`] tells.
+    fn stalled(&self, id: ConnectionId, tag: u32, taken: Duration) {
+        tracing::warn!(connection = ?id, tag, milliseconds = taken.as_millis(), "worker stalled by a handler");
     }
 }

@@ -95,4 +95,4 @@ pub use posthaste_engine_proto::{
     Settings, Sid, Transport, TransportSet,
 };
 pub use request::{Kept, Request, Secure};
-pub use worker::{ConnectionId, Frames, Staged, Worker, WorkerGone, WorkerHandle, Workers};
+pub use worker::{ConnectionId, Frames, Staged, Worker, WorkerGone, WorkerHandle, WorkerStalls, Workers};

@@ -314,7 +314,8 @@ impl Builder {
         self
     }
 
-    /// Who connects this node with others: called once for each namespace. By default nobody.
+    /// Who connects this node with others: called once for each namespace. By default nobody. `make` may use the server, but
+    /// nothing can be sent to a namespace before its adapter is there: that panics.
     pub fn adapter(mut self, make: impl Fn(&str) -> Arc<dyn Adapter> + Send + Sync + 'static) -> Self {
         self.adapter = Box::new(make);
         self

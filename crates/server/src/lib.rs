@@ -73,7 +73,8 @@ pub use posthaste_adapter::{
 pub use posthaste_engine::{
     AllowOrigin, ConnectionError, Cookie, CookieBuilder, CookieError, Cors, EngineLayer, EngineRequest, EngineService,
     ErrorContext, Kept, Limit, LimitMode, ListenError, Listener, MemoryWatermark, OriginError, Origins, OutboxLimits,
-    Rate, Refused, RemoteAddr, RequestError, Revision, SameSite, Secure, Stop, Transport, TransportSet, Workers,
+    Rate, Refused, RemoteAddr, RequestError, Revision, SameSite, Secure, Stop, Transport, TransportSet, WorkerStalls,
+    Workers,
 };
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
 pub use reason::DisconnectReason;

@@ -37,6 +37,10 @@ impl CatchAlls {
         Some(self.0.remove(place).1)
     }
 
+    pub(crate) fn contains(&self, id: CatchAllId) -> bool {
+        self.0.iter().any(|(there, _)| *there == id)
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -98,7 +98,7 @@ impl Operator {
         match frames {
             Ok(frames) => {
                 let packet = Packet::from_frames(frames);
-                let sent = Sent::by(namespace.0.adapter.broadcast(Broadcast { target, packet, answers: None }));
+                let sent = Sent::by(namespace.0.adapter().broadcast(Broadcast { target, packet, answers: None }));
                 namespace.0.held_back(sent)
             }
             Err(error) => Sent::ready(Err(error.into())),
@@ -148,7 +148,7 @@ impl Operator {
             let packet = Packet::from_frames(frames);
             let broadcast = Broadcast { target: target.clone(), packet, answers: Some((id, answers)) };
             // A publication that other nodes have yet to take shows in the answers that come.
-            drop(namespace.0.adapter.broadcast(broadcast));
+            drop(namespace.0.adapter().broadcast(broadcast));
         }
         Ok(deadline_after(Instant::now(), timeout))
     }
@@ -207,7 +207,7 @@ impl Operator {
         let patience = target.flags.timeout.unwrap_or(SERVER_TIMEOUT);
         // All are asked before the first is waited for.
         let asked =
-            namespace.each().into_iter().map(|namespace| (namespace.0.adapter.fetch(target.clone()), namespace));
+            namespace.each().into_iter().map(|namespace| (namespace.0.adapter().fetch(target.clone()), namespace));
         let asked: Vec<_> = asked.collect();
         async move {
             let deadline = tokio::time::Instant::from_std(deadline_after(Instant::now(), patience));
@@ -237,7 +237,7 @@ impl Operator {
         if self.namespace.is_parent() {
             return self.each(|operator| operator.apply(operation.clone()));
         }
-        let sent = Sent::by(self.namespace.0.adapter.apply(self.target, operation));
+        let sent = Sent::by(self.namespace.0.adapter().apply(self.target, operation));
         self.namespace.0.held_back(sent)
     }
 }

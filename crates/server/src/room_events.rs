@@ -106,7 +106,7 @@ impl NamespaceInner {
                 }
                 namespace.note_rooms(RoomLedger::seeded);
             };
-            // Posted on the worker's own thread as well: whoever makes a namespace holds the list of all, and a listener may want it.
+            // Posted on the worker's own thread as well: whoever makes a namespace may be in the middle of a listener's call.
             // A worker that has ended has no rooms.
             let _ = handle.post(job);
         }
@@ -126,8 +126,8 @@ impl NamespaceInner {
                 // A panic is in the log by the panic hook, and keeps nobody else from hearing of rooms.
                 local::guarded(|| listener(&event));
             }
-            if matches!(event, RoomEvent::Created(_) | RoomEvent::Deleted(_)) && self.adapter.follows_rooms() {
-                self.adapter.room_changed(&event);
+            if matches!(event, RoomEvent::Created(_) | RoomEvent::Deleted(_)) && self.adapter().follows_rooms() {
+                self.adapter().room_changed(&event);
             }
             next = self.ledger().done();
         }

@@ -180,7 +180,7 @@ impl Namespace {
         match self.server_event(event, args) {
             Ok(event) => {
                 let each = self.each().into_iter();
-                let sent = each.map(|namespace| Sent::by(namespace.0.adapter.server_emit(event.clone(), None)));
+                let sent = each.map(|namespace| Sent::by(namespace.0.adapter().server_emit(event.clone(), None)));
                 sent.fold(Sent::ready(Ok(())), Sent::and)
             }
             Err(error) => Sent::ready(Err(error)),
@@ -208,7 +208,7 @@ impl Namespace {
         for namespace in self.each() {
             let answers: Arc<dyn AnswerSink> = collector.clone();
             // Who could not be reached shows in the answers that come.
-            drop(namespace.0.adapter.server_emit(event.clone(), Some(answers)));
+            drop(namespace.0.adapter().server_emit(event.clone(), Some(answers)));
         }
         AcksFuture::waiting(collector, deadline_after(Instant::now(), SERVER_TIMEOUT))
     }
@@ -234,7 +234,7 @@ impl Namespace {
     /// # Errors (of the future)
     /// [`AdapterError`] when they could not be counted.
     pub fn server_count(&self) -> impl Future<Output = Result<usize, AdapterError>> + Send + 'static + use<> {
-        self.0.adapter.node_count()
+        self.0.adapter().node_count()
     }
 
     fn server_event<A: EmitArgs + ?Sized>(&self, event: &str, args: &A) -> Result<RawEvent, SendError> {

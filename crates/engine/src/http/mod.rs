@@ -89,7 +89,7 @@ impl Engine {
     pub fn new(application: Arc<dyn Application>, config: EngineConfig, workers: Workers) -> Result<Self, EngineError> {
         let config = Arc::new(config.checked()?);
         let gate = Arc::new(Gate::new(config.admission, config.memory, config.limit_mode));
-        let app = workers.attach(application, config.clone(), gate.clone())?;
+        let app = workers.attach(&application, &config, &gate)?;
         limits::watch_memory(&workers, app, &gate);
         Ok(Self(Arc::new(Inner { config, workers, app, gate, files: None, refused: Arc::default() }), None))
     }

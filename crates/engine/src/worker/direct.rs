@@ -184,7 +184,8 @@ impl Local {
         }
         self.rearm_http(id);
         if !read.is_empty() {
-            self.serve(id, &[]);
+            // It came by mail: looked at once all mail is applied, for what it provokes may know of what was posted behind it.
+            self.core.borrow_mut().unread.push(id.slot);
         }
     }
 
@@ -614,8 +615,19 @@ impl Local {
                 })
             };
             if ends {
-                self.finish_http(id, Vec::new());
+                self.end_quiet_http(id);
             }
         }
+    }
+
+    /// Ends a connection that waits for a request. If none has begun, nothing is under way that closing could cut off: there is no
+    /// goodbye to wait for.
+    fn end_quiet_http(&self, id: ConnectionId) {
+        let is_quiet = {
+            let mut core = self.core.borrow_mut();
+            let Some(http) = core.http(id) else { return };
+            http.input.is_empty() && http.output.is_empty() && matches!(http.stream.peek(&mut [0]), Err(_) | Ok(0))
+        };
+        if is_quiet { drop(self.remove_http(id)) } else { self.finish_http(id, Vec::new()) }
     }
 }

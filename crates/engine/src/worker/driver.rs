@@ -17,7 +17,7 @@ use tokio::runtime::LocalOptions;
 use super::connection::Farewell;
 use super::mailbox::Mailbox;
 use super::reactor::Reactor;
-use super::{CURRENT, ConnectionId, Local, STALL, Worker};
+use super::{CURRENT, ConnectionId, Local, Worker, report_stall};
 use crate::stream::{Handover, Stream};
 
 /// The size of the one buffer that a worker reads into.
@@ -78,10 +78,10 @@ async fn turns(local: &Rc<Local>, mut reactor: Reactor) {
             biased;
             () = std::future::ready(()), if is_behind => true,
             () = reactor.ready() => true,
-            () = local.mailbox.notify.notified() => false,
+            () = local.mailbox.notify().notified() => false,
             () = patience(local.stopping.get()) => return,
         };
-        let begin = local.start_clock();
+        let begin = local.begin_turn();
         // This is the turn that anybody may want from now on.
         local.turn_wanted.set(true);
         local.apply_mail();
@@ -89,7 +89,7 @@ async fn turns(local: &Rc<Local>, mut reactor: Reactor) {
         is_behind = news && reactor.turn(local);
         local.run_ready();
         local.flush();
-        local.stop_clock(begin);
+        local.end_turn(begin);
         if local.stopping.get().is_some() {
             // A connection that came with the mail behind the word to stop.
             local.end_all(None);
@@ -129,9 +129,9 @@ async fn tick(local: Rc<Local>) {
                 if tokio::time::timeout_at(due.into(), changed).await.is_ok() {
                     continue;
                 }
-                let begin = local.start_clock();
+                let begin = local.begin_turn();
                 local.tick(begin);
-                local.stop_clock(begin);
+                local.end_turn(begin);
             }
         }
     }
@@ -161,10 +161,10 @@ impl Future for Drive {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let begin = self.local.start_clock();
+        let begin = self.local.begin_turn();
         let polled = self.local.drive(self.at.get(), cx);
         self.local.settle();
-        self.local.stop_clock(begin);
+        self.local.end_turn(begin);
         polled
     }
 }
@@ -177,14 +177,17 @@ impl Local {
         now
     }
 
-    fn stop_clock(&self, begin: Instant) {
+    /// As [`Local::start_clock`]; others see how long it takes until [`Local::end_turn`].
+    fn begin_turn(&self) -> Instant {
+        let now = self.start_clock();
+        self.mailbox.pulse.begin(now);
+        now
+    }
+
+    fn end_turn(&self, begin: Instant) {
         let taken = begin.elapsed();
-        if taken > STALL {
-            tracing::warn!(
-                worker = self.mailbox.index,
-                milliseconds = taken.as_millis(),
-                "worker stalled: a handler kept it from its other connections; heavy work belongs on spawn_blocking"
-            );
+        if self.mailbox.pulse.end(taken) {
+            report_stall(self.mailbox.index, taken);
         }
     }
 

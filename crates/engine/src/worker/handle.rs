@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::Worker;
 use super::mailbox::{Mail, Mailbox};
+use super::pulse::WorkerStalls;
 
 /// What a job that waits takes besides what it sends, about.
 const JOB_BYTES: usize = 512;
@@ -30,6 +31,12 @@ impl WorkerHandle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.0.load.load(Ordering::Relaxed)
+    }
+
+    /// How the worker has kept up. Does not ask the worker, which may be what does not answer.
+    #[must_use]
+    pub fn stalls(&self) -> WorkerStalls {
+        self.0.pulse.stalls(self.0.index)
     }
 
     /// Runs `job` on the worker, behind everything posted before. Jobs run one after the other and must not block.

@@ -26,7 +26,10 @@ mod mailbox;
 mod outgoing;
 mod polling;
 mod pool;
+mod pulse;
+mod queue;
 mod reactor;
+mod sync;
 mod tasks;
 mod timing;
 mod turn;
@@ -59,12 +62,13 @@ pub use handle::{WorkerGone, WorkerHandle};
 use mailbox::{Mail, Mailbox};
 pub(crate) use polling::{GetAnswer, PostAnswer, PostRefused, SessionFacts};
 pub use pool::Workers;
+pub use pulse::WorkerStalls;
 pub(crate) use reactor::Reactor;
 use tasks::{Handler, Polled, Tasks};
 pub use turn::{Frames, Staged};
 
-/// A turn that takes longer than this is reported: something kept the worker from its other connections.
-const STALL: Duration = Duration::from_millis(100);
+/// More room for mail than this is not kept once it is taken.
+const MAIL_KEPT: usize = 4096;
 
 /// Names a connection for as long as the process lives: the place it is in, and which of its tenants it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,6 +103,8 @@ pub(crate) struct Local {
     taking_mail: Cell<bool>,
     mail: RefCell<Vec<Mail>>,
     woken: RefCell<Vec<u32>>,
+    /// POSTs that came by mail, to be gone on with once all mail is applied.
+    posted: RefCell<Vec<ConnectionId>>,
     /// Set once the turn task was notified.
     turn_wanted: Cell<bool>,
     /// Notified when an earlier deadline appeared.
@@ -144,6 +150,15 @@ enum Deferred {
     /// A place may have a new tenant: everything before this in the queue knew the old one.
     Free(u32),
     Start(ConnectionId, u32, Handler),
+    Then(Box<dyn FnOnce()>),
+}
+
+fn report_stall(worker: u16, taken: Duration) {
+    tracing::warn!(
+        worker,
+        milliseconds = taken.as_millis(),
+        "worker stalled: something kept it from its other connections; heavy work belongs on spawn_blocking"
+    );
 }
 
 thread_local! {
@@ -256,6 +271,13 @@ impl Worker {
         }
     }
 
+    /// For whoever has just called user code: how long that has taken, if it was too long ([`WorkerStalls`]). Told once, to whoever
+    /// asks first; costs a load.
+    #[must_use]
+    pub fn stalled(&self) -> Option<Duration> {
+        self.0.mailbox.pulse.blame()
+    }
+
     /// This worker's number.
     #[must_use]
     pub fn index(&self) -> u16 {
@@ -316,6 +338,7 @@ impl Local {
             taking_mail: Cell::new(false),
             mail: RefCell::default(),
             woken: RefCell::default(),
+            posted: RefCell::default(),
             turn_wanted: Cell::new(false),
             wheel_changed: Notify::new(),
             scratch: RefCell::new(vec![0; driver::SCRATCH]),
@@ -342,7 +365,7 @@ impl Local {
     /// Has the turn task run once everything that is ready has.
     fn want_turn(&self) {
         if !self.turn_wanted.replace(true) {
-            self.mailbox.notify.notify_one();
+            self.mailbox.notify().notify_one();
         }
     }
 
@@ -366,7 +389,10 @@ impl Local {
                 Mail::Wake(task) => self.woken.borrow_mut().push(task),
             }
         }
-        *self.mail.borrow_mut() = batch;
+        // The room of a burst is not kept.
+        if batch.capacity() <= MAIL_KEPT {
+            *self.mail.borrow_mut() = batch;
+        }
         self.taking_mail.set(false);
         // Jobs may have deferred something, and woken handlers wait.
         self.want_turn();
@@ -417,6 +443,16 @@ impl Local {
         }
     }
 
+    /// A handler has been polled. If that made a stall of this turn, its application says whose it was.
+    fn blame(&self, owner: ConnectionId, tag: u32) {
+        let Some(taken) = self.mailbox.pulse.blame() else { return };
+        let app = self.core.borrow().get(owner).map(|connection| connection.app);
+        match app {
+            Some(app) => self.call_app(app, |app| app.stalled(owner, tag, taken)),
+            None => report_stall(self.mailbox.index, taken),
+        }
+    }
+
     fn handler_panicked(&self, owner: ConnectionId, tag: u32) {
         tracing::error!(connection = ?owner, "a handler panicked; its socket is disconnected");
         let app = self.core.borrow().get(owner).map(|connection| connection.app);
@@ -429,14 +465,22 @@ impl Local {
     fn run_ready(&self) {
         loop {
             let woken = std::mem::take(&mut *self.woken.borrow_mut());
-            if woken.is_empty() && self.deferred.borrow().is_empty() {
+            let posted = std::mem::take(&mut *self.posted.borrow_mut());
+            if woken.is_empty() && posted.is_empty() && self.deferred.borrow().is_empty() {
                 return;
+            }
+            // What was put off before a POST came is done before its packets are looked at.
+            self.settle();
+            for id in posted {
+                self.continue_post(id);
             }
             for number in woken {
                 self.busy.set(true);
                 let resumed = self.tasks.resume(number);
                 self.busy.set(false);
-                if let Some(((owner, tag), Polled::Done { panicked })) = resumed {
+                let Some(((owner, tag), polled)) = resumed else { continue };
+                self.blame(owner, tag);
+                if let Polled::Done { panicked } = polled {
                     if panicked {
                         self.handler_panicked(owner, tag);
                     }
@@ -447,20 +491,31 @@ impl Local {
         }
     }
 
-    /// Does what was put off, unless a handler or application call is on the stack.
+    /// Does what was put off, unless a handler or application call is on the stack, or mail is being applied: what is done here
+    /// comes after everything that was posted.
     fn settle(&self) {
         // What is done here may ask for the same: it joins the queue, or ten thousand ends at once would be as many calls deep.
-        if self.busy.get() || self.settling.replace(true) {
+        if self.busy.get() || self.taking_mail.get() || self.settling.replace(true) {
             return;
         }
         let _settling = Reset(&self.settling);
         while let Some(deferred) = { self.deferred.borrow_mut().pop_front() } {
             match deferred {
-                Deferred::Start(owner, tag, handler) => self.start(owner, tag, handler),
+                Deferred::Start(owner, tag, handler) => {
+                    self.start(owner, tag, handler);
+                    self.blame(owner, tag);
+                }
                 Deferred::Closed(app, id, reason) => self.call_app(app, |app| app.close(id, reason)),
                 Deferred::Free(slot) => self.core.borrow_mut().free(slot),
+                Deferred::Then(then) => then(),
             }
         }
+    }
+
+    /// Has something done behind what was put off before.
+    fn put_off(&self, then: impl FnOnce() + 'static) {
+        self.deferred.borrow_mut().push_back(Deferred::Then(Box::new(then)));
+        self.want_turn();
     }
 
     /// Gives a place to the next tenant once the application was told of the old one's end.

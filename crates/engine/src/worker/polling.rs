@@ -203,6 +203,10 @@ impl Local {
             polls.posting = None;
             polls.post = Some(Post { body, offset: 0, packets: 0, reply });
         }
+        if self.taking_mail.get() {
+            // Its handlers may know of what was posted behind it, and must not overtake that.
+            return self.posted.borrow_mut().push(id);
+        }
         self.continue_post(id);
         self.settle();
     }

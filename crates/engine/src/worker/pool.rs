@@ -1,7 +1,7 @@
 //! The workers of a process, from their start to their end.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,13 @@ use posthaste_engine_proto::session::deadline_after;
 
 use super::handle::{WorkerGone, WorkerHandle};
 use super::mailbox::Mailbox;
-use super::{AppEntry, AppIndex, CURRENT, Worker, driver, files};
+use super::{AppEntry, AppIndex, CURRENT, Worker, driver, files, pulse};
 use crate::application::Application;
 use crate::config::EngineConfig;
 use crate::gate::Gate;
+
+/// The stack of the thread that watches the workers: it writes to the log.
+const WATCH_STACK: usize = 256 * 1024;
 
 /// A set of workers. Cloning shares it; the threads end with [`Workers::shutdown`], or when the last clone is dropped.
 #[derive(Clone)]
@@ -21,6 +24,10 @@ pub struct Workers(Arc<Pool>);
 struct Pool {
     handles: Vec<WorkerHandle>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// How many applications the workers have been given.
+    apps: Mutex<AppIndex>,
+    /// Dropping it ends the thread that watches the workers.
+    _watched: mpsc::Sender<()>,
 }
 
 impl Workers {
@@ -36,7 +43,7 @@ impl Workers {
         for index in 0..count {
             let mailbox = Arc::new(Mailbox::new(u16::try_from(index).expect("invariant: at most 256 workers")));
             handles.push(WorkerHandle(mailbox.clone()));
-            let (started, outcome) = std::sync::mpsc::channel();
+            let (started, outcome) = mpsc::channel();
             let spawned =
                 thread::Builder::new().name(format!("posthaste-{index}")).spawn(move || driver::run(mailbox, &started));
             let failed = match spawned {
@@ -49,11 +56,21 @@ impl Workers {
             };
             if let Some(error) = failed {
                 // Ends those that run already.
-                drop(Self(Arc::new(Pool { handles, threads: Mutex::new(threads) })));
+                drop(Self::new(handles, threads, mpsc::channel().0));
                 return Err(error);
             }
         }
-        Ok(Self(Arc::new(Pool { handles, threads: Mutex::new(threads) })))
+        let (watched, end) = mpsc::channel();
+        let mailboxes: Vec<_> = handles.iter().map(|handle| Arc::downgrade(&handle.0)).collect();
+        let watching = thread::Builder::new().name("posthaste-watch".to_owned());
+        let watching = watching.stack_size(WATCH_STACK).spawn(move || pulse::watch(&mailboxes, &end));
+        let workers = Self::new(handles, threads, watched);
+        watching?;
+        Ok(workers)
+    }
+
+    fn new(handles: Vec<WorkerHandle>, threads: Vec<thread::JoinHandle<()>>, watched: mpsc::Sender<()>) -> Self {
+        Self(Arc::new(Pool { handles, threads: Mutex::new(threads), apps: Mutex::default(), _watched: watched }))
     }
 
     /// Starts one worker per available core.
@@ -83,41 +100,39 @@ impl Workers {
         })
     }
 
-    /// Gives each worker its half of `app`. Returns the application's number, the same on all.
+    /// Gives each worker its half of `app`, behind everything posted before: at once when called on the worker's own thread, unless
+    /// it is applying mail. Returns the application's number, the same on all.
+    ///
+    /// Waits for nobody: two workers may do this at once.
     ///
     /// # Errors
     /// [`WorkerGone`] after a shutdown.
     pub(crate) fn attach(
         &self,
-        app: Arc<dyn Application>,
-        config: Arc<EngineConfig>,
-        gate: Arc<Gate>,
+        app: &Arc<dyn Application>,
+        config: &Arc<EngineConfig>,
+        gate: &Arc<Gate>,
     ) -> Result<AppIndex, WorkerGone> {
-        // One registration at a time, or two applications could get different numbers on different workers.
-        let _order = self.0.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let (reply, answers) = std::sync::mpsc::channel();
-        for handle in &self.0.handles {
-            let (app, config, gate, reply) = (app.clone(), config.clone(), gate.clone(), reply.clone());
-            let job = move |worker: &Worker| {
-                let half = app.attach(worker);
-                let mut apps = worker.0.apps.borrow_mut();
-                apps.push(AppEntry { app: half, config, gate, closed: false });
-                // Nobody waits any more if another worker has ended.
-                let _ = reply.send(AppIndex::try_from(apps.len() - 1).expect("invariant: fewer than 65,536 servers"));
-            };
-            if Worker::current_of(handle).is_some() {
-                // Called on a worker: waiting for its own mail would be for ever.
-                drop(handle.call(job));
-            } else {
-                handle.post(job)?;
+        let index = {
+            // Held while it is posted: the order of numbers is the order of mail, on every worker.
+            let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
+            let index = *apps;
+            for handle in &self.0.handles {
+                let (app, config, gate) = (app.clone(), config.clone(), gate.clone());
+                handle.post(move |worker| {
+                    let half = app.attach(worker);
+                    let mut apps = worker.0.apps.borrow_mut();
+                    debug_assert_eq!(apps.len(), usize::from(index), "invariant: applications come in their order");
+                    apps.push(AppEntry { app: half, config, gate, closed: false });
+                })?;
             }
+            *apps = index.checked_add(1).expect("invariant: fewer than 65,536 servers");
+            index
+        };
+        if let Some(worker) = self.0.handles.iter().find_map(Worker::current_of) {
+            worker.apply_mail();
         }
-        drop(reply);
-        let mut index = None;
-        for _ in &self.0.handles {
-            index = Some(answers.recv().map_err(|_| WorkerGone)?);
-        }
-        index.ok_or(WorkerGone)
+        Ok(index)
     }
 
     /// Ends every connection with the reason `server shutting down`, writes what waits, and ends the threads. Waits for them,
@@ -136,22 +151,29 @@ impl Workers {
 
     /// Ends the connections of one application. Returns whether every worker did so within `patience`.
     pub(crate) fn end_app(&self, app: AppIndex, patience: Duration) -> bool {
-        let (reply, answers) = std::sync::mpsc::channel();
+        let (reply, answers) = mpsc::channel();
         let mut asked = 0;
         for handle in &self.0.handles {
             let reply = reply.clone();
-            let job = move |worker: &Worker| {
-                worker.0.end_app(app);
+            let told = move || {
                 // Nobody waits any more if it took too long.
                 let _ = reply.send(());
             };
             // A worker that has ended has ended its connections too.
             let posted = match Worker::current_of(handle) {
                 Some(worker) => {
-                    job(&worker);
+                    worker.0.end_app(app);
+                    told();
                     true
                 }
-                None => handle.post(job).is_ok(),
+                // The application hears of the ends before whoever waits does.
+                None => {
+                    let end = move |worker: &Worker| {
+                        worker.0.end_app(app);
+                        worker.0.put_off(told);
+                    };
+                    handle.post(end).is_ok()
+                }
             };
             asked += usize::from(posted);
         }

@@ -44,13 +44,10 @@ impl Local {
             Err(error) => return tracing::debug!(%error, "an accepted stream could not be registered"),
         };
         let at = Rc::new(Cell::new(ConnectionId { worker: self.mailbox.index, slot: 0, generation: 0 }));
-        let Some(id) =
-            self.open_on(app, request, ticket, (StreamState::new(stream, Some(at.clone())), None), Vec::new())
-        else {
-            return;
-        };
+        // It comes by mail: what came with it is read by the task that drives the stream, once all mail is applied.
+        let stream = StreamState { tail: leftover.to_vec(), ..StreamState::new(stream, Some(at.clone())) };
+        let Some(id) = self.open_on(app, request, ticket, (stream, None), Vec::new()) else { return };
         at.set(id);
-        self.read_leftover(id, leftover);
         driver::drive(self, at);
     }
 

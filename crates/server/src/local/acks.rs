@@ -52,6 +52,9 @@ impl Local {
         if !self.wait_for(asked, id, deadline_after(Instant::now(), timeout), Waiter::One(reply)) {
             return;
         }
+        if socket.phase() == Phase::Joining {
+            self.note_early(asked);
+        }
         if socket.0.namespace.is_watched() {
             self.show_sent(socket, question.bytes());
             // A listener has disconnected it: whoever waits was told.
@@ -104,9 +107,32 @@ impl Local {
         }
     }
 
+    /// A socket that has not joined is asked something.
+    fn note_early(&self, (connection, namespace): Asked) {
+        // Its end was told already: the question fails by itself.
+        if self.with_client(connection, |_| ()).is_none() {
+            return;
+        }
+        let mut early = self.asked_early.borrow_mut();
+        let namespaces = early.entry(connection).or_default();
+        if !namespaces.contains(&namespace) {
+            namespaces.push(namespace);
+        }
+    }
+
+    /// A connection is gone while middlewares were asked: they wait for no answer of it any more.
+    pub(super) fn lose_early_answers(&self, connection: ConnectionId) {
+        let namespaces = self.asked_early.borrow_mut().remove(&connection).unwrap_or_default();
+        namespaces.into_iter().for_each(|namespace| self.lose((connection, namespace)));
+    }
+
     /// A socket is gone: nobody waits for it any more.
     pub(super) fn lose_answers(&self, socket: &Socket) {
         let asked = (socket.0.connection, socket.0.namespace.number());
+        self.lose(asked);
+    }
+
+    fn lose(&self, asked: Asked) {
         let lost = self.acks.borrow_mut().remove_socket(asked);
         lost.into_iter().for_each(|(_, waiter)| waiter.fail(AckError::Disconnected));
     }

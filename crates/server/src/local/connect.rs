@@ -41,12 +41,14 @@ impl Local {
             return self.accept(&socket, None);
         }
         let Some(this) = self.this.upgrade() else { return };
+        let asked = socket.clone();
         let checks = async move {
             if this.ask_middlewares(&middlewares, &socket).await {
                 this.accept(&socket, None);
             }
         };
         self.worker.start(id, serial, Box::pin(checks));
+        self.blame(&asked, "middleware");
     }
 
     pub(super) fn middlewares(&self, namespace: &Namespace) -> Vec<Arc<BoxedCheck>> {
@@ -132,7 +134,10 @@ impl Local {
         for handler in &router.connect {
             let started = super::dispatch::guarded(|| handler(&mut ConnectContext { socket }));
             match started {
-                Some(Ok(running)) => self.worker.start(id, socket.0.serial, running),
+                Some(Ok(running)) => {
+                    self.worker.start(id, socket.0.serial, running);
+                    self.blame(socket, "connect");
+                }
                 Some(Err(error)) => {
                     tracing::warn!(%error, "a connect handler could not be called: the socket is disconnected");
                     return self.disconnect(socket, false);
@@ -184,7 +189,10 @@ impl Local {
         let router = namespace.router();
         for handler in &router.disconnect {
             match super::dispatch::guarded(|| handler(&mut DisconnectContext { socket: &socket, reason, rooms: &[] })) {
-                Some(Ok(running)) => self.worker.start(socket.0.connection, socket.0.serial, running),
+                Some(Ok(running)) => {
+                    self.worker.start(socket.0.connection, socket.0.serial, running);
+                    self.blame(&socket, "disconnect");
+                }
                 Some(Err(error)) => tracing::warn!(%error, "a disconnect handler could not be called"),
                 None => {}
             }

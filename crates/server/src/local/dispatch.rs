@@ -92,6 +92,7 @@ impl Local {
             }
             None => self.disconnect(socket, false),
         }
+        self.blame(socket, cx.event);
     }
 }
 

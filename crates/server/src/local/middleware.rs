@@ -44,7 +44,7 @@ impl Local {
         own: Option<Listeners>,
         own_checks: Vec<Arc<BoxedEventCheck>>,
     ) {
-        let socket = cx.socket.clone();
+        let (socket, (asked, name)) = (cx.socket.clone(), (cx.socket, cx.event));
         let (event, args, ack, ack_taken) = (cx.event.to_owned(), cx.args.clone().into_owned(), cx.ack, cx.ack_taken);
         let (id, serial) = (socket.0.connection, socket.0.serial);
         let running = async move {
@@ -73,6 +73,7 @@ impl Local {
             }
         };
         self.worker.start(id, serial, Box::pin(running));
+        self.blame(asked, name);
     }
 }
 

@@ -23,13 +23,14 @@ mod recoverable;
 mod resolve;
 mod resume;
 mod rooms;
+mod stalls;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::{Rc, Weak as RcWeak};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_adapter::{Member, Membership, Room, Rooms, SocketId};
@@ -38,6 +39,7 @@ use posthaste_engine_proto::session::deadline_after;
 use posthaste_history::Pid;
 use posthaste_socket_proto::{AckTable, Connection};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::error::JoinError;
@@ -61,6 +63,8 @@ pub(crate) struct Local {
     /// By the number of the namespace; made when its first client comes.
     namespaces: RefCell<Vec<Option<Rc<LocalNamespace>>>>,
     acks: RefCell<AckTable<Asked, Waiter>>,
+    /// The namespaces of sockets that were asked something before they joined: nobody else knows of these until they do.
+    asked_early: RefCell<FxHashMap<ConnectionId, SmallVec<[u32; 1]>>>,
     /// Connections that have to do something in time: join a namespace, or send attachments they announced. An entry is looked
     /// at when its time has come, and may be out of date then.
     deadlines: RefCell<BinaryHeap<Reverse<(Instant, ConnectionId)>>>,
@@ -141,6 +145,7 @@ impl Application for App {
             clients: RefCell::default(),
             namespaces: RefCell::default(),
             acks: RefCell::new(AckTable::new(max_pending)),
+            asked_early: RefCell::default(),
             deadlines: RefCell::default(),
             timer_changed: Rc::default(),
             slots: RefCell::default(),
@@ -209,19 +214,21 @@ impl WorkerApplication for Local {
         };
         let Some(mut client) = client else { return };
         self.give_up_claims(id);
+        self.lose_early_answers(id);
         for handle in client.connection.drain() {
             self.left(handle, reason.into());
         }
     }
 
     fn panicked(&self, id: ConnectionId, tag: u32) {
-        let handles = self.with_client(id, |client| client.connection.iter().map(|(_, handle)| *handle).collect());
-        let handles: Vec<Handle> = handles.unwrap_or_default();
         // It may have left while its handler waited: then nobody is disconnected for it.
-        let socket = handles.into_iter().filter_map(|handle| self.socket(handle)).find(|it| it.0.serial == tag);
-        if let Some(socket) = socket {
+        if let Some(socket) = self.socket_of(id, tag) {
             self.disconnect(&socket, false);
         }
+    }
+
+    fn stalled(&self, id: ConnectionId, tag: u32, taken: Duration) {
+        self.report_stall(id, tag, taken);
     }
 }
 
@@ -263,6 +270,13 @@ impl Local {
 
     fn socket(&self, handle: Handle) -> Option<Socket> {
         self.namespace(handle.namespace)?.sockets.borrow().get(handle.member.0 as usize).cloned().flatten()
+    }
+
+    /// The socket of a connection that has this serial number.
+    fn socket_of(&self, id: ConnectionId, serial: u32) -> Option<Socket> {
+        let handles = self.with_client(id, |client| client.connection.iter().map(|(_, handle)| *handle).collect());
+        let handles: Vec<Handle> = handles.unwrap_or_default();
+        handles.into_iter().filter_map(|handle| self.socket(handle)).find(|it| it.0.serial == serial)
     }
 
     /// The place of a socket in its namespace.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use posthaste_adapter::{
-    AnswerSink, Broadcast, Node, Operation, Pending, RawEvent, ServerReply, SocketId, SocketSnapshot, Target,
+    Adapter, AnswerSink, Broadcast, Node, Operation, Pending, RawEvent, ServerReply, SocketId, SocketSnapshot, Target,
 };
 use posthaste_engine::{ConnectionId, Worker};
 use posthaste_engine_proto::session::deadline_after;
@@ -26,11 +26,11 @@ pub(crate) struct LocalNode {
 }
 
 impl LocalNode {
-    /// Makes a namespace known to its adapter.
-    pub(crate) fn start(namespace: &Arc<NamespaceInner>) {
+    /// Gives a namespace its adapter, and makes it known to that.
+    pub(crate) fn start(namespace: &Arc<NamespaceInner>, adapter: Arc<dyn Adapter>) {
         let node = Self { name: namespace.name.clone(), namespace: Arc::downgrade(namespace) };
-        namespace.adapter.start(Arc::new(node));
-        if namespace.adapter.follows_rooms() || !namespace.router().room_listeners.is_empty() {
+        namespace.start_adapter(adapter, |adapter| adapter.start(Arc::new(node)));
+        if namespace.adapter().follows_rooms() || !namespace.router().room_listeners.is_empty() {
             namespace.watch_rooms();
         }
     }

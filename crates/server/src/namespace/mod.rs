@@ -5,6 +5,7 @@
 //!             └─ parents ─► Matcher + Namespace ─► a child for each name that matches, born with the parent's Router
 //! ```
 
+mod adapter;
 mod matcher;
 mod name;
 mod params;
@@ -20,6 +21,7 @@ use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 
+use self::adapter::AdapterCell;
 pub use self::matcher::{IntoAllowed, NamespaceRequest};
 pub(crate) use self::matcher::{Matched, Matcher};
 pub use self::name::NamespaceError;
@@ -46,7 +48,7 @@ pub(crate) struct NamespaceInner {
     pub(crate) name: Arc<str>,
     number: Number,
     pub(crate) server: Weak<Inner>,
-    pub(crate) adapter: Arc<dyn Adapter>,
+    adapter: AdapterCell,
     /// What happened and who may come back, when clients are recovered.
     pub(crate) journal: Option<Arc<Journal>>,
     kind: Kind,
@@ -125,6 +127,19 @@ impl NamespaceInner {
         self.version.load(Ordering::Acquire)
     }
 
+    /// Who reaches its sockets, here and elsewhere.
+    ///
+    /// # Panics
+    /// In the function that makes this namespace's adapter.
+    pub(crate) fn adapter(&self) -> &Arc<dyn Adapter> {
+        self.adapter.get(&self.name)
+    }
+
+    /// Its adapter is there, and then started by `start`.
+    pub(crate) fn start_adapter(&self, adapter: Arc<dyn Adapter>, start: impl FnOnce(&Arc<dyn Adapter>)) {
+        self.adapter.start(adapter, start);
+    }
+
     pub(crate) fn router(&self) -> Arc<Router> {
         self.router.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -175,7 +190,9 @@ impl NamespaceInner {
 impl Drop for NamespaceInner {
     fn drop(&mut self) {
         // It goes its way whether or not it is awaited.
-        drop(self.adapter.close());
+        if let Some(adapter) = self.adapter.made() {
+            drop(adapter.close());
+        }
         // What its handlers hold may panic when it is dropped, and whoever is the last to hold a namespace must not.
         let router = std::mem::take(self.router.get_mut().unwrap_or_else(PoisonError::into_inner));
         guarded(|| drop(router));

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
+use posthaste_adapter::MemoryAdapter;
 use tokio::sync::Notify;
 
+use super::adapter::AdapterCell;
 use super::matcher::{Matched, Matcher};
 use super::params::Values;
 use super::router::Router;
@@ -114,7 +116,7 @@ impl Registry {
             }
         };
         if made {
-            self.announce(&namespace);
+            self.begin(&namespace);
         }
         namespace
     }
@@ -139,7 +141,7 @@ impl Registry {
             }
             self.insert(&mut table, name, Some((parent, params)))
         };
-        self.announce(&namespace);
+        self.begin(&namespace);
         Ok((namespace, true))
     }
 
@@ -168,9 +170,9 @@ impl Registry {
 
     /// A namespace that nobody joins: it stands for its children, if it gets any.
     pub(crate) fn unreachable(self: &Arc<Self>, name: &str) -> Namespace {
+        let namespace = self.make(name.into(), Kind::Parent(Mutex::default()), Arc::default());
         // Nothing is delivered by it: each of its children has an adapter.
-        let adapter = Arc::new(posthaste_adapter::MemoryAdapter::default());
-        let namespace = self.make(name.into(), adapter, Kind::Parent(Mutex::default()), Arc::default());
+        LocalNode::start(&namespace.0, Arc::new(MemoryAdapter::new()));
         namespace.0.settle();
         namespace
     }
@@ -187,7 +189,7 @@ impl Registry {
     pub(crate) fn close(&self) {
         let all: Vec<Namespace> = self.read().by_name.values().filter_map(Entry::get).collect();
         // Each goes its way whether or not it is awaited.
-        all.iter().for_each(|namespace| drop(namespace.0.adapter.close()));
+        all.iter().filter_map(|namespace| namespace.0.adapter.made()).for_each(|adapter| drop(adapter.close()));
     }
 
     pub(crate) const fn cleans_up(&self) -> bool {
@@ -214,9 +216,8 @@ impl Registry {
 
     fn insert(self: &Arc<Self>, table: &mut Table, name: &str, parent: Option<(&Namespace, Values)>) -> Namespace {
         let name: Arc<str> = name.into();
-        let adapter = (self.adapter)(&name);
         let Some((parent, params)) = parent else {
-            let namespace = self.make(name.clone(), adapter, Kind::Plain, Arc::default());
+            let namespace = self.make(name.clone(), Kind::Plain, Arc::default());
             if &*name == "/" {
                 table.main = Some(namespace.clone());
             }
@@ -224,7 +225,7 @@ impl Registry {
             return namespace;
         };
         let kind = Kind::Child { parent: Arc::downgrade(&parent.0), params };
-        let namespace = self.make(name.clone(), adapter, kind, parent.0.router());
+        let namespace = self.make(name.clone(), kind, parent.0.router());
         if let Kind::Parent(children) = &parent.0.kind {
             let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
             children.insert(namespace.0.number(), Arc::downgrade(&namespace.0));
@@ -238,19 +239,13 @@ impl Registry {
         namespace
     }
 
-    fn make(
-        self: &Arc<Self>,
-        name: Arc<str>,
-        adapter: Arc<dyn posthaste_adapter::Adapter>,
-        kind: Kind,
-        router: Arc<Router>,
-    ) -> Namespace {
+    fn make(self: &Arc<Self>, name: Arc<str>, kind: Kind, router: Arc<Router>) -> Namespace {
         let watchers = AtomicUsize::new(router.outgoing.len());
-        let namespace = Arc::new(NamespaceInner {
+        Namespace(Arc::new(NamespaceInner {
             name,
             number: Number::next(&self.numbers),
             server: self.server.clone(),
-            adapter,
+            adapter: AdapterCell::new(),
             journal: match kind {
                 // Nobody is in it.
                 Kind::Parent(_) => None,
@@ -266,9 +261,35 @@ impl Registry {
             watchers,
             settled: AtomicBool::new(false),
             on_settled: Notify::new(),
-        });
-        LocalNode::start(&namespace);
-        Namespace(namespace)
+        }))
+    }
+
+    /// A new namespace begins: it gets its adapter, and whoever wants to hear of new ones does. All of that may ask for namespaces,
+    /// so nothing is locked; whoever finds this one meanwhile and sends to it waits until its adapter has started.
+    fn begin(&self, namespace: &Namespace) {
+        let unmade = Unmade { registry: self, namespace };
+        LocalNode::start(&namespace.0, (self.adapter)(&namespace.0.name));
+        std::mem::forget(unmade);
+        self.announce(namespace);
+    }
+
+    /// Takes a namespace out whose adapter could not be made.
+    fn take_back(&self, namespace: &Namespace) {
+        let taken = {
+            let mut table = self.write();
+            let is_its = |entry: &Entry| match entry {
+                Entry::Kept(there) => Arc::ptr_eq(&there.0, &namespace.0),
+                Entry::Lent(there) => std::ptr::eq(there.as_ptr(), &raw const *namespace.0),
+            };
+            let is_there = table.by_name.get(&namespace.0.name).is_some_and(is_its);
+            is_there.then(|| table.by_name.remove(&namespace.0.name))
+        };
+        drop(taken);
+        if namespace.0.adapter.made().is_none() {
+            // Those who have found it already reach nobody.
+            LocalNode::start(&namespace.0, Arc::new(MemoryAdapter::new()));
+        }
+        namespace.0.settle();
     }
 
     /// Tells whoever wants to know of a new namespace; then it may be joined, also when one of them panics.
@@ -294,6 +315,18 @@ impl Registry {
 
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a namespace back if making its adapter panics.
+struct Unmade<'a> {
+    registry: &'a Registry,
+    namespace: &'a Namespace,
+}
+
+impl Drop for Unmade<'_> {
+    fn drop(&mut self) {
+        self.registry.take_back(self.namespace);
     }
 }
 

@@ -195,6 +195,11 @@ macro_rules! registers {
             /// added. Returns whether it was there.
             pub fn off_any(&self, id: CatchAllId) -> bool {
                 let namespace = $namespace(self);
+                let router = namespace.0.router();
+                // Nothing is changed, and a namespace not kept, for a listener of another one.
+                if !router.any.contains(id) && !router.outgoing.contains(id) {
+                    return false;
+                }
                 let (incoming, outgoing) =
                     namespace.change(|router| (router.any.remove(id), router.outgoing.remove(id)));
                 if outgoing.is_some() {

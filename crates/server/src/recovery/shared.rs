@@ -23,6 +23,20 @@ pub(super) struct Shared {
     all: Mutex<Vec<Weak<Journal>>>,
 }
 
+/// Adds to a list of what may be gone by now. Those that are gone are taken out when it would have to grow: each addition then costs
+/// the same, however many there are. Returns how many were looked at.
+fn add<T>(all: &mut Vec<Weak<T>>, one: Weak<T>) -> usize {
+    let mut seen = 0;
+    if all.len() == all.capacity() {
+        seen = all.len();
+        all.retain(|one| one.strong_count() > 0);
+        // At least as many again before the next look, also when only a few were gone.
+        all.reserve(all.len().max(4));
+    }
+    all.push(one);
+    seen
+}
+
 impl Shared {
     pub(super) fn new(settings: Recovery, max_age: Duration, budget: Budget, key: OffsetKey) -> Self {
         let (bytes, parked) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -30,9 +44,7 @@ impl Shared {
     }
 
     pub(super) fn add(&self, journal: &Arc<Journal>) {
-        let mut all = self.lock();
-        all.retain(|journal| journal.strong_count() > 0);
-        all.push(Arc::downgrade(journal));
+        add(&mut self.lock(), Arc::downgrade(journal));
     }
 
     pub(super) fn each(&self) -> Vec<Arc<Journal>> {
@@ -97,5 +109,28 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Weak<Journal>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_many_namespaces_costs_the_same_and_those_that_are_gone_leave_nothing() {
+        let (mut all, mut kept, mut seen) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..10_000 {
+            kept.push(Arc::new(()));
+            seen += add(&mut all, Arc::downgrade(&kept[kept.len() - 1]));
+        }
+        assert!(seen <= 20_000, "{seen} looks for 10,000");
+        assert_eq!(all.iter().filter_map(Weak::upgrade).count(), 10_000);
+        kept.truncate(10);
+        let (most, mut seen) = (all.capacity(), 0);
+        for _ in 0..100_000 {
+            seen += add(&mut all, Arc::downgrade(&Arc::new(())));
+        }
+        assert!(all.capacity() <= most && seen <= 200_000, "{} places, {seen} looks", all.capacity());
+        assert_eq!(all.iter().filter_map(Weak::upgrade).count(), 10);
     }
 }

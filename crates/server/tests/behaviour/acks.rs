@@ -287,3 +287,63 @@ async fn each_namespace_counts_its_own_questions() {
     client.send("30[1]").await;
     client.expect(r#"35["main",1]"#).await;
 }
+
+/// The client is asked before it has joined, and goes without an answer.
+#[tokio::test]
+async fn a_middleware_that_asked_a_client_hears_of_its_end() {
+    for transport in Transport::ALL {
+        let heard = Record::new();
+        let record = heard.clone();
+        let running = serve(Server::builder().workers(1).ack_timeout(Duration::from_secs(3600)), |io| {
+            let chat = io.namespace("/chat");
+            chat.middleware(move |socket: Socket| {
+                let record = record.clone();
+                async move {
+                    // Twice at once, and once more when the connection is gone.
+                    let (one, other) = (socket.emit_with_ack::<u8>("who", &()), socket.emit_with_ack::<u8>("why", &()));
+                    for outcome in [one.await, other.await, socket.emit_with_ack("still there?", &()).await] {
+                        record.push(outcome.map_err(|error| matches!(error, AckError::Disconnected)));
+                    }
+                    Ok::<_, posthaste::ConnectError>(())
+                }
+            });
+        });
+        let mut client = Client::join(running.addr, transport).await;
+        client.send("0/chat,").await;
+        client.expect(r#"2/chat,0["who"]"#).await;
+        client.expect(r#"2/chat,1["why"]"#).await;
+        client.leave().await;
+        assert_eq!(heard.wait_for(3).await, [Err(true); 3], "{transport:?}");
+        nothing_is_kept(&running).await;
+        eventually("no handler waits", async || running.io.stats().await.handlers == 0).await;
+    }
+}
+
+/// Who is let in owes the answers that a middleware asked for.
+#[tokio::test]
+async fn a_question_of_a_middleware_outlives_it() {
+    let (running, sockets) = keeping(Server::builder().workers(1).ack_timeout(Duration::from_secs(3600)));
+    let answers = Record::new();
+    let record = answers.clone();
+    running.io.middleware(move |socket: Socket| {
+        let (answer, record) = (socket.emit_with_ack::<u8>("who", &()), record.clone());
+        tokio::task::spawn_local(async move { record.push(answer.await.map_err(|error| error.to_string())) });
+        async { Ok::<_, posthaste::ConnectError>(()) }
+    });
+    let lost = AckError::Disconnected.to_string();
+    for (answers_it, expected) in [(true, Ok(7)), (false, Err(lost))] {
+        let mut client = Client::open(running.addr, Transport::WebSocket).await;
+        client.send("0").await;
+        let question = client.text().await;
+        client.connected("/").await;
+        if answers_it {
+            let id = question.strip_prefix('2').and_then(|rest| rest.strip_suffix(r#"["who"]"#)).unwrap();
+            client.send(&format!("3{id}[7]")).await;
+            client.ask(r#"["sync"]"#, "[]").await;
+        }
+        client.leave().await;
+        let count = sockets.wait_for(if answers_it { 1 } else { 2 }).await.len();
+        assert_eq!(answers.wait_for(count).await[count - 1], expected);
+    }
+    nothing_is_kept(&running).await;
+}

@@ -557,3 +557,20 @@ async fn a_regular_expression_that_would_backtrack_for_ever_answers_at_once() {
     invalid(&mut client, &format!("/{}b", "a".repeat(1000))).await;
     client.connect(&format!("/{}", "a".repeat(1000))).await;
 }
+
+#[tokio::test]
+async fn taking_a_listener_away_that_is_not_there_keeps_no_namespace() {
+    let running = serve(Server::builder().workers(1).cleanup_empty_namespaces(true), |io| {
+        let rooms = io.namespaces("/rooms/{x}").unwrap();
+        let elsewhere = io.on_any(async || {});
+        rooms.on_connect(move |socket: Socket| {
+            let namespace = socket.namespace();
+            assert!(!namespace.off_any(elsewhere), "it is the main namespace's");
+            async {}
+        });
+    });
+    let mut client = Client::open(running.addr, Transport::WebSocket).await;
+    client.connect("/rooms/1").await;
+    client.leave().await;
+    eventually("it is forgotten", async || running.io.find_namespace("/rooms/1").is_none()).await;
+}

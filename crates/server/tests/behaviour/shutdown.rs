@@ -211,3 +211,24 @@ async fn a_server_that_shares_its_workers_ends_alone() {
     let (ended, _) = tokio::join!(shutdown, two.closed());
     assert!(ended.unwrap());
 }
+
+/// Its peer may keep an HTTP connection for its next request as long as it likes; nothing is under way on it.
+#[tokio::test]
+async fn a_connection_that_waits_for_a_request_keeps_no_server_from_ending() {
+    let running = serve(Server::builder().workers(2), |_| {});
+    let mut idle = Vec::new();
+    for number in 0..8 {
+        let mut http = Http::connect(running.addr).await;
+        // Some have never asked for anything, some are between two requests: of ours, and of the general HTTP server's.
+        let target = ["/socket.io/?EIO=4&transport=polling", "/elsewhere"].get(number % 4);
+        if let Some(target) = target {
+            http.send(&Request::get(target)).await.unwrap();
+        }
+        idle.push(http);
+    }
+    // Closing in order takes up to five seconds per peer that does not close: this is less.
+    assert!(close(&running.io, Duration::from_secs(4)).await, "its threads have ended");
+    for http in &mut idle {
+        assert!(http.wire().take_rest().await.unwrap_or_default().is_empty());
+    }
+}

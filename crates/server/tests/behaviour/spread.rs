@@ -45,6 +45,12 @@ impl Spread {
         Placed { client, socket, worker }
     }
 
+    /// The number of the worker that owns the socket of that id.
+    pub(crate) fn worker_of(&self, id: &str) -> usize {
+        let sockets = self.sockets.all();
+        sockets.iter().find(|(socket, _)| socket.id().to_text().as_str() == id).expect("it has connected").1
+    }
+
     /// Connects clients until each worker has `each`; those above that are given up again.
     pub(crate) async fn clients(&self, each: usize) -> Vec<Placed> {
         let workers = self.workers.handles().len();
