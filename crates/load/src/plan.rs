@@ -131,7 +131,7 @@ pub enum LoadError {
     #[error("{0}")]
     Plan(String),
     /// Connections that are needed did not come up.
-    #[error("only {up} of {wanted} connections came up; {reason}")]
+    #[error("{up} of {wanted} connections came up; {reason}")]
     Connections {
         /// How many are up.
         up: usize,

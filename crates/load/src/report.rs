@@ -171,7 +171,7 @@ impl Report {
                 text,
                 ", {} in flight{}",
                 grouped(count as f64),
-                if self.scenario == "echo" { " each" } else { "" }
+                if self.operation == "echo" { " each" } else { "" }
             );
         }
         if let Some(bytes) = self.size_bytes {

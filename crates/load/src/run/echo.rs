@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Ended, Phase, Run, offers, tell_if_any, tell_losses};
+use crate::client::Transport;
 use crate::plan::LoadError;
 use crate::report::Report;
 use crate::scenario::echo::Echo;
@@ -52,11 +53,14 @@ pub(super) fn run(run: &mut Run<'_>, event: &str) -> Result<Report, LoadError> {
     let unanswered = echo.give_up(&mut run.io);
 
     let mut report = run.report("echo", operations, &span);
+    if plan.transport == Transport::Polling {
+        report.scenario = "polling";
+    }
     report.latency.push(("round_trip", echo.latencies.summary()));
     if plan.rate.is_some() {
         let lag = echo.lag.summary();
         if lag.p99_us > LATE_US {
-            report.remarks.push("the load itself was late: it asked for more than its core gave".into());
+            report.remarks.push("the load itself was late, because its core had other work or too much: that part of the latency is its own".into());
         }
         report.latency.push(("sent_late_by", lag));
     }

@@ -107,6 +107,7 @@ enum Ended {
 /// A phase, as it is told of.
 #[derive(Clone, Copy)]
 struct Phase {
+    /// Empty for one that nobody needs to hear of.
     name: &'static str,
     unit: &'static str,
     of: Option<u64>,
@@ -201,7 +202,7 @@ impl<'a> Run<'a> {
                 } else if now - moved_at >= timeout {
                     return Ok(Ended::Stalled);
                 }
-                if now - told_at >= TELL_NS {
+                if now - told_at >= TELL_NS && !phase.name.is_empty() {
                     told_at = now;
                     (self.control.progress)(&Progress {
                         phase: phase.name,
@@ -238,7 +239,7 @@ impl<'a> Run<'a> {
         if connect.failed > 0 && !self.interrupted {
             return Err(not_up(count, &connect));
         }
-        let settle = Phase { name: "settling", unit: "connections", of: None, lasts: SETTLE };
+        let settle = Phase { name: "", unit: "", of: None, lasts: SETTLE };
         self.pump(&mut connect, settle, |_| false)?;
         if connect.failed > 0 && !self.interrupted {
             return Err(not_up(count, &connect));

@@ -33,7 +33,7 @@ pub(super) fn run(run: &mut Run<'_>, rounds: u32, spread: Duration, within: Dura
         back += storm.back as u64;
         if ended == Ended::Enough {
             until_all.note(storm.elapsed(&run.io));
-            let pause = Phase { name: "pausing", unit: "tries", of: None, lasts: PAUSE };
+            let pause = Phase { name: "", unit: "", of: None, lasts: PAUSE };
             run.pump(&mut storm, pause, |_| false)?;
         } else if !run.interrupted {
             let left = plan.connections - storm.back;

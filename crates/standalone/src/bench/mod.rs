@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
+use anyhow::bail;
 use posthaste::{Listener, Server};
-use posthaste_load::{Control, LoadError, Plan, Target, Watched, pin_to_core};
+use posthaste_load::{Control, LoadError, Plan, Target, TargetError, Watched, pin_to_core};
 
 pub(crate) use options::BenchOptions;
 use options::Common;
@@ -25,9 +25,10 @@ const USAGE: u8 = 2;
 pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<ExitCode> {
     let common = options.common();
     let own = common.own.then(OwnServer::start).transpose()?;
-    let mut plan = match options.plan(target(common, own.as_ref())?) {
+    let planned = target(common, own.as_ref()).map_err(anyhow::Error::from).and_then(|it| options.plan(it));
+    let mut plan = match planned {
         Ok(plan) => plan,
-        Err(error) => return Ok(usage(&error)),
+        Err(error) => return Ok(usage(&format!("{error:#}"))),
     };
     plan.watched = match (common.own, common.pid) {
         (true, _) => Watched::OtherThreads,
@@ -47,9 +48,9 @@ pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<ExitCode> {
         Ok(report) => report,
         Err(error @ LoadError::Plan(_)) => return Ok(usage(&error)),
         Err(error @ LoadError::Connections { up: 0, .. }) => {
-            let url = format!("no connection to http://{}{}", plan.target.authority(), plan.path);
-            return Err(anyhow::Error::new(error).context(url))
-                .context("give the server with --url, or start one for this run with --self");
+            let url = format!("http://{}{}", plan.target.authority(), plan.path);
+            let hint = "another server is given with --url, and --self starts one for this run";
+            bail!("{url}: {error}\n  {hint}");
         }
         Err(error) => return Err(error.into()),
     };
@@ -71,13 +72,13 @@ fn usage(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 /// Where the load goes: the server of this run, `--url`, `POSTHASTE_URL`, or the default.
-fn target(common: &Common, own: Option<&OwnServer>) -> anyhow::Result<Target> {
+fn target(common: &Common, own: Option<&OwnServer>) -> Result<Target, TargetError> {
     let url = match (own, &common.url) {
         (Some(own), _) => format!("http://{}", own.listener.local_addr()),
         (None, Some(url)) => url.clone(),
         (None, None) => std::env::var("POSTHASTE_URL").unwrap_or_else(|_| DEFAULT_URL.to_owned()),
     };
-    Ok(Target::parse(&url)?)
+    Target::parse(&url)
 }
 
 fn measure(plan: &Plan) -> Result<posthaste_load::Report, LoadError> {
