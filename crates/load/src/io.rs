@@ -24,17 +24,6 @@ const MOST_UNSENT_BYTES: usize = 64 << 20;
 /// last of them takes long.
 const PER_LOCAL_ADDRESS: usize = 4_000;
 
-/// What the run counts of all connections.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
-    /// Reads that brought something.
-    pub(crate) reads: u64,
-    /// Heartbeats answered.
-    pub(crate) pings: u64,
-    /// Connections that failed, in whatever stage.
-    pub(crate) failed: u64,
-}
-
 pub(crate) struct Io {
     poll: Poll,
     events: Events,
@@ -55,7 +44,8 @@ pub(crate) struct Io {
     shaking: usize,
     connect_timeout: Duration,
     failures: Vec<(usize, Failure)>,
-    pub(crate) counts: Counts,
+    /// Heartbeats answered.
+    pub(crate) pings: u64,
 }
 
 /// One client, and its TCP connections.
@@ -111,7 +101,7 @@ impl Io {
             shaking: 0,
             connect_timeout,
             failures: Vec::new(),
-            counts: Counts::default(),
+            pings: 0,
         })
     }
 
@@ -180,7 +170,6 @@ impl Io {
                 }
                 Ok(count) => {
                     self.refresh();
-                    self.counts.reads += 1;
                     self.received(scenario, id, lane, epoch, &buffer[..count]);
                     if count < buffer.len() && !ending {
                         break;
@@ -260,7 +249,7 @@ impl Io {
             used += step.consumed;
             match step.news {
                 News::None => {}
-                News::Ping => self.counts.pings += 1,
+                News::Ping => self.pings += 1,
                 News::Packet(text) => scenario.packet(self, id, &text),
                 News::Ready => {
                     self.slots[id].ready = true;
@@ -350,7 +339,6 @@ impl Io {
     fn fail(&mut self, id: usize, failure: Failure) {
         if self.slots[id].client.is_some() {
             self.close(id);
-            self.counts.failed += 1;
             self.failures.push((id, failure));
         }
     }

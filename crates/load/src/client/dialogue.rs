@@ -51,7 +51,8 @@ impl Dialect {
         if !namespace.starts_with('/') || namespace.contains(',') || odd(namespace) {
             return Err(format!("{namespace:?} is not a namespace such as / or /chat"));
         }
-        let mut lines = format!("Host: {authority}\r\n");
+        let named = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let mut lines = if named { String::new() } else { format!("Host: {authority}\r\n") };
         for (name, value) in headers {
             let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             if name.is_empty() || !name.bytes().all(token) || value.chars().any(char::is_control) {

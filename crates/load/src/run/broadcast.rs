@@ -39,6 +39,8 @@ pub(super) fn run(run: &mut Run<'_>, event: &str) -> Result<Report, LoadError> {
     let (operations, broadcasts) = (app.delivered - delivered, app.complete - complete);
     let span = run.since(before);
     let now = run.io.now();
+    // What became due since the last look, however late that look is now, belongs to the window.
+    app.tick(&mut run.io);
     app.stop(now);
     if !run.interrupted {
         let phase = Phase { name: "waiting for the last receivers", unit, of: None, lasts: plan.timeout };

@@ -36,7 +36,7 @@ pub(super) fn run(run: &mut Run<'_>, hold: Duration) -> Result<Report, LoadError
     report.size_bytes = None;
     report.in_flight = None;
     report.latency.push(("handshake", connect.latencies.summary()));
-    report.counts.push(("heartbeats_answered", run.io.counts.pings));
+    report.counts.push(("heartbeats_answered", run.io.pings));
     report.counts.push(("failed", connect.failed as u64));
     report.failures.clone_from(&connect.reasons.0);
     if let Some(server) = &mut report.server {

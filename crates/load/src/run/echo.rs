@@ -45,6 +45,8 @@ pub(super) fn run(run: &mut Run<'_>, event: &str) -> Result<Report, LoadError> {
     let operations = echo.answered - answered;
     let span = run.since(before);
     let now = run.io.now();
+    // What became due since the last look, however late that look is now, belongs to the window.
+    echo.tick(&mut run.io);
     echo.stop(now);
     if !run.interrupted {
         let phase = Phase { name: "waiting for the last answers", unit, of: None, lasts: plan.timeout };
@@ -69,9 +71,10 @@ pub(super) fn run(run: &mut Run<'_>, event: &str) -> Result<Report, LoadError> {
     tell_losses(&mut report, &echo.losses);
     tell_if_any(&mut report, echo.wrong, "answers were wrong: not what was asked, twice, or to no question");
     if !run.interrupted {
-        let patience = format!("had no answer {:?} after the end; they count with the time they waited", plan.timeout);
+        let patience =
+            format!("questions had no answer {:?} after the end; they count with the time they waited", plan.timeout);
         tell_if_any(&mut report, unanswered, &patience);
-        tell_if_any(&mut report, echo.lost, "were lost with their connection");
+        tell_if_any(&mut report, echo.lost, "questions were lost with their connection");
     }
     if echo.others > 0 {
         report.remarks.push(format!("{} packets that are no answers were left aside", echo.others));
