@@ -32,7 +32,7 @@ fn plan(server: &Running, load: Load) -> Plan {
 
 fn plan_for(authority: &str, load: Load) -> Plan {
     Plan {
-        target: Target::parse(&format!("http://{authority}")).unwrap(),
+        target: Target::parse(&format!("http://{authority}")).expect("a URL"),
         path: "/socket.io/".into(),
         namespace: "/".into(),
         auth: None,
@@ -57,22 +57,27 @@ fn done(plan: &Plan) -> Result<Report, LoadError> {
 }
 
 fn good(plan: &Plan) -> Report {
-    let report = done(plan).unwrap();
+    let report = done(plan).expect("a report");
     assert!(report.is_good() && report.failures.is_empty(), "{report:?}");
     report
 }
 
 /// The problems of a run, each without its number.
 fn problems(plan: &Plan) -> String {
-    done(plan).unwrap().problems.join("; ")
+    done(plan).expect("a report").problems.join("; ")
 }
 
 fn count(report: &Report, name: &str) -> u64 {
-    report.counts.iter().find(|(it, _)| *it == name).map(|(_, count)| *count).unwrap()
+    report.counts.iter().find(|(it, _)| *it == name).map(|(_, count)| *count).expect("a count of the report")
 }
 
 fn latencies(report: &Report, name: &str) -> u64 {
-    report.latency.iter().find(|(it, _)| *it == name).map(|(_, summary)| summary.count).unwrap()
+    report
+        .latency
+        .iter()
+        .find(|(it, _)| *it == name)
+        .map(|(_, summary)| summary.count)
+        .expect("latencies of the report")
 }
 
 fn echo() -> Load {
@@ -163,7 +168,7 @@ fn those_who_are_refused_in_a_storm_come_back_later() {
 }
 
 fn good_but_for_failures(plan: &Plan) -> Report {
-    let report = done(plan).unwrap();
+    let report = done(plan).expect("a report");
     assert!(report.is_good(), "{report:?}");
     report
 }

@@ -12,11 +12,11 @@ fn bench(line: &str) -> Command {
 }
 
 fn output(line: &str) -> Output {
-    bench(line).output().unwrap()
+    bench(line).output().expect("the binary runs")
 }
 
 fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
+    std::str::from_utf8(bytes).expect("text")
 }
 
 #[test]

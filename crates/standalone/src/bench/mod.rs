@@ -35,10 +35,10 @@ pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<ExitCode> {
         (false, Some(pid)) => Watched::Process(pid),
         (false, None) => Watched::Nobody,
     };
-    if let Some(core) = common.cpu {
-        if let Err(error) = pin_to_core(core) {
-            return Ok(usage(&error));
-        }
+    if let Some(core) = common.cpu
+        && let Err(error) = pin_to_core(core)
+    {
+        return Ok(usage(&error));
     }
     let outcome = measure(&plan);
     if let Some(own) = own {

@@ -36,7 +36,6 @@ enum Scenario {
 }
 
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Common {
     /// The server, http://host:port [default: $POSTHASTE_URL, else http://127.0.0.1:3000].
     #[arg(long, value_name = "URL")]
