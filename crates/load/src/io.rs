@@ -20,9 +20,9 @@ const RECEIVE_BYTES: usize = 256 << 10;
 const EVENTS: usize = 1024;
 /// What a connection may have left unsent before it counts as broken: the server reads nothing any more.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
-/// Connections from one local address. A system gives an address some 28,000 ports, and finding a free one among the
-/// last of them takes long.
-const PER_LOCAL_ADDRESS: usize = 4_000;
+/// Connections from one local address. A system gives an address some 28,000 ports, and finding a free one takes long
+/// once half of them are taken.
+const PER_LOCAL_ADDRESS: usize = 12_000;
 
 pub(crate) struct Io {
     poll: Poll,
