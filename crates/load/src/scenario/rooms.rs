@@ -159,6 +159,11 @@ impl Rooms {
         self.window.until = self.window.until.min(now.saturating_add(1));
     }
 
+    /// Movers that wait for something.
+    fn waiting(&self) -> usize {
+        self.movers.iter().filter(|mover| mover.step != Step::Idle).count()
+    }
+
     /// What the mover that waits longest waits for.
     pub(crate) fn oldest<W: Wire>(&self, wire: &W) -> Option<(&'static str, u64)> {
         let waiting = self.movers.iter().filter(|mover| mover.step != Step::Idle);
@@ -172,7 +177,7 @@ impl Rooms {
     }
 
     pub(crate) fn give_up<W: Wire>(&mut self, wire: &W) -> u64 {
-        let count = self.unfinished();
+        let count = self.waiting() as u64;
         for mover in &mut self.movers {
             if let Step::Telling { left, .. } = mover.step {
                 self.missing += left as u64;
@@ -334,7 +339,7 @@ impl Scenario for Rooms {
     }
 
     fn unfinished(&self) -> u64 {
-        self.movers.iter().filter(|mover| mover.step != Step::Idle).count() as u64
+        (self.waiting() + self.members() - self.placed) as u64
     }
 }
 
