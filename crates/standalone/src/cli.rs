@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchOptions;
+
 /// A realtime event server that speaks Socket.IO.
 #[derive(Debug, Parser)]
 #[command(name = "posthaste", version, arg_required_else_help = true)]
@@ -19,6 +21,8 @@ pub(crate) enum Command {
     Dev(DevOptions),
     /// Run the server.
     Serve(ServeOptions),
+    /// Measure a Socket.IO server, this or any other.
+    Bench(Box<BenchOptions>),
 }
 
 #[derive(Debug, Args)]

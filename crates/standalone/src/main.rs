@@ -1,5 +1,6 @@
 //! The `posthaste` binary.
 
+mod bench;
 mod cli;
 mod demo;
 mod dev;
@@ -16,11 +17,12 @@ fn main() -> ExitCode {
     logging::start();
     files::raise_limit();
     let outcome = match &cli.command {
-        cli::Command::Dev(options) => dev::run(options),
-        cli::Command::Serve(options) => serve::run(options),
+        cli::Command::Dev(options) => dev::run(options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Serve(options) => serve::run(options).map(|()| ExitCode::SUCCESS),
+        cli::Command::Bench(options) => bench::run(options),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("posthaste: {error:#}");
             ExitCode::FAILURE

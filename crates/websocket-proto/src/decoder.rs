@@ -60,7 +60,7 @@ pub enum Event<'a> {
     Fragment,
 }
 
-/// Reads the frames of one client.
+/// Reads the frames of one client; or of one server, with [`decode_unmasked`](Self::decode_unmasked).
 ///
 /// Between messages it is 16 bytes without heap memory. During a fragmented message it holds the joined
 /// payload, in a buffer that never exceeds [`Limits::max_message_bytes`] however many fragments it came in.
@@ -135,38 +135,93 @@ impl Decoder {
         if self.is_finished() {
             return Ok(Decoded::Finished);
         }
-        let decoded = self.frame(input, limits);
+        let decoded = self.masked_frame(input, limits);
+        self.finish_at_the_end(decoded)
+    }
+
+    /// As [`decode`](Self::decode), for the other direction: reads the frame of a server at the start of `input`, which
+    /// is left as it is.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), and [`ProtocolError::Masked`] in the place of [`ProtocolError::Unmasked`].
+    ///
+    /// Source: RFC 6455 §5.1.
+    ///
+    /// ```
+    /// use posthaste_websocket_proto::{Decoded, Decoder, Event, Limits};
+    ///
+    /// let decoded = Decoder::new().decode_unmasked(b"\x81\x05Hello\x81", &Limits::default())?;
+    /// assert_eq!(decoded, Decoded::Frame { consumed: 7, event: Event::Text("Hello".into()) });
+    /// # Ok::<(), posthaste_websocket_proto::ProtocolError>(())
+    /// ```
+    pub fn decode_unmasked<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
+        if self.is_finished() {
+            return Ok(Decoded::Finished);
+        }
+        let decoded = self.unmasked_frame(input, limits);
+        self.finish_at_the_end(decoded)
+    }
+
+    #[inline]
+    fn finish_at_the_end<'a>(
+        &mut self,
+        decoded: Result<Decoded<'a>, ProtocolError>,
+    ) -> Result<Decoded<'a>, ProtocolError> {
         if matches!(decoded, Err(_) | Ok(Decoded::Frame { event: Event::Close(_), .. })) {
             self.state = State::Finished;
         }
         decoded
     }
 
-    fn frame<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
+    fn masked_frame<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
         let Some(header) = FrameHeader::parse(input)? else {
-            return Ok(Decoded::Incomplete { missing: missing_of_header(input) });
+            return Ok(Decoded::Incomplete { missing: missing_of_header(input, SHORTEST_MASKED) });
         };
         let key = header.masked.ok_or(ProtocolError::Unmasked)?;
         self.admit(&header, limits)?;
-        let consumed = match usize::try_from(header.frame_len()) {
-            Ok(len) if len <= input.len() => len,
-            Ok(len) => return Ok(Decoded::Incomplete { missing: len - input.len() }),
-            Err(_) => return Ok(Decoded::Incomplete { missing: usize::MAX - input.len() }),
+        let consumed = match whole(&header, input.len()) {
+            Ok(len) => len,
+            Err(missing) => return Ok(Decoded::Incomplete { missing }),
         };
-
         let payload = &mut input[header.header_len..consumed];
         unmask(payload, key);
-        let payload: &'a [u8] = payload;
-        let event = match header.opcode {
+        Ok(Decoded::Frame { consumed, event: self.event(&header, payload, limits)? })
+    }
+
+    fn unmasked_frame<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
+        let Some(header) = FrameHeader::parse(input)? else {
+            return Ok(Decoded::Incomplete { missing: missing_of_header(input, SHORTEST_UNMASKED) });
+        };
+        if header.masked.is_some() {
+            return Err(ProtocolError::Masked);
+        }
+        self.admit(&header, limits)?;
+        let consumed = match whole(&header, input.len()) {
+            Ok(len) => len,
+            Err(missing) => return Ok(Decoded::Incomplete { missing }),
+        };
+        let payload = &input[header.header_len..consumed];
+        Ok(Decoded::Frame { consumed, event: self.event(&header, payload, limits)? })
+    }
+
+    /// What an admitted frame with this (readable) payload brings.
+    #[inline]
+    fn event<'a>(
+        &mut self,
+        header: &FrameHeader,
+        payload: &'a [u8],
+        limits: &Limits,
+    ) -> Result<Event<'a>, ProtocolError> {
+        Ok(match header.opcode {
             Opcode::Ping => Event::Ping(payload),
             Opcode::Pong => Event::Pong(payload),
             Opcode::Close => Event::Close(CloseFrame::decode(payload)?),
-            Opcode::Continuation | Opcode::Text | Opcode::Binary => self.data(&header, payload, limits)?,
-        };
-        Ok(Decoded::Frame { consumed, event })
+            Opcode::Continuation | Opcode::Text | Opcode::Binary => self.data(header, payload, limits)?,
+        })
     }
 
     /// Whether a frame with this header may come now, judged before its payload is there.
+    #[inline]
     fn admit(&self, header: &FrameHeader, limits: &Limits) -> Result<(), ProtocolError> {
         if header.opcode.is_control() {
             return Ok(());
@@ -217,10 +272,24 @@ fn whole_message(is_text: bool, payload: &[u8]) -> Result<Event<'_>, ProtocolErr
     Ok(Event::Text(Cow::Borrowed(text)))
 }
 
-/// How many bytes a header that begins like `input` is short of.
-fn missing_of_header(input: &[u8]) -> usize {
-    // A masked header has at least six bytes; an unmasked one will be refused whatever its length.
-    let len = input.get(1).map_or(6, |&second| header_len(second));
+/// Bytes of the shortest header of a client's frame.
+const SHORTEST_MASKED: usize = 6;
+/// Bytes of the shortest header of a server's frame.
+const SHORTEST_UNMASKED: usize = 2;
+
+/// Bytes of the whole frame, or how many of them are missing of `have`.
+fn whole(header: &FrameHeader, have: usize) -> Result<usize, usize> {
+    match usize::try_from(header.frame_len()) {
+        Ok(len) if len <= have => Ok(len),
+        Ok(len) => Err(len - have),
+        Err(_) => Err(usize::MAX - have),
+    }
+}
+
+/// How many bytes a header that begins like `input` is short of, where none is shorter than `shortest`. One with
+/// the wrong mask will be refused whatever its length.
+fn missing_of_header(input: &[u8], shortest: usize) -> usize {
+    let len = input.get(1).map_or(shortest, |&second| header_len(second));
     len - input.len()
 }
 
@@ -241,6 +310,52 @@ mod tests {
         let mut input = *b"\x01\x86\0\0\0\0secret";
         assert!(decoder.decode(&mut input, &Limits::default()).is_ok());
         assert_eq!(format!("{decoder:?}"), "Decoder { state: Collecting(6 bytes in 1 fragments) }");
+    }
+
+    #[test]
+    fn servers_frames_are_read_as_ours_are_written() {
+        use crate::append_frame;
+        let long = "ä".repeat(40_000);
+        let mut stream = b"\x01\x03one\x89\x02pp\x80\x03two".to_vec();
+        append_frame(&mut stream, Opcode::Text, long.as_bytes());
+        append_frame(&mut stream, Opcode::Binary, &[0; 300]);
+        append_frame(&mut stream, Opcode::Close, &[]);
+        let mut decoder = Decoder::new();
+        let mut at = 0;
+        // Offered byte by byte: what is incomplete consumes nothing.
+        let mut read = Vec::new();
+        for end in 0..=stream.len() {
+            while let Ok(Decoded::Frame { consumed, event }) =
+                decoder.decode_unmasked(&stream[at..end], &Limits::default())
+            {
+                at += consumed;
+                read.push(match event {
+                    Event::Text(text) => format!("text {}", text.len()),
+                    Event::Binary(data) => format!("binary {}", data.len()),
+                    Event::Ping(data) => format!("ping {}", data.len()),
+                    Event::Close(frame) => format!("close {frame:?}"),
+                    other => format!("{other:?}"),
+                });
+            }
+        }
+        assert_eq!(read, ["Fragment", "ping 2", "text 6", "text 80000", "binary 300", "close None"]);
+        assert_eq!(decoder.decode_unmasked(b"\x81\0", &Limits::default()), Ok(Decoded::Finished));
+    }
+
+    #[test]
+    fn a_servers_frame_is_unmasked_and_within_limits() {
+        for (bytes, error) in [
+            (&b"\x81\x80\0\0\0\0"[..], ProtocolError::Masked),
+            (b"\x81\x7e\x03\xe9", ProtocolError::MessageTooLarge),
+            (b"\x81\x01\xff", ProtocolError::TextNotUtf8),
+        ] {
+            let limits = Limits { max_message_bytes: 1000, ..Limits::default() };
+            let mut decoder = Decoder::new();
+            assert_eq!(decoder.decode_unmasked(bytes, &limits), Err(error), "{bytes:x?}");
+            assert!(decoder.is_finished());
+        }
+        let decoded = Decoder::new().decode_unmasked(b"\x82", &Limits::default());
+        assert_eq!(decoded, Ok(Decoded::Incomplete { missing: 1 }));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub enum ProtocolError {
     UnknownOpcode,
     /// A frame from a client carries no mask (§5.1).
     Unmasked,
+    /// A frame from a server carries a mask (§5.1).
+    Masked,
     /// A ping, pong or close frame is not final (§5.5).
     FragmentedControl,
     /// A ping, pong or close frame announces more than 125 bytes (§5.5).
@@ -60,6 +62,7 @@ impl ProtocolError {
             Self::ReservedBits => (Code::PROTOCOL_ERROR, "reserved bits are set"),
             Self::UnknownOpcode => (Code::PROTOCOL_ERROR, "unknown opcode"),
             Self::Unmasked => (Code::PROTOCOL_ERROR, "client frames must be masked"),
+            Self::Masked => (Code::PROTOCOL_ERROR, "server frames must not be masked"),
             Self::FragmentedControl => (Code::PROTOCOL_ERROR, "control frame is fragmented"),
             Self::LongControl => (Code::PROTOCOL_ERROR, "control frame exceeds 125 bytes"),
             Self::LengthNotMinimal => (Code::PROTOCOL_ERROR, "payload length is not minimal"),

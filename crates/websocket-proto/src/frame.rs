@@ -6,11 +6,12 @@
 //! ```
 //!
 //! Reading serves both directions: masked frames of clients, and our own unmasked ones where someone has
-//! to find the frames in bytes that are framed already. Writing is the server's only: never masked.
+//! to find the frames in bytes that are framed already. Writing is the server's, never masked, but for
+//! [`append_masked_frame`], with which a client speaks.
 
 use std::ops::Deref;
 
-use crate::ProtocolError;
+use crate::{ProtocolError, unmask};
 
 /// Longest payload of a ping, pong or close frame (§5.5).
 pub const MAX_CONTROL_PAYLOAD_BYTES: usize = 125;
@@ -239,6 +240,34 @@ pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends a whole (`fin`) frame of a client to `out`, masked with `key`.
+///
+/// The key should be fresh for each frame and not to be guessed by who chose the payload (§5.3); where it comes from
+/// is the caller's to decide.
+///
+/// # Panics
+/// As [`server_header`], for a control frame with a payload too long.
+///
+/// Source: RFC 6455 §5.3; the example is that of §5.7.
+///
+/// ```
+/// use posthaste_websocket_proto::{Opcode, append_masked_frame};
+///
+/// let mut outbox = Vec::new();
+/// append_masked_frame(&mut outbox, Opcode::Text, b"Hello", [0x37, 0xfa, 0x21, 0x3d]);
+/// assert_eq!(outbox, [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]);
+/// ```
+pub fn append_masked_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8; 4]) {
+    let mut header = server_header(opcode, true, payload.len());
+    header.bytes[1] |= MASKED;
+    out.reserve(header.len() + key.len() + payload.len());
+    out.extend_from_slice(&header);
+    out.extend_from_slice(&key);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    unmask(&mut out[start..], key);
+}
+
 /// A frame whose payload is being written straight into its place, before its length is known.
 ///
 /// [`begin`](Self::begin) leaves room for the shortest header; everything then appended to the same buffer is
@@ -386,6 +415,20 @@ mod tests {
             frame.finish(&mut in_place);
             append_frame(&mut appended, Opcode::Binary, &payload);
             assert!(in_place == appended, "{len}");
+        }
+    }
+
+    #[test]
+    fn masked_frames_are_what_the_decoder_of_a_server_reads() {
+        use crate::{Decoded, Decoder, Event, Limits};
+        for (len, _) in LENGTHS {
+            let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let mut out = b"before".to_vec();
+            append_masked_frame(&mut out, Opcode::Binary, &payload, [9, 0, 255, 3]);
+            assert!(len < 9 || !out.ends_with(&payload), "{len} is masked");
+            let decoded = Decoder::new().decode(&mut out[6..], &Limits::default()).unwrap();
+            let Decoded::Frame { event: Event::Binary(read), .. } = decoded else { panic!("{len}: {decoded:?}") };
+            assert!(read == payload, "{len}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! The server side of RFC 6455 as values: bytes in, events out, frames appended to a buffer of yours.
+//! The server side of RFC 6455 as values: bytes in, events out, frames appended to a buffer of yours. A client finds
+//! its frames here too, in [`append_masked_frame`] and [`Decoder::decode_unmasked`].
 //!
 //! Nothing here reads a socket, a clock or a random source, and nothing here keeps a buffer of its own
 //! except the parts of an unfinished fragmented message. Reading, writing, timeouts, the closing
@@ -67,7 +68,8 @@ pub use close::{CloseCode, CloseFrame, MAX_CLOSE_REASON_BYTES, append_close};
 pub use decoder::{Decoded, Decoder, Event, Limits};
 pub use error::ProtocolError;
 pub use frame::{
-    FrameHeader, FrameStart, MAX_CONTROL_PAYLOAD_BYTES, Opcode, ServerHeader, append_frame, server_header,
+    FrameHeader, FrameStart, MAX_CONTROL_PAYLOAD_BYTES, Opcode, ServerHeader, append_frame, append_masked_frame,
+    server_header,
 };
 pub use handshake::{AcceptKey, SUPPORTED_VERSION, UpgradeError, accept_key, check_upgrade};
 pub use mask::unmask;

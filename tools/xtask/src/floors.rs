@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! roof     standalone
-//! second   server ─► engine
+//! second   server ─► engine · load
 //! first    adapter · history
 //! ground   socket-proto ─► engine-proto ─► websocket-proto
 //! ```
@@ -30,7 +30,7 @@ const HOUSE: &[Storey] = &[
     Storey { floor: GROUND, packages: &["posthaste-engine-proto"] },
     Storey { floor: GROUND, packages: &["posthaste-socket-proto"] },
     Storey { floor: "first", packages: &["posthaste-adapter", "posthaste-history"] },
-    Storey { floor: "second", packages: &["posthaste-engine"] },
+    Storey { floor: "second", packages: &["posthaste-engine", "posthaste-load"] },
     Storey { floor: "second", packages: &["posthaste"] },
     Storey { floor: "roof", packages: &["posthaste-standalone"] },
 ];

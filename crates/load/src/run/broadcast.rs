@@ -1,0 +1,106 @@
+//! The course of `broadcast`.
+
+use std::time::Duration;
+
+use super::{Ended, Phase, Run, tell_if_any, tell_losses};
+use crate::plan::LoadError;
+use crate::report::Report;
+use crate::scenario::broadcast::Broadcast;
+use crate::scenario::{Scenario as _, Window, Wire as _};
+use crate::schedule::Schedule;
+use crate::wire::Numbered;
+
+pub(super) fn run(run: &mut Run<'_>, event: &str) -> Result<Report, LoadError> {
+    let plan = run.plan;
+    let message =
+        Numbered::new(&plan.namespace, event, plan.size).map_err(|error| LoadError::Plan(error.to_string()))?;
+    let mut app = Broadcast::new(message, &plan.namespace, event, plan.connections, plan.in_flight);
+    run.bring_up()?;
+    if !run.interrupted {
+        probe(run, &mut app, event)?;
+    }
+    let unit = "deliveries";
+    let now = run.io.refresh();
+    match plan.rate {
+        Some(rate) => app.follow(Schedule::new(now, rate)),
+        None if run.interrupted => {}
+        None => app.start(&mut run.io),
+    }
+    let mut ended = Ended::Time;
+    if !run.interrupted && !plan.warmup.is_zero() {
+        ended = run.pump(&mut app, Phase { name: "warming up", unit, of: None, lasts: plan.warmup }, |_| false)?;
+    }
+    let before = run.read();
+    app.measure(Window { from: before.at, until: before.at + super::nanoseconds(plan.duration) });
+    let (delivered, complete) = (app.delivered, app.complete);
+    if ended == Ended::Time && !run.interrupted {
+        run.pump(&mut app, Phase { name: "measuring", unit, of: None, lasts: plan.duration }, |_| false)?;
+    }
+    let (operations, broadcasts) = (app.delivered - delivered, app.complete - complete);
+    let span = run.since(before);
+    let now = run.io.now();
+    // What became due since the last look, however late that look is now, belongs to the window.
+    app.tick(&mut run.io);
+    app.stop(now);
+    if !run.interrupted {
+        let phase = Phase { name: "waiting for the last receivers", unit, of: None, lasts: plan.timeout };
+        run.pump(&mut app, phase, |app| app.unfinished() == 0)?;
+    }
+    let oldest = app.oldest(&run.io);
+    let unfinished = app.give_up(&run.io);
+
+    let mut report = run.report("delivery", operations, &span);
+    report.latency.push(("to_the_last", app.to_last.summary()));
+    report.latency.push(("to_each", app.to_each.summary()));
+    report.counts.push(("broadcasts", broadcasts));
+    report.counts.push(("out_of_order", app.out_of_order));
+    report.counts.push(("repeated", app.repeated));
+    report.counts.push(("missing", if run.interrupted { 0 } else { app.missing }));
+    tell_losses(&mut report, &app.losses);
+    tell_if_any(&mut report, app.out_of_order, "deliveries came behind a later broadcast");
+    tell_if_any(&mut report, app.repeated, "deliveries came twice, or of a broadcast that was not made");
+    if !run.interrupted {
+        tell_if_any(&mut report, app.missing, "deliveries never came");
+        if let Some((left, ns)) = oldest {
+            let age = Duration::from_nanos(ns).as_secs_f64();
+            report.remarks.push(format!("the oldest broadcast had not reached {left} receivers after {age:.1} s"));
+        }
+        let patience = format!("broadcasts were not everywhere {:?} after the end", plan.timeout);
+        tell_if_any(&mut report, unfinished, &patience);
+    }
+    if app.others > 0 {
+        report.remarks.push(format!("{} packets that are no broadcasts of this run were left aside", app.others));
+    }
+    Ok(report)
+}
+
+/// Broadcasts until one reaches all: a connection may still be about to join its room on the server.
+fn probe(run: &mut Run<'_>, app: &mut Broadcast, event: &str) -> Result<(), LoadError> {
+    let (receivers, timeout) = (run.plan.connections, run.plan.timeout);
+    let begun = run.io.refresh();
+    let mut most = 0;
+    let mut patience = timeout / 8;
+    loop {
+        let now = run.io.refresh();
+        let (complete, delivered) = (app.complete, app.delivered);
+        app.publish(&mut run.io, now);
+        let phase = Phase { name: "trying", unit: "deliveries", of: Some(receivers as u64), lasts: patience };
+        run.pump(app, phase, |app| app.complete > complete || !app.losses.0.is_empty())?;
+        most = most.max(app.delivered - delivered);
+        let reached = app.complete > complete;
+        app.end_trial(&run.io);
+        if reached || run.interrupted {
+            return Ok(());
+        }
+        if let Some(loss) = app.losses.first() {
+            return Err(LoadError::Lacking(format!("a connection was lost at the first broadcast: {loss}")));
+        }
+        if run.io.now() - begun >= super::nanoseconds(timeout) {
+            return Err(LoadError::Lacking(format!(
+                "only {most} of {receivers} connections heard `{event}` within {timeout:?}: the application has to send \
+                 each `{event}` with its argument to all connections, under the same name; `posthaste bench --help` shows one"
+            )));
+        }
+        patience *= 2;
+    }
+}
