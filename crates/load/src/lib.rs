@@ -37,5 +37,5 @@ pub use plan::{
 };
 pub use report::{Report, ServerUse};
 pub use run::{Control, Progress, run};
-pub use system::pin_to_core;
+pub use system::{pin_to_core, raise_open_files};
 pub use target::{Target, TargetError};

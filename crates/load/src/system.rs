@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Raises the bound of open files as far as it goes and returns it.
 #[cfg(unix)]
-pub(crate) fn raise_open_files() -> u64 {
+pub fn raise_open_files() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // What fails here shows at the first connection too many.
@@ -12,8 +12,9 @@ pub(crate) fn raise_open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Raises the bound of open files as far as it goes and returns it.
 #[cfg(not(unix))]
-pub(crate) fn raise_open_files() -> u64 {
+pub fn raise_open_files() -> u64 {
     u64::MAX
 }
 

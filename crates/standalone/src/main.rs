@@ -4,7 +4,6 @@ mod bench;
 mod cli;
 mod demo;
 mod dev;
-mod files;
 mod logging;
 mod rooms;
 mod serve;
@@ -15,7 +14,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = cli::parse();
     logging::start();
-    files::raise_limit();
+    // The usual soft limit of 1,024 open files is for programs older than epoll.
+    posthaste_load::raise_open_files();
     let outcome = match &cli.command {
         cli::Command::Dev(options) => dev::run(options).map(|()| ExitCode::SUCCESS),
         cli::Command::Serve(options) => serve::run(options).map(|()| ExitCode::SUCCESS),
