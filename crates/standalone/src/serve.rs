@@ -1,5 +1,6 @@
 //! `posthaste serve`.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
@@ -18,7 +19,12 @@ pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
 /// Prepares the data folder and listens, with `app` for what is not Socket.IO.
 pub(crate) fn listen(options: &Common, io: &Server, app: axum::Router) -> anyhow::Result<Listener> {
     prepare(&options.data)?;
-    io.listen_with(options.listen, app).map_err(|error| match error {
+    listen_at(options.listen, io, app)
+}
+
+/// Listens, with `app` for what is not Socket.IO.
+pub(crate) fn listen_at(addr: SocketAddr, io: &Server, app: axum::Router) -> anyhow::Result<Listener> {
+    io.listen_with(addr, app).map_err(|error| match error {
         ListenError::Taken { addr } => anyhow::anyhow!(
             "{addr} is taken by another program; stop it, or choose another address with --listen {}:{}",
             addr.ip(),

@@ -118,3 +118,20 @@ fn an_interrupt_ends_the_run_and_tells_what_was_measured() {
     assert_eq!(report["interrupted"], true);
     assert!(report["operations"].as_u64().unwrap() > 0, "{report}");
 }
+
+#[test]
+fn the_application_can_be_served_for_any_load_generator() {
+    let mut server =
+        bench("app --listen 127.0.0.1:0 --workers 1").stdout(Stdio::piped()).spawn().expect("the binary runs");
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let url = said.strip_prefix("listening on ").expect(&said).trim();
+    for scenario in ["echo -c 5", "rooms -c 20 --rooms 8 --in-flight 2"] {
+        let line = format!("{scenario} -d 200ms --warmup 50ms --json --timeout 30s --url {url} --pid {}", server.id());
+        let output = output(&line);
+        assert_eq!(output.status.code(), Some(0), "{line}: {output:?}");
+    }
+    let told = Command::new("kill").arg(server.id().to_string()).status().expect("kill runs");
+    assert!(told.success());
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}

@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::stop;
 use anyhow::bail;
 use posthaste::{Listener, Server};
 use posthaste_load::{Control, LoadError, Plan, Target, TargetError, Watched, pin_to_core};
 
 pub(crate) use options::BenchOptions;
-use options::Common;
+use options::{AppOptions, Common, Scenario, What};
 
 /// The default of `--url`, where `posthaste dev` listens.
 const DEFAULT_URL: &str = "http://127.0.0.1:3000";
@@ -23,6 +24,27 @@ const INTERRUPTED: u8 = 130;
 const USAGE: u8 = 2;
 
 pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<ExitCode> {
+    match &options.what {
+        What::Scenario(scenario) => run_scenario(scenario),
+        What::App(options) => serve(options).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Serves the application until it is told to end.
+fn serve(options: &AppOptions) -> anyhow::Result<()> {
+    let builder = Server::builder();
+    let io = match options.workers {
+        Some(workers) => builder.workers(workers),
+        None => builder,
+    }
+    .build()?;
+    app::install(&io);
+    let listener = crate::serve::listen_at(options.listen, &io, axum::Router::new())?;
+    println!("listening on http://{}", listener.local_addr());
+    stop::until_signal(&io, &listener)
+}
+
+fn run_scenario(options: &Scenario) -> anyhow::Result<ExitCode> {
     let common = options.common();
     let own = common.own.then(OwnServer::start).transpose()?;
     let planned = target(common, own.as_ref()).map_err(anyhow::Error::from).and_then(|it| options.plan(it));

@@ -1,5 +1,6 @@
 //! The command line of `bench`, and the plan that it means.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,11 +17,29 @@ const IN_FLIGHT_AT_A_RATE: usize = 64;
 #[command(after_long_help = app::HELP)]
 pub(crate) struct BenchOptions {
     #[command(subcommand)]
-    scenario: Scenario,
+    pub(super) what: What,
 }
 
 #[derive(Debug, Subcommand)]
-enum Scenario {
+pub(super) enum What {
+    #[command(flatten)]
+    Scenario(Box<Scenario>),
+    /// Serve the events that the scenarios need, to measure this binary with any load generator.
+    App(AppOptions),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AppOptions {
+    /// Where to listen: an address and a port. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    pub(super) listen: SocketAddr,
+    /// Threads that own connections [default: one for each core].
+    #[arg(long, value_name = "N")]
+    pub(super) workers: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Scenario {
     /// Open connections: how long handshakes take, and what a connection costs (with --pid).
     Connect(Connect),
     /// Questions and answers: closed loop, or open loop with --rate.
@@ -105,7 +124,7 @@ enum TransportName {
 }
 
 #[derive(Debug, Args)]
-struct Connect {
+pub(super) struct Connect {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -139,7 +158,7 @@ struct Asking {
 }
 
 #[derive(Debug, Args)]
-struct Echo {
+pub(super) struct Echo {
     #[command(flatten)]
     asking: Asking,
     #[command(flatten)]
@@ -147,13 +166,13 @@ struct Echo {
 }
 
 #[derive(Debug, Args)]
-struct Polling {
+pub(super) struct Polling {
     #[command(flatten)]
     asking: Asking,
 }
 
 #[derive(Debug, Args)]
-struct Broadcast {
+pub(super) struct Broadcast {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -172,7 +191,7 @@ struct Broadcast {
 }
 
 #[derive(Debug, Args)]
-struct Rooms {
+pub(super) struct Rooms {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -188,7 +207,7 @@ struct Rooms {
 }
 
 #[derive(Debug, Args)]
-struct Storm {
+pub(super) struct Storm {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -205,9 +224,9 @@ struct Storm {
     within: Duration,
 }
 
-impl BenchOptions {
+impl Scenario {
     pub(super) fn common(&self) -> &Common {
-        match &self.scenario {
+        match self {
             Scenario::Connect(it) => &it.common,
             Scenario::Echo(it) => &it.asking.common,
             Scenario::Broadcast(it) => &it.common,
@@ -219,7 +238,7 @@ impl BenchOptions {
 
     /// The plan for `target`; nobody is watched yet.
     pub(super) fn plan(&self, target: Target) -> anyhow::Result<Plan> {
-        match &self.scenario {
+        match self {
             Scenario::Connect(it) => Ok(Plan {
                 rate: it.rate,
                 duration: it.within,
@@ -343,7 +362,10 @@ mod tests {
 
     fn plan(line: &str) -> anyhow::Result<Plan> {
         let line = Line::try_parse_from(std::iter::once("bench").chain(line.split_whitespace()))?;
-        line.bench.plan(Target::parse("http://x")?)
+        match line.bench.what {
+            What::Scenario(scenario) => scenario.plan(Target::parse("http://x")?),
+            What::App(_) => unreachable!("a scenario was asked for"),
+        }
     }
 
     #[test]
