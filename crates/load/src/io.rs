@@ -111,6 +111,16 @@ impl Io {
         self.now
     }
 
+    /// Reads nothing of a connection any more. It stays open, and is not missed when the server ends it.
+    pub(crate) fn stop_reading(&mut self, id: usize) {
+        for stream in self.slots[id].lanes.iter_mut().filter_map(|strand| strand.stream.as_mut()) {
+            // Less of the load waits in the system, and so sooner in the server. A system may refuse; then later.
+            let _ = SockRef::from(&*stream).set_recv_buffer_size(4096);
+            // One that is not there any more is not read either.
+            let _ = self.poll.registry().deregister(stream);
+        }
+    }
+
     /// Waits at most `wait` for news and tells `scenario` of them.
     ///
     /// # Errors

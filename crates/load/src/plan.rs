@@ -40,6 +40,8 @@ pub enum Load {
     Broadcast {
         /// The event that the server sends on to all, under the same name.
         event: String,
+        /// So many further connections join and then read nothing any more, until the server gives them up.
+        stopped: usize,
     },
     /// Broadcasts to rooms whose members change.
     Rooms {
@@ -190,6 +192,7 @@ impl Plan {
                 return refuse(format!("a {name} is above 0 and at most {LONGEST:?}"));
             }
         }
+        within("the number of all connections", self.all_connections(), 1, MOST_CONNECTIONS)?;
         match &self.load {
             Load::Broadcast { .. } | Load::Rooms { .. } if self.size < NUMBER_DIGITS => {
                 refuse(format!("a payload holds a number, so it has at least {NUMBER_DIGITS} bytes"))
@@ -214,6 +217,7 @@ impl Plan {
     pub(crate) fn all_connections(&self) -> usize {
         match self.load {
             Load::Rooms { .. } => self.connections + self.in_flight,
+            Load::Broadcast { stopped, .. } => self.connections.saturating_add(stopped),
             _ => self.connections,
         }
     }

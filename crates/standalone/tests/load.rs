@@ -85,7 +85,7 @@ fn echo() -> Load {
 }
 
 fn broadcast() -> Load {
-    Load::Broadcast { event: "bcast".into() }
+    Load::Broadcast { event: "bcast".into(), stopped: 0 }
 }
 
 #[test]
@@ -121,11 +121,20 @@ fn broadcasts_reach_all_on_several_workers_in_a_namespace_of_their_own() {
             async move { chat.to("room").emit("say", &payload).await }
         });
     });
-    let load = Load::Broadcast { event: "say".into() };
+    let load = Load::Broadcast { event: "say".into(), stopped: 0 };
     let report = good(&Plan { namespace: "/chat".into(), in_flight: 4, ..plan(&server, load) });
     assert!(count(&report, "broadcasts") > 4, "{report:?}");
     let measured = latencies(&report, "to_each");
     assert!(measured > 20 && measured <= report.operations, "{report:?}");
+}
+
+#[test]
+fn receivers_that_stop_reading_are_no_part_of_what_is_measured() {
+    let server = app(|_| {});
+    let load = Load::Broadcast { event: "bcast".into(), stopped: 3 };
+    // Enough for their sockets to be full before the end.
+    let report = good(&Plan { size: 100_000, duration: Duration::from_secs(1), ..plan(&server, load) });
+    assert!(count(&report, "broadcasts") > 4 && count(&report, "stopped") == 3, "{report:?}");
 }
 
 #[test]

@@ -10,12 +10,19 @@ use crate::scenario::{Scenario as _, Window, Wire as _};
 use crate::schedule::Schedule;
 use crate::wire::Numbered;
 
-pub(super) fn run(run: &mut Run<'_>, event: &str) -> Result<Report, LoadError> {
+/// What is freed after the last delivery is free by then.
+const SETTLE: Duration = Duration::from_secs(1);
+
+pub(super) fn run(run: &mut Run<'_>, event: &str, stopped: usize) -> Result<Report, LoadError> {
     let plan = run.plan;
     let message =
         Numbered::new(&plan.namespace, event, plan.size).map_err(|error| LoadError::Plan(error.to_string()))?;
     let mut app = Broadcast::new(message, &plan.namespace, event, plan.connections, plan.in_flight);
     run.bring_up()?;
+    for id in plan.connections..plan.connections + stopped {
+        run.io.stop_reading(id);
+    }
+    let memory_before = run.server.memory_bytes();
     if !run.interrupted {
         probe(run, &mut app, event)?;
     }
@@ -46,10 +53,21 @@ pub(super) fn run(run: &mut Run<'_>, event: &str) -> Result<Report, LoadError> {
         let phase = Phase { name: "waiting for the last receivers", unit, of: None, lasts: plan.timeout };
         run.pump(&mut app, phase, |app| app.unfinished() == 0)?;
     }
+    if memory_before.is_some() && !run.interrupted {
+        let settle = Phase { name: "", unit, of: None, lasts: SETTLE };
+        run.pump(&mut app, settle, |_| false)?;
+    }
+    let memory_after = run.server.memory_bytes();
     let oldest = app.oldest(&run.io);
     let unfinished = app.give_up(&run.io);
 
     let mut report = run.report("delivery", operations, &span);
+    if let Some(server) = &mut report.server {
+        (server.memory_bytes_before, server.memory_bytes_after) = (memory_before, memory_after);
+    }
+    if stopped > 0 {
+        report.counts.push(("stopped", stopped as u64));
+    }
     report.latency.push(("to_the_last", app.to_last.summary()));
     report.latency.push(("to_each", app.to_each.summary()));
     report.counts.push(("broadcasts", broadcasts));

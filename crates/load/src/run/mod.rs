@@ -77,7 +77,7 @@ pub fn run<'a>(plan: &'a Plan, control: Control<'a>) -> Result<Report, LoadError
     match &plan.load {
         Load::Connect { hold } => connect::run(&mut run, *hold),
         Load::Echo { event } => echo::run(&mut run, event),
-        Load::Broadcast { event } => broadcast::run(&mut run, event),
+        Load::Broadcast { event, stopped } => broadcast::run(&mut run, event, *stopped),
         Load::Rooms { rooms } => rooms::run(&mut run, *rooms),
         Load::Storm { rounds, spread, within } => storm::run(&mut run, *rounds, *spread, *within),
     }

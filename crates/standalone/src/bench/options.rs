@@ -188,6 +188,9 @@ pub(super) struct Broadcast {
     /// The event to publish, and to hear.
     #[arg(long, value_name = "NAME", default_value = "bcast")]
     event: String,
+    /// So many further connections join and then read nothing any more, until the server gives them up.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    stopped: usize,
 }
 
 #[derive(Debug, Args)]
@@ -252,7 +255,7 @@ impl Scenario {
                 ..it.timed.plan(it.common.plan(
                     target,
                     it.via.transport,
-                    Load::Broadcast { event: it.event.clone() },
+                    Load::Broadcast { event: it.event.clone(), stopped: it.stopped },
                     1_000,
                     64,
                 )?)
