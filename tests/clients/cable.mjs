@@ -69,9 +69,11 @@ export class Cable {
     const wire = { client, server: net.connect(this.#port, "127.0.0.1"), dead: this.#state === "severed", awaited: false };
     this.#wires.add(wire);
     client.on("data", (data) => {
+      const isGet = data.subarray(0, 4).toString("latin1") === "GET ";
+      wire.awaited = false;
       if (wire.dead) this.swallowed += data.length;
-      else wire.server.write(data);
-      wire.awaited = data.subarray(0, 4).toString("latin1") === "GET ";
+      // Not before it has left: on a connection that is not up yet a cut would take it back.
+      else wire.server.write(data, (error) => { wire.awaited = isGet && !error; });
     });
     wire.server.on("data", (data) => {
       if (wire.dead) return;
