@@ -64,6 +64,20 @@ impl Stream {
     }
 }
 
+/// Writes as much as a socket of a worker's own reactor takes now; the reactor tells when there is room again.
+pub(crate) fn write_now(socket: &mut mio::net::TcpStream, data: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < data.len() {
+        match polled(|| socket.write(&data[written..])) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => written += count,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => break,
+        }
+    }
+    Ok(written)
+}
+
 /// What a socket says that never makes its caller wait.
 fn polled<T>(mut ask: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
     loop {

@@ -215,7 +215,7 @@ impl Engine {
             self.upgrade(&parts, upgrade, verified).await
         } else {
             match verified {
-                Verified::Handshake { ticket, .. } => self.open_polling(&parts, ticket).await,
+                Verified::Handshake { base64, ticket, .. } => self.open_polling(&parts, base64, ticket).await,
                 Verified::Session { worker, facts, .. } => match parts.method {
                     Method::GET => self.poll(&worker, facts, &parts.headers).await,
                     Method::POST => self.post(&worker, facts, &parts.headers, body).await,

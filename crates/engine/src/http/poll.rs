@@ -16,9 +16,20 @@ use crate::gate::Ticket;
 use crate::worker::{ConnectionId, Cut, GetAnswer, PostAnswer, PostRefused, Reply, SessionFacts, WorkerHandle};
 
 impl Engine {
-    pub(super) async fn open_polling(&self, parts: &Parts, ticket: Option<Ticket>) -> Response<EngineBody> {
+    pub(super) async fn open_polling(
+        &self,
+        parts: &Parts,
+        base64: bool,
+        ticket: Option<Ticket>,
+    ) -> Response<EngineBody> {
         let (app, request) = (self.0.app, Arc::new(self.0.request(parts)));
-        match self.0.workers.nearest().call(move |worker| worker.local().open_polling(app, request, ticket)).await {
+        match self
+            .0
+            .workers
+            .nearest()
+            .call(move |worker| worker.local().open_polling(app, request, base64, ticket))
+            .await
+        {
             Ok(Some((sid, body))) => {
                 let mut answer = payload(body, &parts.headers);
                 if let Some(cookie) = &self.0.config.cookie {

@@ -12,8 +12,8 @@ use crate::worker::{SessionFacts, WorkerHandle};
 
 /// A request that may go on.
 pub(super) enum Verified {
-    /// It opens a session on this transport.
-    Handshake { transport: Transport, ticket: Option<Ticket> },
+    /// It opens a session on this transport, of a client that takes no binary frames if so.
+    Handshake { transport: Transport, base64: bool, ticket: Option<Ticket> },
     /// It belongs to a session; `transport` is the one it came on.
     Session { worker: WorkerHandle, facts: SessionFacts, transport: Transport },
 }
@@ -59,7 +59,7 @@ pub(super) async fn verify(engine: &Inner, parts: &Parts, is_upgrade: bool) -> R
             if query.revision != Revision::V4 {
                 return Err(RequestError::UnsupportedVersion);
             }
-            return Ok(Verified::Handshake { transport, ticket });
+            return Ok(Verified::Handshake { transport, base64: query.base64, ticket });
         }
     };
     let worker = engine.worker_of(&sid).ok_or(RequestError::UnknownSid)?.clone();

@@ -91,10 +91,10 @@ impl Core {
         ConnectionId { worker: self.mailbox.index, slot, generation: place.generation }
     }
 
-    fn vacate(&mut self, id: ConnectionId) -> Tenant {
+    fn vacate(&mut self, id: ConnectionId) -> Slot {
         let place = &mut self.slots[id.slot as usize];
         let next = Slot { generation: place.generation.wrapping_add(1), ..Slot::vacant() };
-        std::mem::replace(place, next).tenant
+        std::mem::replace(place, next)
     }
 
     /// Makes a session and gives it a place: the vacant one at `at`, or any.
@@ -141,16 +141,16 @@ impl Core {
         self.free.push(slot);
     }
 
-    /// Takes a connection out; its id means nothing from now on. Its place stays empty until [`Core::free`]: not before its
+    /// Takes a connection out, and what this turn produced for it; its id means nothing from now on. Its place stays empty until [`Core::free`]: not before its
     /// application was told, for whom the place still stands for the old tenant.
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<(Box<Connection>, Taken)> {
         self.get(id)?;
-        let Tenant::Connection(connection) = self.vacate(id) else {
+        let Slot { tenant: Tenant::Connection(connection), mut out, .. } = self.vacate(id) else {
             unreachable!("invariant: `get` found a connection")
         };
         self.sids.remove(&connection.sid);
         self.mailbox.load.fetch_sub(1, Ordering::Relaxed);
-        Some(connection)
+        Some((connection, out.take()))
     }
 
     /// Gives a probe a place: the vacant one at `at`, or any.
@@ -172,7 +172,7 @@ impl Core {
     /// Takes an HTTP connection out. Its place is the caller's, to be used or given up with [`Core::free`].
     pub(super) fn take_http(&mut self, id: ConnectionId) -> Option<Box<Http>> {
         self.http(id)?;
-        let Tenant::Http(http) = self.vacate(id) else { unreachable!("invariant: `http` found one") };
+        let Tenant::Http(http) = self.vacate(id).tenant else { unreachable!("invariant: `http` found one") };
         Some(http)
     }
 
@@ -199,7 +199,7 @@ impl Core {
 
     pub(super) fn remove_probe(&mut self, id: ConnectionId) -> Option<Box<Probe>> {
         self.probe(id)?;
-        let Tenant::Probe(probe) = self.vacate(id) else { unreachable!("invariant: `probe` found one") };
+        let Tenant::Probe(probe) = self.vacate(id).tenant else { unreachable!("invariant: `probe` found one") };
         // No application knows of probes.
         self.free(id.slot);
         Some(probe)
@@ -324,20 +324,16 @@ impl Core {
         }
     }
 
-    /// Takes what this turn produced for a connection that is there.
-    pub(super) fn take_out(&mut self, id: ConnectionId) -> Taken {
-        self.slots[id.slot as usize].out.take()
-    }
-
     /// Whether this turn produced something for the connection at a place.
     pub(super) fn has_out(&self, id: ConnectionId) -> bool {
         self.get(id).is_some() && !self.slots[id.slot as usize].out.is_empty()
     }
 
-    /// Notes that the application is told of a connection's end. Returns whether it was before; `None` when it is gone.
-    pub(super) fn tell(&mut self, id: ConnectionId) -> Option<bool> {
-        self.get(id)?;
-        Some(std::mem::replace(&mut self.slots[id.slot as usize].told, true))
+    /// Notes that the application is told of a connection's end, and says which; `None` when it was told before, or the
+    /// connection is gone.
+    pub(super) fn tell(&mut self, id: ConnectionId) -> Option<AppIndex> {
+        let app = self.get(id)?.app;
+        (!std::mem::replace(&mut self.slots[id.slot as usize].told, true)).then_some(app)
     }
 
     /// Whether the application was told of the end of a connection that is there.

@@ -12,7 +12,7 @@
 //! ```
 
 use std::cell::RefCell;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::connection::{Answer, Cut, Direct, Reply, StreamState};
 use super::wheel::Entry;
 use super::{ConnectionId, GetAnswer, Local, PostAnswer, driver};
 use crate::http::{DirectAnswer, Engine, Head, Parsed, Route, parse_head};
-use crate::stream::Stream;
+use crate::stream::{Stream, write_now};
 use crate::worker::WorkerHandle;
 
 /// How long a client may take to send the head of a request.
@@ -345,7 +345,7 @@ impl Local {
             Route::OpenPolling(ticket) => {
                 self.note_origin(id, engine, head);
                 let request = Arc::new(head.request(remote));
-                let Some((sid, body)) = self.open_polling(engine.app(), request, ticket) else {
+                let Some((sid, body)) = self.open_polling(engine.app(), request, false, ticket) else {
                     drop(self.remove_http(id));
                     return Served::Taken;
                 };
@@ -384,7 +384,7 @@ impl Local {
                 let answer = engine.switching(self, &accept, head);
                 let Some(http) = ({ self.core.borrow_mut().take_http(id) }) else { return Served::Taken };
                 let stream = StreamState::new(Stream::Direct(http.stream), None);
-                let opened = self.open_on(engine.app(), request, ticket, (stream, Some(id.slot)), answer);
+                let opened = self.open_on(engine.app(), request, false, ticket, (stream, Some(id.slot)), answer);
                 if let Some(websocket) = opened {
                     self.read_leftover(websocket, &rest[head.length..]);
                 }
@@ -505,18 +505,10 @@ impl Local {
         }
         let waits = std::mem::take(&mut http.output);
         let all = if had { &waits[..] } else { more };
-        let mut written = 0;
-        let broken = loop {
-            if written == all.len() {
-                break false;
-            }
-            match http.stream.write(&all[written..]) {
-                Ok(0) => break true,
-                Ok(count) => written += count,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break false,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => break true,
-            }
+        let Ok(written) = write_now(&mut http.stream, all) else {
+            drop(core);
+            self.lose_http(id);
+            return false;
         };
         http.output = all[written..].to_vec();
         if had && http.output.is_empty() && !http.input.is_empty() {
@@ -524,13 +516,8 @@ impl Local {
             core.unread.push(id.slot);
             drop(core);
             self.want_turn();
-        } else {
-            drop(core);
         }
-        if broken {
-            self.lose_http(id);
-        }
-        !broken
+        true
     }
 
     /// The connection is gone, and what its request asked for with it.

@@ -35,14 +35,7 @@ impl Local {
     }
 
     pub(super) fn tell_closed(&self, id: ConnectionId, reason: CloseReason) {
-        let app = {
-            let mut core = self.core.borrow_mut();
-            if core.tell(id) != Some(false) {
-                return;
-            }
-            let Some(connection) = core.get(id) else { return };
-            connection.app
-        };
+        let Some(app) = ({ self.core.borrow_mut().tell(id) }) else { return };
         self.deferred.borrow_mut().push_back(Deferred::Closed(app, id, reason));
         self.want_turn();
     }

@@ -47,7 +47,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use posthaste_engine_proto::{CloseReason, Query, Sid, Transport};
+use posthaste_engine_proto::{CloseReason, Sid, Transport};
 use tokio::sync::{Notify, watch};
 
 use crate::application::WorkerApplication;
@@ -549,7 +549,7 @@ impl Local {
     fn open(
         &self,
         app: AppIndex,
-        request: &Request,
+        base64: bool,
         ticket: Option<Ticket>,
         transport: Transport,
         place: Option<u32>,
@@ -558,9 +558,6 @@ impl Local {
             return None;
         }
         let config = self.app(app).config;
-        // Hardly anybody asks for it.
-        let query = request.query();
-        let base64 = query.contains("b64") && Query::parse(query).base64;
         let (id, sid) = self.core.borrow_mut().open(place, app, transport, base64, ticket, &config, self.now.get());
         self.rearm(id);
         Some((id, sid))

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::io::{IoSlice, Write as _};
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -15,7 +15,7 @@ use tokio::io::AsyncWrite;
 use super::connection::{Connection, Farewell, StreamState};
 use super::turn::Taken;
 use super::{AppEntry, ConnectionId, Local, driver};
-use crate::stream::Stream;
+use crate::stream::{Stream, write_now};
 
 /// Up to this much is gathered into one buffer before it is written; more goes out vectored.
 const CORK: usize = 16 * 1024;
@@ -180,7 +180,7 @@ impl StreamState {
     /// Writes as much as the stream takes; past that the driving task is woken when there is room.
     pub(super) fn write(&mut self, mut data: &[u8]) -> std::io::Result<usize> {
         if let Stream::Direct(socket) = &mut self.io {
-            return write_direct(socket, data);
+            return write_now(socket, data);
         }
         let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
         let mut cx = Context::from_waker(&waker);
@@ -240,21 +240,6 @@ impl StreamState {
             waker.wake();
         }
     }
-}
-
-/// As [`StreamState::write`], for a socket of the reactor, which tells when there is room again.
-fn write_direct(socket: &mut mio::net::TcpStream, data: &[u8]) -> std::io::Result<usize> {
-    let mut written = 0;
-    while written < data.len() {
-        match socket.write(&data[written..]) {
-            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-            Ok(count) => written += count,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(written)
 }
 
 /// Queues what a turn produced.

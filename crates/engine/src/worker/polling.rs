@@ -53,9 +53,10 @@ impl Local {
         &self,
         app: AppIndex,
         request: Arc<Request>,
+        base64: bool,
         ticket: Option<Ticket>,
     ) -> Option<(Sid, Vec<u8>)> {
-        let (id, sid) = self.open(app, &request, ticket, Transport::Polling, None)?;
+        let (id, sid) = self.open(app, base64, ticket, Transport::Polling, None)?;
         let config = self.app(app).config;
         let mut body = Vec::with_capacity(128);
         OpenPacket {
@@ -109,7 +110,7 @@ impl Local {
             }
             PollDecision::AnswerClose => {
                 self.drop_probe(id);
-                let connection = self.core.borrow_mut().remove(id)?;
+                let (connection, _) = self.core.borrow_mut().remove(id)?;
                 self.free_later(id);
                 if let Some(cut) = connection.polls.and_then(|polls| polls.posting) {
                     cut.cut();

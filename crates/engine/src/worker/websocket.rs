@@ -35,6 +35,7 @@ impl Local {
         self: &Rc<Self>,
         app: AppIndex,
         request: Arc<Request>,
+        base64: bool,
         ticket: Option<Ticket>,
         stream: Handover,
         leftover: &[u8],
@@ -46,7 +47,7 @@ impl Local {
         let at = Rc::new(Cell::new(ConnectionId { worker: self.mailbox.index, slot: 0, generation: 0 }));
         // It comes by mail: what came with it is read by the task that drives the stream, once all mail is applied.
         let stream = StreamState { tail: leftover.to_vec(), ..StreamState::new(stream, Some(at.clone())) };
-        let Some(id) = self.open_on(app, request, ticket, (stream, None), Vec::new()) else { return };
+        let Some(id) = self.open_on(app, request, base64, ticket, (stream, None), Vec::new()) else { return };
         at.set(id);
         driver::drive(self, at);
     }
@@ -58,11 +59,12 @@ impl Local {
         &self,
         app: AppIndex,
         request: Arc<Request>,
+        base64: bool,
         ticket: Option<Ticket>,
         (stream, place): (StreamState, Option<u32>),
         answer: Vec<u8>,
     ) -> Option<ConnectionId> {
-        let Some((id, sid)) = self.open(app, &request, ticket, Transport::WebSocket, place) else {
+        let Some((id, sid)) = self.open(app, base64, ticket, Transport::WebSocket, place) else {
             if let Some(slot) = place {
                 self.core.borrow_mut().free(slot);
             }
@@ -422,11 +424,7 @@ impl Local {
         self.drop_probe(id);
         self.tell_closed(id, reason);
         let mut core = self.core.borrow_mut();
-        if core.get(id).is_none() {
-            return;
-        }
-        let taken = core.take_out(id);
-        let Some(connection) = core.remove(id) else { return };
+        let Some((connection, taken)) = core.remove(id) else { return };
         self.free_later(id);
         let Connection { mut outbox, stream, polls, base64, .. } = *connection;
         let no_limits = OutboxLimits { bytes: usize::MAX, packets: usize::MAX };

@@ -159,12 +159,14 @@ async fn an_initial_message_comes_right_behind_the_open_packet() {
             assert_eq!(engine.message().await.unwrap(), expected);
             assert_eq!(engine.message().await.unwrap(), greeting(1)[0]);
         }
-        let mut base64 = server.open(Transport::WebSocket, "&b64=1").await;
-        match (base64.message().await, &expected) {
-            (Ok(text), Packet::Text(_)) => assert_eq!(text, expected),
-            // The test client knows no base64 on a WebSocket.
-            (Err(error), Packet::Binary(_)) => assert!(error.to_string().contains("bAAAA"), "{error}"),
-            other => panic!("{other:?}"),
+        for query in ["&b64=1", "&b%364=1"] {
+            let mut base64 = server.open(Transport::WebSocket, query).await;
+            match (base64.message().await, &expected) {
+                (Ok(text), Packet::Text(_)) => assert_eq!(text, expected),
+                // The test client knows no base64 on a WebSocket.
+                (Err(error), Packet::Binary(_)) => assert!(error.to_string().contains("bAAAA"), "{error}"),
+                other => panic!("{query}: {other:?}"),
+            }
         }
     }
 }
