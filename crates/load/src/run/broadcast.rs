@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Ended, Phase, Run, tell_if_any, tell_losses};
+use super::{Phase, Run, tell_if_any, tell_losses};
 use crate::plan::LoadError;
 use crate::report::Report;
 use crate::scenario::broadcast::Broadcast;
-use crate::scenario::{Scenario as _, Window, Wire as _};
+use crate::scenario::{Scenario as _, Wire as _};
 use crate::schedule::Schedule;
 use crate::wire::Numbered;
 
 /// What is freed after the last delivery is free by then.
-const SETTLE: Duration = Duration::from_secs(1);
+const UNTIL_FREE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(run: &mut Run<'_>, event: &str, stopped: usize) -> Result<Report, LoadError> {
     let plan = run.plan;
@@ -33,29 +33,19 @@ pub(super) fn run(run: &mut Run<'_>, event: &str, stopped: usize) -> Result<Repo
         None if run.interrupted => {}
         None => app.start(&mut run.io),
     }
-    let mut ended = Ended::Time;
-    if !run.interrupted && !plan.warmup.is_zero() {
-        ended = run.pump(&mut app, Phase { name: "warming up", unit, of: None, lasts: plan.warmup }, |_| false)?;
-    }
-    let before = run.read();
-    app.measure(Window { from: before.at, until: before.at + super::nanoseconds(plan.duration) });
-    let (delivered, complete) = (app.delivered, app.complete);
-    if ended == Ended::Time && !run.interrupted {
-        run.pump(&mut app, Phase { name: "measuring", unit, of: None, lasts: plan.duration }, |_| false)?;
-    }
+    let (before, (delivered, complete), _) = run.measure(&mut app, unit, |app, window| {
+        app.measure(window);
+        (app.delivered, app.complete)
+    })?;
     let (operations, broadcasts) = (app.delivered - delivered, app.complete - complete);
     let span = run.since(before);
     let now = run.io.now();
     // What became due since the last look, however late that look is now, belongs to the window.
     app.tick(&mut run.io);
     app.stop(now);
-    if !run.interrupted {
-        let phase = Phase { name: "waiting for the last receivers", unit, of: None, lasts: plan.timeout };
-        run.pump(&mut app, phase, |app| app.unfinished() == 0)?;
-    }
+    run.finish(&mut app, "waiting for the last receivers", unit)?;
     if memory_before.is_some() && !run.interrupted {
-        let settle = Phase { name: "", unit, of: None, lasts: SETTLE };
-        run.pump(&mut app, settle, |_| false)?;
+        run.settle(&mut app, UNTIL_FREE)?;
     }
     let memory_after = run.server.memory_bytes();
     let oldest = app.oldest(&run.io);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Ended, Phase, Run, offers, tell_if_any, tell_losses};
+use super::{Phase, Run, offers, tell_if_any, tell_losses};
 use crate::client::Transport;
 use crate::plan::LoadError;
 use crate::report::Report;
 use crate::scenario::echo::Echo;
-use crate::scenario::{Scenario as _, Window, Wire as _};
+use crate::scenario::{Scenario as _, Wire as _};
 use crate::schedule::Schedule;
 use crate::wire::{Request, letters};
 
@@ -30,28 +30,17 @@ pub(super) fn run(run: &mut Run<'_>, event: &str) -> Result<Report, LoadError> {
         None if run.interrupted => {}
         None => echo.start(&mut run.io),
     }
-    let mut ended = Ended::Time;
-    if !run.interrupted && !plan.warmup.is_zero() {
-        let phase = Phase { name: "warming up", unit, of: None, lasts: plan.warmup };
-        ended = run.pump(&mut echo, phase, |_| false)?;
-    }
-    let before = run.read();
-    echo.measure(Window { from: before.at, until: before.at + super::nanoseconds(plan.duration) });
-    let answered = echo.answered;
-    if ended == Ended::Time && !run.interrupted {
-        let phase = Phase { name: "measuring", unit, of: None, lasts: plan.duration };
-        run.pump(&mut echo, phase, |_| false)?;
-    }
+    let (before, answered, _) = run.measure(&mut echo, unit, |echo, window| {
+        echo.measure(window);
+        echo.answered
+    })?;
     let operations = echo.answered - answered;
     let span = run.since(before);
     let now = run.io.now();
     // What became due since the last look, however late that look is now, belongs to the window.
     echo.tick(&mut run.io);
     echo.stop(now);
-    if !run.interrupted {
-        let phase = Phase { name: "waiting for the last answers", unit, of: None, lasts: plan.timeout };
-        run.pump(&mut echo, phase, |echo| echo.unfinished() == 0)?;
-    }
+    run.finish(&mut echo, "waiting for the last answers", unit)?;
     let unanswered = echo.give_up(&mut run.io);
 
     let mut report = run.report("echo", operations, &span);

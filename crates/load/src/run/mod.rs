@@ -13,8 +13,8 @@ use crate::client::Dialect;
 use crate::io::Io;
 use crate::plan::{Load, LoadError, Plan};
 use crate::report::{Report, ServerUse};
-use crate::scenario::Scenario;
 use crate::scenario::connect::{Connect, Reasons};
+use crate::scenario::{Scenario, Window};
 use crate::server::Server;
 use crate::system;
 
@@ -223,6 +223,47 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Warms up and then measures. `open` opens the window and returns the counts at its beginning, which come back with the readings
+    /// there and why the last phase ended.
+    fn measure<S: Scenario, C>(
+        &mut self,
+        scenario: &mut S,
+        unit: &'static str,
+        open: impl FnOnce(&mut S, Window) -> C,
+    ) -> Result<(Reading, C, Ended), LoadError> {
+        let mut ended = Ended::Time;
+        if !self.interrupted && !self.plan.warmup.is_zero() {
+            let phase = Phase { name: "warming up", unit, of: None, lasts: self.plan.warmup };
+            ended = self.pump(scenario, phase, |_| false)?;
+        }
+        let before = self.read();
+        let counts = open(scenario, Window { from: before.at, until: before.at + nanoseconds(self.plan.duration) });
+        if ended == Ended::Time && !self.interrupted {
+            let phase = Phase { name: "measuring", unit, of: None, lasts: self.plan.duration };
+            ended = self.pump(scenario, phase, |_| false)?;
+        }
+        Ok((before, counts, ended))
+    }
+
+    /// Waits for what is still on its way, as long as an answer may take.
+    fn finish<S: Scenario>(
+        &mut self,
+        scenario: &mut S,
+        name: &'static str,
+        unit: &'static str,
+    ) -> Result<(), LoadError> {
+        if !self.interrupted {
+            let phase = Phase { name, unit, of: None, lasts: self.plan.timeout };
+            self.pump(scenario, phase, |scenario| scenario.unfinished() == 0)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass, in which nothing is begun.
+    fn settle<S: Scenario>(&mut self, scenario: &mut S, lasts: Duration) -> Result<(), LoadError> {
+        self.pump(scenario, Phase { name: "", unit: "", of: None, lasts }, |_| false).map(drop)
+    }
+
     /// Opens all connections; those of `connect` and `storm` may fail, others need every one.
     fn bring_up(&mut self) -> Result<(), LoadError> {
         let count = self.plan.all_connections();
@@ -239,8 +280,7 @@ impl<'a> Run<'a> {
         if connect.failed > 0 && !self.interrupted {
             return Err(not_up(count, &connect));
         }
-        let settle = Phase { name: "", unit: "", of: None, lasts: SETTLE };
-        self.pump(&mut connect, settle, |_| false)?;
+        self.settle(&mut connect, SETTLE)?;
         if connect.failed > 0 && !self.interrupted {
             return Err(not_up(count, &connect));
         }

@@ -3,8 +3,8 @@
 use super::{Ended, Phase, Run, offers, tell_if_any, tell_losses};
 use crate::plan::LoadError;
 use crate::report::Report;
+use crate::scenario::Wire as _;
 use crate::scenario::rooms::Rooms;
-use crate::scenario::{Scenario as _, Window, Wire as _};
 use crate::wire::Numbered;
 
 const JOIN: &str = "join (or leave) the room that `join(room)` (or `leave(room)`) names and acknowledge it";
@@ -25,16 +25,10 @@ pub(super) fn run(run: &mut Run<'_>, rooms: usize) -> Result<Report, LoadError> 
     if !run.interrupted {
         app.start(&mut run.io);
     }
-    let mut ended = Ended::Time;
-    if !run.interrupted && !plan.warmup.is_zero() {
-        ended = run.pump(&mut app, Phase { name: "warming up", unit, of: None, lasts: plan.warmup }, |_| false)?;
-    }
-    let before = run.read();
-    app.measure(Window { from: before.at, until: before.at + super::nanoseconds(plan.duration) });
-    let (delivered, broadcasts, changes) = (app.delivered, app.broadcasts, app.changes);
-    if ended == Ended::Time && !run.interrupted {
-        ended = run.pump(&mut app, Phase { name: "measuring", unit, of: None, lasts: plan.duration }, |_| false)?;
-    }
+    let (before, (delivered, broadcasts, changes), ended) = run.measure(&mut app, unit, |app, window| {
+        app.measure(window);
+        (app.delivered, app.broadcasts, app.changes)
+    })?;
     if ended == Ended::Stalled && app.broadcasts == 0 {
         let (what, must) = match app.oldest(&run.io) {
             Some((what @ ("join" | "leave"), _)) => (what, JOIN),
@@ -47,10 +41,7 @@ pub(super) fn run(run: &mut Run<'_>, rooms: usize) -> Result<Report, LoadError> 
     let span = run.since(before);
     let now = run.io.now();
     app.stop(now);
-    if !run.interrupted {
-        let phase = Phase { name: "waiting for the last members", unit, of: None, lasts: plan.timeout };
-        run.pump(&mut app, phase, |app| app.unfinished() == 0)?;
-    }
+    run.finish(&mut app, "waiting for the last members", unit)?;
     let unfinished = app.give_up(&run.io);
 
     let mut report = run.report("delivery", operations, &span);
