@@ -11,8 +11,10 @@
 //! ```
 
 use anyhow::Context;
-use posthaste::{Ack, Data, SendError, Server, Socket};
-use serde_json::value::RawValue;
+use posthaste::Server;
+
+#[path = "../../../crates/standalone/src/bench/app.rs"]
+mod app;
 
 fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
@@ -23,17 +25,7 @@ fn main() -> anyhow::Result<()> {
         builder = builder.workers(workers.parse()?);
     }
     let io = builder.build()?;
-    io.on_connect(async |socket: Socket| socket.join("room"));
-    io.on("echo", async |Data(payload): Data<Box<RawValue>>, ack: Ack| ack.send(&payload).await);
-    io.on("bcast", async |io: Server, Data(payload): Data<Box<RawValue>>, _ack: Ack| {
-        io.to("room").emit("bcast", &payload).await
-    });
-    io.on("join", async |socket: Socket, Data(room): Data<String>| socket.join(room));
-    io.on("leave", async |socket: Socket, Data(room): Data<String>| socket.leave(room));
-    io.on("rbcast", async |io: Server, Data((room, payload)): Data<(String, Box<RawValue>)>, _ack: Ack| {
-        io.to(room).emit("bcast", &payload).await?;
-        Ok::<_, SendError>(())
-    });
+    app::install(&io);
     let listener = io.listen(([127, 0, 0, 1], port).into())?;
     println!("listening on {}", listener.local_addr());
     loop {

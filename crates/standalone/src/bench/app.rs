@@ -1,9 +1,10 @@
-//! The application that `posthaste bench` measures a server by, here for `--self`.
+//! The application that load is measured against: `--self` and `posthaste bench app` serve it, and the `bench-app` of tools/bench, which
+//! compiles this very file.
 
 use posthaste::{Ack, Data, SendError, Server, Socket};
 use serde_json::value::RawValue;
 
-/// The five events, on the main namespace. `posthaste bench --help` prints them for people.
+/// The five events, on the main namespace. `posthaste bench --help` shows people how to offer them.
 pub(super) fn install(io: &Server) {
     io.on_connect(async |socket: Socket| socket.join("room"));
     io.on("echo", async |Data(payload): Data<Box<RawValue>>, ack: Ack| ack.send(&payload).await);
@@ -16,59 +17,4 @@ pub(super) fn install(io: &Server) {
         io.to(room).emit("bcast", &payload).await?;
         Ok::<_, SendError>(())
     });
-}
-
-/// What a server must offer, for `--help`.
-pub(super) const HELP: &str = r#"What the server must offer
-
-  `connect` and `storm` need nothing but a server. The others need these events, here in Node and in Rust:
-
-    io.on("connection", (socket) => {
-      socket.join("room");
-      socket.on("echo", (payload, ack) => ack(payload));                         // echo, polling
-      socket.on("bcast", (payload) => io.to("room").emit("bcast", payload));     // broadcast
-      socket.on("join", async (room, ack) => { await socket.join(room); ack(); });    // rooms
-      socket.on("leave", async (room, ack) => { await socket.leave(room); ack(); });
-      socket.on("rbcast", (room, payload) => io.to(room).emit("bcast", payload));
-    });
-
-    io.on_connect(async |socket: Socket| socket.join("room"));
-    io.on("echo", async |Data(payload): Data<Box<RawValue>>, ack: Ack| ack.send(&payload).await);
-    io.on("bcast", async |io: Server, Data(payload): Data<Box<RawValue>>, _ack: Ack| {
-        io.to("room").emit("bcast", &payload).await
-    });
-    io.on("join", async |socket: Socket, Data(room): Data<String>| socket.join(room));
-    io.on("leave", async |socket: Socket, Data(room): Data<String>| socket.leave(room));
-    io.on("rbcast", async |io: Server, Data((room, payload)): Data<(String, Box<RawValue>)>, _ack: Ack| {
-        io.to(room).emit("bcast", &payload).await
-    });
-
-  --self starts a Posthaste server with them for the run, one worker on a free port.
-
-How to read the figures
-
-  Without --rate the loop is closed: the next operation begins when one has ended, so the load is as fast as the server
-  allows, and latencies are those of a server at its limit. With --rate the loop is open: operations are due at even
-  distances and latency counts from when they were due, also while the server stalls. Compare servers by the CPU time
-  of an operation (--pid), or by latency at a rate that all of them can take.
-
-  The load is one thread. Where server and load share a machine, keep them on different cores (--cpu, taskset).
-
-Exit codes: 0 all went well, 1 something failed, was wrong or was lost, 2 an option makes no sense, 130 interrupted."#;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_help_shows_every_event_of_the_application() {
-        let source = include_str!("app.rs").split("/// What a server must offer").next().unwrap();
-        let events: Vec<_> = source.lines().filter_map(|line| line.trim().strip_prefix("io.on(\"")).collect();
-        assert_eq!(events.len(), 5);
-        for event in events {
-            let name = event.split('"').next().unwrap();
-            assert!(HELP.contains(&format!("socket.on(\"{name}\"")), "{name} in Node");
-            assert!(HELP.contains(&format!("io.on(\"{name}\"")), "{name} in Rust");
-        }
-    }
 }

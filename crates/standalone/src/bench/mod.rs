@@ -1,6 +1,7 @@
 //! `posthaste bench`: load for any Socket.IO server, and figures.
 
 mod app;
+mod help;
 mod options;
 mod progress;
 

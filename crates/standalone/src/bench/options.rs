@@ -8,13 +8,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use posthaste_load::{Load, Plan, Target, Transport, Watched};
 use serde_json::value::RawValue;
 
-use super::app;
+use super::help;
 
 /// Questions in flight of a connection with a rate: enough for the latency of a slow server, and bounded.
 const IN_FLIGHT_AT_A_RATE: usize = 64;
 
 #[derive(Debug, Args)]
-#[command(after_long_help = app::HELP)]
+#[command(after_long_help = help::HELP)]
 pub(crate) struct BenchOptions {
     #[command(subcommand)]
     pub(super) what: What,
