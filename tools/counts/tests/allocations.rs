@@ -142,14 +142,13 @@ fn a_connection_allocates_no_more_than_it_did() {
 }
 
 #[test]
-fn pings_allocate_for_each_tick_and_not_for_each_connection() {
-    alone("pings_allocate_for_each_tick_and_not_for_each_connection", || {
+fn pings_allocate_nothing_for_a_connection() {
+    alone("pings_allocate_nothing_for_a_connection", || {
         const CONNECTIONS: usize = 400;
         const ROUNDS: usize = 3;
-        // A bucket of the wheel that is filled grows; large ones do not keep what they grew.
         let calls = counted(&mut subject(Operation::PingRound(CONNECTIONS)), 2, ROUNDS);
         let pings = CONNECTIONS * ROUNDS;
-        assert!(calls * 2 <= pings, "{pings} pings were to allocate for every second at most, not {calls} times");
+        assert!(calls * 100 <= pings, "{pings} pings were to allocate next to nothing, not {calls} times");
     });
 }
 

@@ -16,7 +16,11 @@ pub(super) struct Wheel {
     start: Instant,
     /// All entries of ticks before this one were taken.
     next: u64,
-    buckets: Vec<Vec<Entry>>,
+    buckets: Vec<Bucket>,
+    /// The entries of all buckets, and the places of entries that were taken.
+    places: Vec<Place>,
+    /// The first place to be used again.
+    vacant: u32,
     entries: usize,
     /// No entry has an earlier tick.
     earliest: u64,
@@ -28,9 +32,36 @@ pub(super) struct Entry {
     pub(super) generation: u32,
 }
 
+/// The entries of a tick, first in, first out.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    first: u32,
+    last: u32,
+}
+
+/// An entry and the place of the one behind it. One table for all buckets: what was taken makes room for what comes, so a wheel that
+/// turns allocates nothing.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    entry: Entry,
+    next: u32,
+}
+
+/// Where a chain ends.
+const NONE: u32 = u32::MAX;
+
+impl Bucket {
+    const EMPTY: Self = Self { first: NONE, last: NONE };
+
+    const fn is_empty(self) -> bool {
+        self.first == NONE
+    }
+}
+
 impl Wheel {
     pub(super) fn new(start: Instant) -> Self {
-        Self { start, next: 0, buckets: vec![Vec::new(); BUCKETS as usize], entries: 0, earliest: 0 }
+        let buckets = vec![Bucket::EMPTY; BUCKETS as usize];
+        Self { start, next: 0, buckets, places: Vec::new(), vacant: NONE, entries: 0, earliest: 0 }
     }
 
     /// The first tick at or after `at`.
@@ -42,10 +73,32 @@ impl Wheel {
     /// Has `entry` looked at no earlier than `at` (or sooner, if `at` is beyond the wheel's reach). Returns the tick.
     pub(super) fn insert(&mut self, entry: Entry, at: Instant) -> u64 {
         let tick = self.tick_of(at).clamp(self.next, self.next + BUCKETS - 1);
-        self.buckets[(tick % BUCKETS) as usize].push(entry);
+        let place = self.place(entry);
+        let bucket = &mut self.buckets[(tick % BUCKETS) as usize];
+        if bucket.is_empty() {
+            bucket.first = place;
+        } else {
+            self.places[bucket.last as usize].next = place;
+        }
+        bucket.last = place;
         self.earliest = if self.entries == 0 { tick } else { self.earliest.min(tick) };
         self.entries += 1;
         tick
+    }
+
+    /// Puts an entry where one was taken, or behind all others.
+    fn place(&mut self, entry: Entry) -> u32 {
+        let new = Place { entry, next: NONE };
+        let place = self.vacant;
+        if let Some(old) = self.places.get_mut(place as usize) {
+            self.vacant = old.next;
+            *old = new;
+            return place;
+        }
+        let place = self.places.len() as u32;
+        assert!(place < NONE, "invariant: a worker has fewer entries than there are places");
+        self.places.push(new);
+        place
     }
 
     /// The tick an entry for `at` would get: to see whether it would come before the one there is.
@@ -60,12 +113,23 @@ impl Wheel {
         // After a long sleep each bucket is visited once.
         let until = last.saturating_add(1).min(self.next.saturating_add(BUCKETS));
         for tick in self.next..until {
-            let bucket = &mut self.buckets[(tick % BUCKETS) as usize];
-            self.entries -= bucket.len();
-            due.extend(bucket.drain(..).map(|entry| (tick, entry)));
-            if bucket.capacity() > 64 {
-                *bucket = Vec::new();
+            let bucket = std::mem::replace(&mut self.buckets[(tick % BUCKETS) as usize], Bucket::EMPTY);
+            let mut at = bucket.first;
+            while let Some(&Place { entry, next }) = self.places.get(at as usize) {
+                due.push((tick, entry));
+                self.entries -= 1;
+                at = next;
             }
+            if !bucket.is_empty() {
+                // The whole chain is vacant now.
+                self.places[bucket.last as usize].next = self.vacant;
+                self.vacant = bucket.first;
+            }
+        }
+        if self.entries == 0 {
+            // Nothing is linked: places are given from the first one again, in the order of what comes.
+            self.places.clear();
+            self.vacant = NONE;
         }
         self.next = self.next.max(last.saturating_add(1));
     }
