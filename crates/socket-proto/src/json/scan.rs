@@ -181,7 +181,46 @@ fn plain(bytes: &[u8]) -> usize {
     // The compiler makes a few vector instructions of each piece.
     let (pieces, _) = bytes.as_chunks::<16>();
     let is_plain = |piece: &&[u8; 16]| !piece.iter().fold(false, |any, &byte| any | means_something(byte));
-    let start = pieces.iter().take_while(is_plain).count() * 16;
-    let rest = &bytes[start..];
-    start + rest.iter().position(|&byte| means_something(byte)).unwrap_or(rest.len())
+    let mut at = pieces.iter().take_while(is_plain).count() * 16;
+    // What is left of a string is short, as most strings are as a whole: eight bytes at a time, to where it ends.
+    while let Some(word) = bytes[at..].first_chunk() {
+        match first_in_word(u64::from_le_bytes(*word)) {
+            Some(found) => return at + found,
+            None => at += 8,
+        }
+    }
+    at + bytes[at..].iter().position(|&byte| means_something(byte)).unwrap_or(bytes.len() - at)
+}
+
+/// The first byte, counted from the lowest, that means something in a string.
+fn first_in_word(word: u64) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    // The highest bit of each byte below `n`, for a byte below 0x80. A borrow reaches bytes above a found one only: the lowest is right.
+    let below = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word;
+    let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let found = (below(word, 0x20) | is(b'"') | is(b'\\')) & (ONES << 7);
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_judged_in_every_place_beside_every_other() {
+        let alone = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        for other in [b'a', 0x1f, 0x20, 0x21, 0x22, 0x23, 0x5b, 0x5c, 0x5d, 0x7f, 0x80, 0xa2, 0xdc, 0xff, 0] {
+            for byte in 0..=u8::MAX {
+                for len in [1, 7, 8, 9, 16, 17, 25] {
+                    for place in 0..len {
+                        let mut bytes = vec![b'a'; len];
+                        bytes[len - 1] = other;
+                        bytes[place] = byte;
+                        let expected = bytes.iter().position(|&byte| alone(byte)).unwrap_or(len);
+                        assert_eq!(plain(&bytes), expected, "{bytes:x?}");
+                    }
+                }
+            }
+        }
+    }
 }
