@@ -1,6 +1,8 @@
 //! An encoded event on its way to many sockets.
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use posthaste_socket_proto::{EncodeError, encode_ack, encode_event_list};
@@ -19,14 +21,43 @@ const MESSAGE: u8 = b'4';
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     frames: Bytes,
+    forms: Forms,
 }
+
+/// The same packet as other clients are sent it, each form made once. Absent unless there are such clients.
+#[derive(Clone, Default)]
+struct Forms(Option<Arc<[OnceLock<Option<Bytes>>; Packet::FORMS]>>);
 
 impl Packet {
     /// A packet that is encoded already: `frames` is a run of complete, unmasked WebSocket frames, the text of one event behind
     /// the Engine.IO message digit and then its attachments.
     #[must_use]
     pub const fn from_frames(frames: Bytes) -> Self {
-        Self { frames }
+        Self { frames, forms: Forms(None) }
+    }
+
+    /// In how many other forms clients may be sent a packet.
+    pub const FORMS: usize = 3;
+
+    /// The packet, whose clones from now on share what [`Packet::form`] makes.
+    #[must_use]
+    pub fn sharing_forms(&self) -> Self {
+        Self { frames: self.frames.clone(), forms: Forms(Some(Arc::default())) }
+    }
+
+    /// Whether its clones share what [`Packet::form`] makes.
+    #[must_use]
+    pub const fn shares_forms(&self) -> bool {
+        self.forms.0.is_some()
+    }
+
+    /// The packet in another form, the `number`th: as it was made before by [`Packet::sharing_forms`]'s other clones, else as
+    /// `make` makes it; `None` when it has no such form.
+    pub fn form(&self, number: usize, make: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
+        match self.forms.0.as_ref().and_then(|forms| forms.get(number)) {
+            Some(form) => form.get_or_init(make).clone(),
+            None => make(),
+        }
     }
 
     /// The packet of an event that another node told of, for sockets in `namespace`. With `id` they are asked for an answer.
@@ -41,7 +72,7 @@ impl Packet {
             Ok(attachments) => {
                 start.finish(&mut out);
                 attachments.iter().for_each(|data| append_frame(&mut out, Opcode::Binary, data));
-                Ok(Self { frames: out.into() })
+                Ok(Self::from_frames(out.into()))
             }
             Err(error) => {
                 start.abandon(&mut out);
@@ -90,7 +121,7 @@ impl Packet {
         out.push(b']');
         start.finish(&mut out);
         out.extend_from_slice(&rest);
-        Self { frames: out.into() }
+        Self::from_frames(out.into())
     }
 
     /// The payload of the text frame, and the frames behind it.
@@ -105,6 +136,21 @@ impl Packet {
     pub fn ack_id(&self) -> Option<u64> {
         let (text, _) = self.split();
         std::str::from_utf8(&text[id_range(&text)]).ok()?.parse().ok()
+    }
+}
+
+/// Forms say what the frames say.
+impl PartialEq for Forms {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Forms {}
+
+impl fmt::Debug for Forms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Shared" } else { "None" })
     }
 }
 
@@ -179,6 +225,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn clones_share_what_one_of_them_made() {
+        let alone = packet("/", None, "hi", ());
+        let shared = alone.sharing_forms();
+        assert_eq!(alone, shared);
+        let other = shared.clone();
+        let form = Bytes::from_static(b"another form");
+        assert_eq!(shared.form(1, || Some(form.clone())), Some(form.clone()));
+        assert_eq!(other.form(1, || unreachable!("it was made")), Some(form.clone()));
+        assert_eq!(other.form(2, || None), None);
+        assert_eq!(shared.form(2, || unreachable!("there is none")), None);
+        assert_eq!(alone.form(1, || None), None, "it shares with nobody");
     }
 
     #[test]

@@ -79,6 +79,13 @@ impl Default for ServerConfig {
     }
 }
 
+impl ServerConfig {
+    /// Whether there may be clients that speak another dialect than the usual one.
+    pub(crate) const fn is_multilingual(&self) -> bool {
+        false
+    }
+}
+
 /// Builds a [`Server`].
 ///
 /// ```

@@ -32,6 +32,7 @@ mod ack;
 mod bundle;
 mod config;
 mod data;
+mod dialect;
 mod encode;
 mod error;
 mod extract;

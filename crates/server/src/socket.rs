@@ -263,16 +263,18 @@ impl Socket {
             |frames| match local::here(self) {
                 Some(local) => {
                     local.worker.apply_mail();
-                    let sent = self.phase() != Phase::Gone && local.worker.send(id, frames, volatile);
+                    let sent = self.phase() != Phase::Gone && local.send(id, frames, volatile);
                     Sent::ready(if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) })
                 }
                 None => {
                     let frames = Frames::new(Bytes::copy_from_slice(frames));
                     // It may be gone by then, and its client in the namespace again as another socket.
                     let socket = self.clone();
-                    self.post_bytes(frames.bytes().len(), move |worker| {
-                        if socket.phase() != Phase::Gone {
-                            worker.send(id, frames.bytes(), volatile);
+                    self.post_bytes(frames.bytes().len(), move |_| {
+                        if socket.phase() != Phase::Gone
+                            && let Some(local) = local::here(&socket)
+                        {
+                            local.send(id, frames.bytes(), volatile);
                         }
                     })
                 }

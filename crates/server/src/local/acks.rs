@@ -62,7 +62,7 @@ impl Local {
                 return;
             }
         }
-        let sent = self.worker.send(socket.0.connection, question.bytes(), volatile);
+        let sent = self.send(socket.0.connection, question.bytes(), volatile);
         if !sent && !volatile {
             let waiter = self.acks.borrow_mut().take(asked, id);
             waiter.into_iter().for_each(|waiter| waiter.fail(AckError::Disconnected));

@@ -91,7 +91,7 @@ impl Local {
     pub(super) fn send_connect_error(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
         with_plain_packet(
             |out| encode_connect_error(out, name, refusal.message(), refusal.data()),
-            |frames| self.worker.send(id, frames, false),
+            |frames| self.send(id, frames, false),
         );
     }
 
@@ -127,7 +127,7 @@ impl Local {
         let text = socket.id().to_text();
         with_plain_packet(
             |out| encode_connect(out, &namespace.shared.name, text.as_str(), pid.as_ref().map(PidText::as_str)),
-            |frames| self.worker.send(id, frames, false),
+            |frames| self.send(id, frames, false),
         );
         namespace.tell_entered(member, socket.id());
         let router = namespace.router();
@@ -163,7 +163,7 @@ impl Local {
             let Some(handle) = self.with_client(id, |client| client.connection.leave(&name)).flatten() else {
                 continue;
             };
-            with_plain_packet(|out| encode_disconnect(out, &name), |frames| self.worker.send(id, frames, false));
+            with_plain_packet(|out| encode_disconnect(out, &name), |frames| self.send(id, frames, false));
             self.left(handle, DisconnectReason::ServerNamespaceDisconnect);
         }
         if close {

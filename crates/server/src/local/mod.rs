@@ -13,6 +13,7 @@
 mod acks;
 mod behind;
 mod connect;
+mod dialects;
 mod dispatch;
 mod leaving;
 mod limits;
@@ -42,6 +43,8 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
+use crate::config::ServerConfig;
+use crate::dialect::Dialect;
 use crate::error::JoinError;
 use crate::namespace::{Namespace, NamespaceInner, Router};
 use crate::server::Inner;
@@ -49,6 +52,7 @@ use crate::socket::{Phase, Socket};
 use crate::stats::Stats;
 use acks::{Asked, Waiter};
 pub(crate) use behind::Behind;
+use dialects::Dialects;
 pub(crate) use dispatch::guarded;
 pub(crate) use node::{LocalNode, gather};
 use recoverable::Tracking;
@@ -58,6 +62,8 @@ pub(crate) use recoverable::send_recoverable;
 pub(crate) struct Local {
     pub(crate) worker: Worker,
     server: Weak<Inner>,
+    /// Absent when all clients speak the one dialect.
+    dialects: Option<Dialects>,
     /// By the place of the connection.
     clients: RefCell<Vec<Option<Box<Client>>>>,
     /// By the number of the namespace; made when its first client comes.
@@ -137,11 +143,15 @@ pub(crate) struct App(pub(crate) Weak<Inner>);
 
 impl Application for App {
     fn attach(&self, worker: &Worker) -> Rc<dyn WorkerApplication> {
-        let bounds = self.0.upgrade().map(|server| (server.config.max_pending_acks, server.config.max_rooms));
-        let (max_pending, max_rooms) = bounds.unwrap_or_default();
+        let config = self.0.upgrade().map(|server| {
+            let ServerConfig { max_pending_acks, max_rooms, .. } = server.config;
+            (max_pending_acks, max_rooms, server.config.is_multilingual())
+        });
+        let (max_pending, max_rooms, is_multilingual) = config.unwrap_or_default();
         let local = Rc::new_cyclic(|this| Local {
             worker: worker.clone(),
             server: self.0.clone(),
+            dialects: is_multilingual.then(Dialects::default),
             clients: RefCell::default(),
             namespaces: RefCell::default(),
             acks: RefCell::new(AckTable::new(max_pending)),
@@ -190,6 +200,9 @@ impl WorkerApplication for Local {
         }
         clients[place] = Some(Box::new(client));
         drop(clients);
+        if let Some(dialects) = &self.dialects {
+            dialects.set(id.slot, Dialect::of(request.revision()));
+        }
         self.watch(id, deadline);
     }
 

@@ -16,6 +16,7 @@ use posthaste_socket_proto::Args;
 use super::Local;
 use crate::namespace::NamespaceInner;
 use crate::remote;
+use crate::server::Inner;
 use crate::server_side;
 use crate::socket::Socket;
 
@@ -48,26 +49,31 @@ impl Node for LocalNode {
 
     fn deliver(&self, broadcast: &Broadcast) {
         let Some(namespace) = self.namespace.upgrade() else { return };
+        let Some(server) = namespace.server.upgrade() else { return };
+        if server.config.is_multilingual() && !broadcast.packet.shares_forms() {
+            // Whichever worker is first translates for all.
+            return self.deliver(&Broadcast { packet: broadcast.packet.sharing_forms(), ..broadcast.clone() });
+        }
         let Some((id, answers)) = &broadcast.answers else {
             if let Some(journal) = &namespace.journal
                 && !broadcast.target.flags.volatile
             {
                 return super::recoverable::broadcast(&namespace, journal, broadcast);
             }
-            return everywhere(&namespace, broadcast, broadcast.packet.frames().len(), Local::deliver, |_| {});
+            let bytes = broadcast.packet.frames().len();
+            return everywhere(&namespace, &server, broadcast, bytes, Local::deliver, |_| {});
         };
         answers.expect(1);
-        let workers = namespace.server.upgrade().map_or(0, |server| server.workers.handles().len());
-        let tally: Arc<dyn AnswerSink> = Arc::new(Tally::new(workers, answers.clone()));
+        let tally: Arc<dyn AnswerSink> = Arc::new(Tally::new(server.workers.handles().len(), answers.clone()));
         let counted = Broadcast { answers: Some((*id, tally)), ..broadcast.clone() };
-        everywhere(&namespace, &counted, broadcast.packet.frames().len(), Local::deliver, |broadcast| {
-            report(broadcast, 0)
-        });
+        let bytes = broadcast.packet.frames().len();
+        everywhere(&namespace, &server, &counted, bytes, Local::deliver, |broadcast| report(broadcast, 0));
     }
 
     fn apply(&self, target: &Target, operation: &Operation) {
         let Some(namespace) = self.namespace.upgrade() else { return };
-        everywhere(&namespace, &(target.clone(), operation.clone()), 0, Local::apply, |_| {});
+        let Some(server) = namespace.server.upgrade() else { return };
+        everywhere(&namespace, &server, &(target.clone(), operation.clone()), 0, Local::apply, |_| {});
     }
 
     fn fetch(&self, target: &Target) -> Pending<Vec<SocketSnapshot>> {
@@ -86,12 +92,12 @@ impl Node for LocalNode {
 /// `bytes` is what it sends, `absent` stands in for a worker without a half of this server.
 fn everywhere<T: Clone + Send + Sync + 'static>(
     namespace: &Arc<NamespaceInner>,
+    server: &Inner,
     what: &T,
     bytes: usize,
     act: fn(&Local, u32, &T),
     absent: fn(&T),
 ) {
-    let Some(server) = namespace.server.upgrade() else { return };
     let here = super::of(&namespace.server);
     if let Some(local) = &here {
         local.worker.apply_mail();
@@ -250,13 +256,12 @@ impl Local {
             }
         }
         if !slots.is_empty() {
-            let frames = match &broadcast.answers {
+            let packet = match &broadcast.answers {
                 None => namespace.with_current_offset(&broadcast.packet),
                 // A question has no room for an offset: its last argument is the way to answer it.
-                Some(_) => Cow::Borrowed(broadcast.packet.frames()),
+                Some(_) => Cow::Borrowed(&broadcast.packet),
             };
-            let staged = self.worker.stage_shared(&frames);
-            self.worker.deliver(&staged, slots.iter().copied(), volatile);
+            self.deliver_packet(&packet, &slots, volatile);
         }
         self.slots.replace(slots);
     }

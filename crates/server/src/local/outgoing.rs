@@ -78,8 +78,7 @@ impl Socket {
                 local.show_sent(socket, frames.bytes());
             }
             // Not when a listener has disconnected it.
-            let sent =
-                socket.phase() != Phase::Gone && local.worker.send(socket.0.connection, frames.bytes(), volatile);
+            let sent = socket.phase() != Phase::Gone && local.send(socket.0.connection, frames.bytes(), volatile);
             if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) }
         };
         match super::here(self) {

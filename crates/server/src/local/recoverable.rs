@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use posthaste_adapter::{Broadcast, Member, Packet, Room, Target};
 use posthaste_engine::Worker;
 use posthaste_history::{Audience, Pid, Trail};
@@ -111,7 +110,10 @@ pub(super) fn broadcast(namespace: &Arc<NamespaceInner>, journal: &Journal, broa
         audience,
         &broadcast.packet,
         || true,
-        |published| {
+        |mut published| {
+            if server.config.is_multilingual() {
+                published.packet = published.packet.sharing_forms();
+            }
             let event = Arc::new((published, broadcast.target.clone()));
             let mut at_once = None;
             for handle in server.workers.handles() {
@@ -224,8 +226,7 @@ impl Local {
         slots.clear();
         namespace.membership.borrow_mut().select(target, |_, slot| slots.push(slot));
         if !slots.is_empty() {
-            let staged = self.worker.stage_shared(published.packet.frames());
-            self.worker.deliver(&staged, slots.iter().copied(), false);
+            self.deliver_packet(&published.packet, &slots, false);
         }
         self.slots.replace(slots);
         // Behind it, or what a listener sends would overtake what it was shown, and clients would note the wrong offset.
@@ -241,7 +242,7 @@ impl Local {
             tracking.deliver(published);
         }
         if socket.phase() != Phase::Gone {
-            self.worker.send(socket.0.connection, published.packet.frames(), false);
+            self.send(socket.0.connection, published.packet.frames(), false);
             if socket.0.namespace.is_watched() {
                 self.show_sent(socket, published.packet.frames());
             }
@@ -261,7 +262,7 @@ impl Local {
             }
         };
         let packet = packet.with_last_argument(journal.offset(pos).as_str());
-        let sent = self.worker.send(socket.0.connection, packet.frames(), volatile);
+        let sent = self.send(socket.0.connection, packet.frames(), volatile);
         if socket.0.namespace.is_watched() {
             self.show_sent(socket, packet.frames());
         }
@@ -270,14 +271,14 @@ impl Local {
 }
 
 impl LocalNamespace {
-    /// The frames of a volatile broadcast, with the offset of what was delivered here before; as they are when clients are not
+    /// A volatile broadcast, with the offset of what was delivered here before; as they are when clients are not
     /// recovered.
-    pub(super) fn with_current_offset<'a>(&self, packet: &'a Packet) -> Cow<'a, Bytes> {
+    pub(super) fn with_current_offset<'a>(&self, packet: &'a Packet) -> Cow<'a, Packet> {
         match &self.tracking {
-            None => Cow::Borrowed(packet.frames()),
+            None => Cow::Borrowed(packet),
             Some(tracking) => {
                 let offset = tracking.journal.offset(tracking.applied());
-                Cow::Owned(packet.with_last_argument(offset.as_str()).frames().clone())
+                Cow::Owned(packet.with_last_argument(offset.as_str()))
             }
         }
     }

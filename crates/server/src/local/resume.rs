@@ -185,7 +185,7 @@ impl Local {
                 page = 0;
                 tokio::task::yield_now().await;
             }
-            if !self.worker.send(id, frames, false) {
+            if !self.send(id, frames, false) {
                 return false;
             }
             page += frames.len();
