@@ -59,6 +59,11 @@ impl<'a> Args<'a> {
         Self { text: Cow::Borrowed(text), attachments: Vec::new() }
     }
 
+    /// Arguments that are owned: the text of a list known to be valid, and attachments that its placeholders were checked against.
+    pub(crate) const fn from_parts(text: String, attachments: Vec<Bytes>) -> Self {
+        Self { text: Cow::Owned(text), attachments }
+    }
+
     /// Gives checked placeholders their attachments.
     pub(crate) fn attach(&mut self, attachments: Vec<Bytes>) {
         self.attachments = attachments;

@@ -28,6 +28,7 @@ use crate::{
     decode::{DecodeError, DecodeLimits},
     decoder::Decoder,
     event::EventName,
+    msgpack::decode_msgpack,
     packet::{MAIN_NAMESPACE, Packet},
 };
 
@@ -222,6 +223,19 @@ impl<S: Clone> Connection<S> {
             Some(packet) => self.packet(packet, limits),
             None => Ok(None),
         }
+    }
+
+    /// Takes a binary message of a client that speaks MessagePack: each is a packet. `None` when there is nothing to do.
+    ///
+    /// # Errors
+    /// A [`Violation`]: the connection should close.
+    pub fn receive_msgpack(
+        &mut self,
+        message: &Bytes,
+        limits: &ConnectionLimits,
+    ) -> Result<Option<Inbound<'static, S>>, Violation> {
+        let packet = decode_msgpack(message, &limits.decode)?;
+        self.packet(packet, limits)
     }
 
     fn packet<'a>(

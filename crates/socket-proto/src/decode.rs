@@ -15,7 +15,9 @@ use std::{borrow::Cow, num::IntErrorKind};
 
 use crate::{
     args::Args,
-    event, json,
+    event::{self, EventName},
+    json,
+    msgpack::MsgpackError,
     packet::{MAIN_NAMESPACE, Packet},
     placeholder::{self, PlaceholderError},
 };
@@ -99,6 +101,9 @@ pub enum DecodeError {
         /// The name.
         name: &'static str,
     },
+    /// A binary message is not a packet in MessagePack.
+    #[error("not a packet in MessagePack")]
+    Msgpack(#[from] MsgpackError),
 }
 
 /// What one text message amounts to.
@@ -113,18 +118,7 @@ pub(crate) enum Decoded<'a> {
 }
 
 pub(crate) fn decode_text<'a>(text: &'a str, limits: &DecodeLimits) -> Result<Decoded<'a>, DecodeError> {
-    let kind = text.chars().next().ok_or(DecodeError::Empty)?;
-    if !matches!(kind, '0'..='6') {
-        return Err(DecodeError::UnknownType { found: kind });
-    }
-    let mut rest = &text[1..];
-    let mut attachments = 0;
-    if matches!(kind, '5' | '6') {
-        (attachments, rest) = attachment_count(rest, limits.max_attachments)?;
-    }
-    let (namespace, rest) = namespace(rest);
-    let (id, payload) = ack_id(rest)?;
-
+    let Head { kind, attachments, namespace, id, payload } = Head::split(text, limits.max_attachments)?;
     let packet = match kind {
         // An id on these is without meaning and, as in the reference decoder, without consequence.
         '0' => Packet::Connect { namespace, auth: object(payload)? },
@@ -143,6 +137,34 @@ pub(crate) fn decode_text<'a>(text: &'a str, limits: &DecodeLimits) -> Result<De
     }
     placeholder::check(payload, attachments)?;
     Ok(Decoded::Awaiting { packet, attachments })
+}
+
+/// The text of a packet, cut into its parts.
+pub(crate) struct Head<'a> {
+    /// A digit from 0 to 6.
+    pub(crate) kind: char,
+    pub(crate) attachments: usize,
+    pub(crate) namespace: Cow<'a, str>,
+    pub(crate) id: Option<u64>,
+    /// What follows, unread; empty when nothing does.
+    pub(crate) payload: &'a str,
+}
+
+impl<'a> Head<'a> {
+    pub(crate) fn split(text: &'a str, max_attachments: usize) -> Result<Self, DecodeError> {
+        let kind = text.chars().next().ok_or(DecodeError::Empty)?;
+        if !matches!(kind, '0'..='6') {
+            return Err(DecodeError::UnknownType { found: kind });
+        }
+        let mut rest = &text[1..];
+        let mut attachments = 0;
+        if matches!(kind, '5' | '6') {
+            (attachments, rest) = attachment_count(rest, max_attachments)?;
+        }
+        let (namespace, rest) = namespace(rest);
+        let (id, payload) = ack_id(rest)?;
+        Ok(Self { kind, attachments, namespace, id, payload })
+    }
 }
 
 fn attachment_count(text: &str, max: usize) -> Result<(usize, &str), DecodeError> {
@@ -200,15 +222,20 @@ fn event<'a>(namespace: Cow<'a, str>, id: Option<u64>, payload: &'a str) -> Resu
         return Ok(Packet::Blank { namespace });
     }
     let array = array(payload)?;
-    let name = array.first.ok_or(DecodeError::EventName)?;
-    let event = match name.as_bytes() {
-        [b'"', ..] => json::unescape(name)?,
-        [b'-' | b'0'..=b'9', ..] => Cow::Borrowed(name),
+    let event = event_name(array.first.ok_or(DecodeError::EventName)?)?;
+    Ok(Packet::Event { namespace, id, event, args: Args::from_valid(array.rest) })
+}
+
+/// The event that a JSON value names, if it may be sent.
+pub(crate) fn event_name(value: &str) -> Result<EventName<'_>, DecodeError> {
+    let event = match value.as_bytes() {
+        [b'"', ..] => json::unescape(value)?,
+        [b'-' | b'0'..=b'9', ..] => Cow::Borrowed(value),
         _ => return Err(DecodeError::EventName),
     };
     match event::reserved(&event) {
         Some(name) => Err(DecodeError::ReservedEvent { name }),
-        None => Ok(Packet::Event { namespace, id, event, args: Args::from_valid(array.rest) }),
+        None => Ok(event),
     }
 }
 

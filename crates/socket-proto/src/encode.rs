@@ -38,6 +38,12 @@ pub enum EncodeError {
     /// somebody chose to look like one. Receivers would close their connection over it.
     #[error("arguments hold an object that looks like a placeholder")]
     Placeholder(#[from] PlaceholderError),
+    /// Values deeper inside one another than receivers of MessagePack are sent.
+    #[error("arguments are nested deeper than {max}")]
+    TooDeep {
+        /// The limit.
+        max: usize,
+    },
 }
 
 /// Writes the answer to a client that joined: its public id and, for recovery, its private one.

@@ -29,6 +29,7 @@ mod emit;
 mod encode;
 mod event;
 mod json;
+mod msgpack;
 mod packet;
 mod placeholder;
 
@@ -44,5 +45,6 @@ pub use encode::{
 };
 pub use event::{EventName, RESERVED_EVENTS, is_reserved};
 pub use json::parse_json;
+pub use msgpack::{MAX_MSGPACK_DEPTH, MsgpackError, decode_msgpack, encode_msgpack};
 pub use packet::{MAIN_NAMESPACE, Packet};
 pub use placeholder::PlaceholderError;

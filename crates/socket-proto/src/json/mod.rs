@@ -98,6 +98,11 @@ pub(crate) fn unescape(text: &str) -> Result<Cow<'_, str>, serde_json::Error> {
     }
 }
 
+/// How much white space `text` begins with.
+pub(crate) fn white_space(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\t' | b'\r')).count()
+}
+
 /// Index just behind the closing quote of the string whose first character is at `at`.
 pub(crate) fn string_end(text: &[u8], mut at: usize) -> usize {
     loop {
