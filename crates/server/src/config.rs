@@ -17,6 +17,7 @@ use posthaste_socket_proto::ConnectionLimits;
 
 use crate::error::BuildError;
 use crate::limits::Excess;
+use crate::parser::Parser;
 use crate::recovery::Recovery;
 use crate::server::Server;
 
@@ -56,6 +57,8 @@ pub struct ServerConfig {
     pub cleanup_empty_namespaces: bool,
     /// How clients that lose their connection are recovered; not at all by default.
     pub recovery: Option<Recovery>,
+    /// How clients write packets; JSON by default.
+    pub parser: Parser,
 }
 
 impl Default for ServerConfig {
@@ -75,14 +78,15 @@ impl Default for ServerConfig {
             max_created_namespaces: 256,
             cleanup_empty_namespaces: false,
             recovery: None,
+            parser: Parser::Json,
         }
     }
 }
 
 impl ServerConfig {
     /// Whether there may be clients that speak another dialect than the usual one.
-    pub(crate) const fn is_multilingual(&self) -> bool {
-        false
+    pub(crate) fn is_multilingual(&self) -> bool {
+        self.parser != Parser::Json
     }
 }
 

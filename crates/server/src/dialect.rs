@@ -3,9 +3,12 @@
 //! Everything above a worker knows one form of a packet: the frames of revision 4 with JSON. A client that speaks otherwise is sent
 //! the same packet translated, at the last moment and from that form.
 
-use bytes::Bytes;
 use posthaste_engine::Revision;
+use posthaste_socket_proto::{EncodeError, attachments_of, encode_msgpack};
 use posthaste_websocket_proto::{FrameHeader, FrameStart, Opcode};
+use smallvec::SmallVec;
+
+use crate::parser::Parser;
 
 /// What every binary message of revision 3 begins with: the number of the packet type.
 ///
@@ -19,48 +22,119 @@ pub(crate) enum Dialect {
     Json4,
     /// JSON over revision 3, where binary messages begin with the type of their packet.
     Json3,
+    /// MessagePack over revision 4: each packet is one binary message.
+    MessagePack4,
+    /// MessagePack over revision 3.
+    MessagePack3,
 }
 
 impl Dialect {
-    /// What a client of that revision speaks.
-    pub(crate) const fn of(revision: Revision) -> Self {
+    /// Those that a packet has to be translated for, in the order of [`Dialect::form`].
+    pub(crate) const OTHERS: [Self; 3] = [Self::Json3, Self::MessagePack4, Self::MessagePack3];
+
+    /// What a client of that revision speaks with JSON.
+    pub(crate) const fn json(revision: Revision) -> Self {
         match revision {
-            Revision::V3 => Self::Json3,
             Revision::V4 => Self::Json4,
+            Revision::V3 => Self::Json3,
         }
     }
-
-    /// Those that a packet has to be translated for, in the order of [`Dialect::form`].
-    pub(crate) const OTHERS: [Self; 1] = [Self::Json3];
 
     /// The number of a translation among the forms of a packet; `None` for the form it has.
     pub(crate) const fn form(self) -> Option<usize> {
         match self {
             Self::Json4 => None,
             Self::Json3 => Some(0),
+            Self::MessagePack4 => Some(1),
+            Self::MessagePack3 => Some(2),
         }
     }
 
-    /// Writes packets in this dialect: `frames` is a run of complete frames as [`Dialect::Json4`] has them. `None` if there is
-    /// something among them that the dialect cannot say.
-    pub(crate) fn translate(self, frames: &[u8]) -> Option<Bytes> {
+    pub(crate) const fn parser(self) -> Parser {
+        match self {
+            Self::Json4 | Self::Json3 => Parser::Json,
+            Self::MessagePack4 | Self::MessagePack3 => Parser::MessagePack,
+        }
+    }
+
+    /// The same revision with MessagePack.
+    pub(crate) const fn packed(self) -> Self {
+        match self {
+            Self::Json4 | Self::MessagePack4 => Self::MessagePack4,
+            Self::Json3 | Self::MessagePack3 => Self::MessagePack3,
+        }
+    }
+
+    /// What binary messages begin with.
+    const fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Json4 | Self::MessagePack4 => &[],
+            Self::Json3 | Self::MessagePack3 => &[BINARY_MESSAGE],
+        }
+    }
+
+    /// Writes packets in this dialect: `frames` is a run of complete frames as [`Dialect::Json4`] has them.
+    ///
+    /// # Errors
+    /// When there is something among them that the dialect cannot say.
+    pub(crate) fn translate(self, frames: &[u8]) -> Result<Vec<u8>, EncodeError> {
         let mut out = Vec::with_capacity(frames.len() + 16);
-        let mut rest = frames;
-        while !rest.is_empty() {
-            let header = FrameHeader::parse(rest).ok().flatten().expect("invariant: our packets are complete frames");
-            let len = usize::try_from(header.frame_len()).expect("invariant: it is in memory");
-            let (frame, behind) = rest.split_at(len);
-            rest = behind;
-            if header.opcode == Opcode::Binary && self != Self::Json4 {
-                let start = FrameStart::begin(&mut out, Opcode::Binary);
-                out.push(BINARY_MESSAGE);
-                out.extend_from_slice(&frame[header.header_len..]);
-                start.finish(&mut out);
-            } else {
-                out.extend_from_slice(frame);
+        let mut frames = Frames(frames);
+        while let Some(frame) = frames.next() {
+            match (self.parser(), frame.opcode) {
+                (Parser::MessagePack, Opcode::Text) => {
+                    let text = frame.payload.strip_prefix(b"4").and_then(|text| str::from_utf8(text).ok());
+                    let text = text.expect("invariant: our own packets are messages");
+                    let count = attachments_of(text);
+                    let attachments: SmallVec<[&[u8]; 4]> =
+                        frames.by_ref().take(count).map(|frame| frame.payload).collect();
+                    binary(&mut out, self.prefix(), |out| encode_msgpack(out, text, &attachments))?;
+                }
+                (_, Opcode::Binary) => binary(&mut out, self.prefix(), |out| {
+                    out.extend_from_slice(frame.payload);
+                    Ok(())
+                })?,
+                _ => out.extend_from_slice(frame.whole),
             }
         }
-        Some(out.into())
+        Ok(out)
+    }
+}
+
+/// Appends the frame of a binary message.
+fn binary(
+    out: &mut Vec<u8>,
+    prefix: &[u8],
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let start = FrameStart::begin(out, Opcode::Binary);
+    out.extend_from_slice(prefix);
+    write(out)?;
+    start.finish(out);
+    Ok(())
+}
+
+/// The frames of a run.
+struct Frames<'a>(&'a [u8]);
+
+struct Frame<'a> {
+    opcode: Opcode,
+    payload: &'a [u8],
+    whole: &'a [u8],
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let header = FrameHeader::parse(self.0).ok().flatten().expect("invariant: our packets are complete frames");
+        let len = usize::try_from(header.frame_len()).expect("invariant: it is in memory");
+        let (whole, rest) = self.0.split_at(len);
+        self.0 = rest;
+        Some(Frame { opcode: header.opcode, payload: &whole[header.header_len..], whole })
     }
 }
 
@@ -69,19 +143,39 @@ mod tests {
     use super::*;
     use posthaste_websocket_proto::append_frame;
 
+    fn run(frames: &[(Opcode, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        frames.iter().for_each(|(opcode, payload)| append_frame(&mut out, *opcode, payload));
+        out
+    }
+
     #[test]
     fn attachments_begin_with_their_type_in_revision_3() {
-        let (mut frames, mut expected) = (Vec::new(), Vec::new());
-        let text = br#"451-["hi",{"_placeholder":true,"num":0}]"#;
-        for out in [&mut frames, &mut expected] {
-            append_frame(out, Opcode::Text, text);
-        }
-        append_frame(&mut frames, Opcode::Binary, &[7; 125]);
-        append_frame(&mut expected, Opcode::Binary, &[&[4][..], &[7; 125]].concat());
-        append_frame(&mut frames, Opcode::Binary, &[]);
-        append_frame(&mut expected, Opcode::Binary, &[4]);
+        let text = (Opcode::Text, &br#"452-["hi",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#[..]);
+        let frames = run(&[text, (Opcode::Binary, &[7; 125]), (Opcode::Binary, &[])]);
+        let expected = run(&[text, (Opcode::Binary, &[&[4][..], &[7; 125]].concat()), (Opcode::Binary, &[4])]);
         assert_eq!(Dialect::Json3.translate(&frames).expect("it can be said"), expected);
         assert_eq!(Dialect::Json4.translate(&frames).expect("it is the same"), frames);
+    }
+
+    #[test]
+    fn packets_with_their_attachments_are_one_message_in_messagepack() {
+        let frames = run(&[
+            (Opcode::Text, br#"451-["hi",{"_placeholder":true,"num":0}]"#),
+            (Opcode::Binary, &[0xff]),
+            (Opcode::Text, b"41/a,"),
+        ]);
+        let packets =
+            [&b"\x83\xa4type\x02\xa4data\x92\xa2hi\xc4\x01\xff\xa3nsp\xa1/"[..], &b"\x82\xa4type\x01\xa3nsp\xa2/a"[..]];
+        assert_eq!(
+            Dialect::MessagePack4.translate(&frames).expect("it can be said"),
+            run(&packets.map(|packet| (Opcode::Binary, packet)))
+        );
+        let prefixed = packets.map(|packet| [&[4][..], packet].concat());
+        assert_eq!(
+            Dialect::MessagePack3.translate(&frames).expect("it can be said"),
+            run(&[(Opcode::Binary, &prefixed[0]), (Opcode::Binary, &prefixed[1])])
+        );
     }
 
     #[test]
@@ -90,5 +184,6 @@ mod tests {
             assert_eq!(dialect.form(), Some(number));
         }
         assert_eq!(Dialect::Json4.form(), None);
+        assert_eq!(Dialect::OTHERS.len(), posthaste_adapter::Packet::FORMS);
     }
 }

@@ -44,6 +44,7 @@ mod listeners;
 mod local;
 mod namespace;
 mod operator;
+mod parser;
 mod reason;
 mod recovery;
 mod remote;
@@ -68,6 +69,7 @@ pub use limits::Excess;
 pub use listeners::CatchAllId;
 pub use namespace::{IntoAllowed, Namespace, NamespaceError, NamespaceRequest, Params, ParamsError};
 pub use operator::{Operator, SocketOperator};
+pub use parser::Parser;
 pub use posthaste_adapter::{
     Adapter, AdapterError, HandshakeSnapshot, IntoRooms, MemoryAdapter, Room, RoomEvent, SocketId,
 };

@@ -45,6 +45,6 @@ pub use encode::{
 };
 pub use event::{EventName, RESERVED_EVENTS, is_reserved};
 pub use json::parse_json;
-pub use msgpack::{MAX_MSGPACK_DEPTH, MsgpackError, decode_msgpack, encode_msgpack};
+pub use msgpack::{MAX_MSGPACK_DEPTH, MsgpackError, attachments_of, decode_msgpack, encode_msgpack};
 pub use packet::{MAIN_NAMESPACE, Packet};
 pub use placeholder::PlaceholderError;

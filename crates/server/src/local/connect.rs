@@ -26,7 +26,14 @@ impl Local {
     /// A client asks to join a namespace: as who it was, or as somebody new.
     pub(super) fn check(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) {
         // Gone while its namespace was being looked for: nothing is taken from anybody for it.
-        if self.with_client(id, |_| ()).is_some() && !self.resume(id, namespace, auth) {
+        if self.with_client(id, |_| ()).is_none() {
+            return;
+        }
+        let parser = self.parser(id);
+        if let Some(only) = namespace.0.router().parser.filter(|only| !only.takes(parser)) {
+            return self.refuse(id, &namespace.0.name, &only.refusal());
+        }
+        if !self.resume(id, namespace, auth) {
             self.begin(id, namespace, auth);
         }
     }

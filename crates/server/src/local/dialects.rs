@@ -1,32 +1,60 @@
-//! What leaves, in the dialect of whom it is for.
+//! Who speaks which dialect: what arrives is read in it, and what leaves is written in it.
 //!
-//! A server whose clients all speak the one dialect has no table of dialects, and everything goes to the engine as it is.
+//! A server whose clients all speak the usual one has no table of dialects, and everything goes between it and the engine as it is.
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
 use posthaste_adapter::Packet;
-use posthaste_engine::ConnectionId;
+use posthaste_engine::{ConnectionId, Revision};
+use posthaste_socket_proto::{DecodeError, MsgpackError};
 
 use super::Local;
 use crate::dialect::Dialect;
+use crate::parser::Parser;
 
 /// The dialects of this worker's connections, by place.
 #[derive(Debug, Default)]
-pub(super) struct Dialects(RefCell<Vec<Dialect>>);
+pub(super) struct Dialects(RefCell<Vec<Place>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    dialect: Dialect,
+    /// Whether its first message will tell the parser.
+    is_open: bool,
+}
+
+impl Place {
+    const USUAL: Self = Self { dialect: Dialect::Json4, is_open: false };
+}
 
 impl Dialects {
-    /// The dialect of whoever is at a place now; set when a connection opens.
-    pub(super) fn set(&self, slot: u32, dialect: Dialect) {
+    /// A connection has opened.
+    pub(super) fn open(&self, slot: u32, revision: Revision, parser: Parser) {
+        let mut dialect = Dialect::json(revision);
+        if parser == Parser::MessagePack {
+            dialect = dialect.packed();
+        }
         let mut places = self.0.borrow_mut();
         let place = slot as usize;
         if places.len() <= place {
-            places.resize(place + 1, Dialect::Json4);
+            places.resize(place + 1, Place::USUAL);
         }
-        places[place] = dialect;
+        places[place] = Place { dialect, is_open: parser == Parser::Either };
     }
 
     pub(super) fn of(&self, slot: u32) -> Dialect {
-        self.0.borrow().get(slot as usize).copied().unwrap_or(Dialect::Json4)
+        self.0.borrow().get(slot as usize).unwrap_or(&Place::USUAL).dialect
+    }
+
+    /// The parser that a message is for. The first one tells by what it is, if that was left open.
+    fn heard(&self, slot: u32, is_binary: bool) -> Parser {
+        let mut places = self.0.borrow_mut();
+        let Some(place) = places.get_mut(slot as usize) else { return Parser::Json };
+        if std::mem::take(&mut place.is_open) && is_binary {
+            place.dialect = place.dialect.packed();
+        }
+        place.dialect.parser()
     }
 
     /// Those of `slots` that speak one.
@@ -36,14 +64,38 @@ impl Dialects {
 }
 
 impl Local {
+    /// The parser that a connection speaks.
+    pub(super) fn parser(&self, id: ConnectionId) -> Parser {
+        self.dialects.as_ref().map_or(Parser::Json, |dialects| dialects.of(id.slot).parser())
+    }
+
+    /// A text message arrived.
+    pub(super) fn heard_text(&self, id: ConnectionId, text: &str) {
+        let parser = self.dialects.as_ref().map_or(Parser::Json, |dialects| dialects.heard(id.slot, false));
+        match parser {
+            Parser::MessagePack => self.message(id, |_, _, _| Err(DecodeError::Msgpack(MsgpackError::Text).into())),
+            _ => self.message(id, |connection, now, limits| connection.receive_text(text, now, limits)),
+        }
+    }
+
+    /// A binary message arrived.
+    pub(super) fn heard_binary(&self, id: ConnectionId, data: Bytes) {
+        let parser = self.dialects.as_ref().map_or(Parser::Json, |dialects| dialects.heard(id.slot, true));
+        match parser {
+            Parser::MessagePack => self.message(id, |connection, _, limits| connection.receive_msgpack(&data, limits)),
+            _ => self.message(id, |connection, _, limits| connection.receive_binary(data, limits)),
+        }
+    }
+
     /// Sends frames of packets to one connection. Returns whether it was there (and, when `volatile`, able to take them).
     pub(crate) fn send(&self, id: ConnectionId, frames: &[u8], volatile: bool) -> bool {
         let Some(dialects) = &self.dialects else { return self.worker.send(id, frames, volatile) };
         let dialect = dialects.of(id.slot);
-        if dialect == Dialect::Json4 {
+        if dialect.form().is_none() {
             return self.worker.send(id, frames, volatile);
         }
-        dialect.translate(frames).is_some_and(|frames| self.worker.send(id, &frames, volatile))
+        // What cannot be said to it is no sign that it is gone.
+        translated(dialect, frames).is_none_or(|frames| self.worker.send(id, &frames, volatile))
     }
 
     /// Sends a packet to the connections at `slots`.
@@ -58,14 +110,19 @@ impl Local {
             if its.peek().is_none() {
                 continue;
             }
-            let translated = match dialect.form() {
+            let frames = match dialect.form() {
                 None => Some(packet.frames().clone()),
-                Some(form) => packet.form(form, || dialect.translate(packet.frames())),
+                Some(form) => packet.form(form, || translated(dialect, packet.frames()).map(Bytes::from)),
             };
-            if let Some(frames) = translated {
+            if let Some(frames) = frames {
                 let staged = self.worker.stage_shared(&frames);
                 self.worker.deliver(&staged, its, volatile);
             }
         }
     }
+}
+
+fn translated(dialect: Dialect, frames: &[u8]) -> Option<Vec<u8>> {
+    let translated = dialect.translate(frames);
+    translated.inspect_err(|error| tracing::warn!(%error, ?dialect, "a packet was left out")).ok()
 }

@@ -44,7 +44,6 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::config::ServerConfig;
-use crate::dialect::Dialect;
 use crate::error::JoinError;
 use crate::namespace::{Namespace, NamespaceInner, Router};
 use crate::server::Inner;
@@ -201,17 +200,17 @@ impl WorkerApplication for Local {
         clients[place] = Some(Box::new(client));
         drop(clients);
         if let Some(dialects) = &self.dialects {
-            dialects.set(id.slot, Dialect::of(request.revision()));
+            dialects.open(id.slot, request.revision(), server.config.parser);
         }
         self.watch(id, deadline);
     }
 
     fn text(&self, id: ConnectionId, text: &str) {
-        self.message(id, |connection, now, limits| connection.receive_text(text, now, limits));
+        self.heard_text(id, text);
     }
 
     fn binary(&self, id: ConnectionId, data: Bytes) {
-        self.message(id, |connection, _, limits| connection.receive_binary(data, limits));
+        self.heard_binary(id, data);
     }
 
     fn upgraded(&self, id: ConnectionId) {

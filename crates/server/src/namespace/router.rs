@@ -11,6 +11,7 @@ use crate::handler::{
     DisconnectHandler, ErrorHandler, EventHandler, EventMiddleware, Middleware,
 };
 use crate::listeners::{CatchAllId, CatchAlls};
+use crate::parser::Parser;
 use crate::room_events::RoomListener;
 use crate::server::Server;
 use crate::server_side::BoxedServerEvent;
@@ -36,6 +37,8 @@ pub(crate) struct Router {
     pub(crate) any: CatchAlls,
     /// See what goes.
     pub(crate) outgoing: CatchAlls,
+    /// The one that clients must speak, if they must.
+    pub(crate) parser: Option<Parser>,
 }
 
 impl Router {

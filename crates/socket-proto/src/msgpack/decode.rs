@@ -130,7 +130,12 @@ struct Written {
 
 impl Data {
     /// Reads the value whose head was taken.
-    fn read(head: Token<'_>, tokens: &mut Tokens<'_>, message: &Bytes, limits: &DecodeLimits) -> Result<Self, DecodeError> {
+    fn read(
+        head: Token<'_>,
+        tokens: &mut Tokens<'_>,
+        message: &Bytes,
+        limits: &DecodeLimits,
+    ) -> Result<Self, DecodeError> {
         let mut json = Json::new(message, limits);
         let mut first_end = 0;
         match head {

@@ -57,6 +57,15 @@ pub fn encode_msgpack<A: AsRef<[u8]>>(out: &mut Vec<u8>, packet: &str, attachmen
     Ok(())
 }
 
+/// How many attachments follow the text of a packet.
+///
+/// # Panics
+/// When it is not the text of a packet.
+#[must_use]
+pub fn attachments_of(packet: &str) -> usize {
+    Head::split(packet, usize::MAX).expect("invariant: our own packets can be read").attachments
+}
+
 /// Writes a value that is JSON. Without attachments nothing in it is a placeholder.
 fn value<A: AsRef<[u8]>>(out: &mut Vec<u8>, text: &str, attachments: &[A]) -> Result<(), EncodeError> {
     let placeholders = match attachments {

@@ -20,7 +20,7 @@ mod token;
 mod value;
 
 pub use self::decode::decode_msgpack;
-pub use self::encode::encode_msgpack;
+pub use self::encode::{attachments_of, encode_msgpack};
 
 /// How deep lists and objects may be inside one another, the arguments' own list included. The official parser, which calls itself for
 /// each level, ends its process's stack at a few thousand.

@@ -141,7 +141,11 @@ impl<'a> Tokens<'a> {
 
     /// Accepts that `len` elements of at least `bytes` bytes each follow.
     fn elements(&self, len: usize, bytes: usize) -> Result<u32, MsgpackError> {
-        if len > self.left() / bytes { Err(MsgpackError::Ended) } else { u32::try_from(len).map_err(|_| MsgpackError::Ended) }
+        if len > self.left() / bytes {
+            Err(MsgpackError::Ended)
+        } else {
+            u32::try_from(len).map_err(|_| MsgpackError::Ended)
+        }
     }
 
     fn extension(&mut self, len: usize) -> Result<Token<'a>, MsgpackError> {
