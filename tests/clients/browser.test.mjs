@@ -50,6 +50,18 @@ eachSubject("browser", { concurrency: modes.length }, (server) => {
     }
   });
 
+  describe("the bundle with MessagePack", { concurrency: 1 }, () => {
+    let page;
+    before(async () => { page = await visit("socket.io.msgpack.min.js"); });
+    after(() => page?.close());
+
+    for (const mode of modes) {
+      for (const scenario of Object.keys(scenarios)) {
+        check(`${scenario} over ${mode}`, () => page.run(scenario, mode, "msgpack"));
+      }
+    }
+  });
+
   /** A page of the server with a bundle and the scenarios in it, and a cache and connections of its own. */
   async function visit(bundle) {
     const context = await browser.newContext();
@@ -65,11 +77,11 @@ eachSubject("browser", { concurrency: modes.length }, (server) => {
     await page.waitForFunction(() => window.io && window.scenarios);
     return {
       close: () => context.close(),
-      async run(scenario, mode) {
-        await page.evaluate(async ([scenario, mode]) => {
-          const cell = new window.Cell({ io: window.io, url: location.origin, mode });
+      async run(scenario, mode, parser) {
+        await page.evaluate(async ([scenario, mode, parser]) => {
+          const cell = new window.Cell({ io: window.io, url: location.origin, mode, parser });
           await window.scenarios[scenario].run(cell).finally(() => cell.close());
-        }, [scenario, mode]);
+        }, [scenario, mode, parser]);
         assert.deepEqual(errors.splice(0), [], "errors that nobody caught");
       },
     };

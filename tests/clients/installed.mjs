@@ -15,6 +15,13 @@ export const nodeClients = Object.keys(JSON.parse(read("package.json")).devDepen
   .map((name) => ({ version: require(`${name}/package.json`).version, load: () => require(name).io }))
   .sort((one, other) => other.version.localeCompare(one.version, "en", { numeric: true }));
 
+/** The newest of them with its parser for MessagePack: `parser` is an option of the client. */
+export const packedClient = {
+  ...nodeClients[0],
+  version: `${nodeClients[0].version}, parser ${require("socket.io-msgpack-parser/package.json").version}`,
+  parser: require("socket.io-msgpack-parser"),
+};
+
 /** The version of the bundle that our server serves to browsers. */
 export const bundleVersion = read("../../crates/server/assets/client/VERSION").trim();
 
@@ -24,6 +31,7 @@ export const pythonVersion = read("python/requirements.txt").match(/^python-sock
 /** The names that the clients have in the matrix. */
 export const names = {
   node: "socket.io-client in Node",
+  packed: "socket.io-client in Node, MessagePack",
   chromium: "socket.io-client in Chromium",
   python: ["python-socketio Client", "python-socketio AsyncClient"],
 };
@@ -31,6 +39,7 @@ export const names = {
 /** The rows of the matrix. */
 export const rows = [
   ...nodeClients.map(({ version }) => ({ client: names.node, version })),
+  { client: names.packed, version: packedClient.version },
   { client: names.chromium, version: bundleVersion },
   ...names.python.map((client) => ({ client, version: pythonVersion })),
 ];

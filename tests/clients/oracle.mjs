@@ -1,10 +1,11 @@
 // The conformance app on the npm server.
 //
-// One address with a health route, five Socket.IO mounts and one of Engine.IO alone: `/socket.io/` with the default timers and
+// One address with a health route, seven Socket.IO mounts and one of Engine.IO alone: `/socket.io/` with the default timers and
 // connection state recovery, `/plain/` the same without, so that what is emitted arrives without an offset behind it, `/fast/`
 // with short timers, `/steady/` with timers that are short but leave a busy machine some time, `/hooked/` with hooks of the
-// engine, and `/engine.io/`, which sends everything back. On the first four every namespace speaks the same events, so that one
-// set of assertions can be pointed at any implementation.
+// engine, `/msgpack/` and `/steady-msgpack/` with packets in MessagePack, and `/engine.io/`, which sends everything back. On all
+// Socket.IO mounts but `/hooked/` every namespace speaks the same events, so that one set of assertions can be pointed at any
+// implementation.
 //
 //   node oracle.mjs --port 3000
 
@@ -12,6 +13,7 @@ import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 import { Server as Engine } from "engine.io";
 import { Server } from "socket.io";
+import msgpack from "socket.io-msgpack-parser";
 
 const { values } = parseArgs({ options: { port: { type: "string", default: "3000" } } });
 
@@ -58,6 +60,17 @@ mount({
   connectTimeout: 2000,
   upgradeTimeout: 2000,
   cors: { origin: "*" },
+});
+
+mount({ ...shared, path: "/msgpack", parser: msgpack });
+mount({
+  ...shared,
+  path: "/steady-msgpack",
+  pingInterval: 300,
+  pingTimeout: 2500,
+  connectTimeout: 2000,
+  upgradeTimeout: 2000,
+  parser: msgpack,
 });
 
 mountHooked();
@@ -248,9 +261,10 @@ async function utility(namespace, operation, options = {}) {
 }
 
 function binaryInfo(value, info = { count: 0, bytes: 0 }) {
-  if (Buffer.isBuffer(value)) {
+  // MessagePack brings an ArrayBuffer where JSON brings a Buffer.
+  if (Buffer.isBuffer(value) || value instanceof ArrayBuffer) {
     info.count += 1;
-    info.bytes += value.length;
+    info.bytes += value.byteLength;
   } else if (value !== null && typeof value === "object") {
     for (const inner of Object.values(value)) binaryInfo(inner, info);
   }

@@ -1,8 +1,9 @@
-// The official client in the versions that are in use, each over each transport, through every scenario.
+// The official client in the versions that are in use, and with its parser for MessagePack, each over each transport, through every
+// scenario.
 
 import { describe } from "node:test";
 import { check, eachSubject, modes } from "./harness.mjs";
-import { names, nodeClients } from "./installed.mjs";
+import { names, nodeClients, packedClient } from "./installed.mjs";
 import { noted, writeMatrix } from "./matrix.mjs";
 import { Cell, scenarios } from "./scenarios.mjs";
 
@@ -10,15 +11,21 @@ const runtime = `Node ${process.versions.node}`;
 
 writeMatrix("versions");
 
+const clients = [
+  ...nodeClients.map(({ version, load }) => ({ client: names.node, version, load })),
+  { client: names.packed, ...packedClient },
+];
+
 eachSubject("client versions", { concurrency: 4 }, (server) => {
-  for (const { version, load } of nodeClients) {
+  for (const { client, version, load, parser } of clients) {
     const io = load();
+    const how = parser ? { parser: "msgpack", options: { parser } } : {};
     for (const mode of modes) {
-      describe(`socket.io-client ${version} over ${mode}`, () => {
+      describe(`${client} ${version} over ${mode}`, () => {
         for (const [scenario, { run }] of Object.entries(scenarios)) {
           check(scenario, async () => {
-            const place = { subject: server.subject, client: names.node, version, runtime, mode, scenario };
-            const cell = new Cell({ io, url: server.url, mode });
+            const place = { subject: server.subject, client, version, runtime, mode, scenario };
+            const cell = new Cell({ io, url: server.url, mode, ...how });
             await noted(place, () => run(cell)).finally(() => cell.close());
           });
         }

@@ -375,6 +375,12 @@ fn sec_09_deep_and_long_messages_are_read_in_linear_time_and_constant_stack() {
         assert_eq!(args.raw(), text);
         assert!(matches!(decode(&list(&nested(limit + 1))), Err(DecodeError::Msgpack(MsgpackError::TooDeep))));
         assert!(matches!(decode(&list(&nested(SIZE))), Err(DecodeError::Msgpack(MsgpackError::TooDeep))));
+        // One that is empty is one, too.
+        for empty in [0x90, 0x80] {
+            decode(&list(&[&open.repeat(limit - 1)[..], &[empty]].concat())).expect("as deep as may be");
+            let error = decode(&list(&[&open.repeat(limit)[..], &[empty]].concat())).expect_err("too deep");
+            assert!(matches!(error, DecodeError::Msgpack(MsgpackError::TooDeep)));
+        }
         // In what is skipped nothing is kept, and any depth will do.
         let skipped = [&b"\x83\xa4type\0\xa3nsp\xa1/\xa1x"[..], &nested(SIZE)].concat();
         decode(&skipped).expect("skipped");

@@ -9,6 +9,8 @@
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! /steady/       ping 300 ms, pong within 2.5 s, a namespace within 2 s, an upgrade within 2 s, CORS for all:
 //!                for clients on busy machines
+//! /msgpack/      default timers, packets in MessagePack
+//! /steady-msgpack/ as /steady/, packets in MessagePack
 //! /hooked/       engine hooks that do what a request's headers ask for; empty dynamic namespaces are forgotten
 //! /engine.io/    Engine.IO alone, ping 300 ms, pong within 200 ms, CORS for all: what is sent comes back
 //! /returning/    with --stats: sessions are recovered within 3 s; every socket has listeners and values of its own
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use axum::routing::get;
 use clap::Parser;
-use posthaste::{Builder, Cors, EngineLayer, Listener, Recovery, Server, Workers};
+use posthaste::{Builder, Cors, EngineLayer, Listener, Parser as Packets, Recovery, Server, Workers};
 use suites::Suite;
 
 /// Runs the conformance app.
@@ -76,6 +78,8 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
     let plain = mount(workers, main_mount("/plain")?.serve_client(true))?;
     let fast = mount(workers, fast_mount())?;
     let steady = mount(workers, steady_mount())?;
+    let packed = mount(workers, Server::builder().path("/msgpack").serve_client(false).parser(Packets::MessagePack))?;
+    let steady_packed = mount(workers, steady_mount().path("/steady-msgpack").parser(Packets::MessagePack))?;
     let hooked = hooked::mount(workers)?;
     let echo = EngineLayer::new(echo::engine(workers)?);
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
@@ -86,6 +90,7 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
         app = stats::route(app, mounts, owned).layer(returning.layer());
     }
     let app = app.layer(plain.layer()).layer(fast.layer()).layer(steady.layer()).layer(hooked.layer()).layer(echo);
+    let app = app.layer(packed.layer()).layer(steady_packed.layer());
     Ok(main.listen_with(addr, app)?)
 }
 

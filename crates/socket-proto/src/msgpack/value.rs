@@ -59,6 +59,9 @@ impl<'a> Json<'a> {
         let mut open: SmallVec<[Level; 8]> = SmallVec::new();
         let mut token = head;
         loop {
+            if matches!(token, Token::Array(_) | Token::Map(_)) && depth + open.len() >= MAX_MSGPACK_DEPTH {
+                return Err(MsgpackError::TooDeep.into());
+            }
             let mut taken_back = false;
             let level = match token {
                 Token::Array(len) if len > 0 => Some((b'[', Level { left: len, place: Place::List })),
@@ -83,9 +86,6 @@ impl<'a> Json<'a> {
                 }
             };
             if let Some((bracket, level)) = level {
-                if depth + open.len() >= MAX_MSGPACK_DEPTH {
-                    return Err(MsgpackError::TooDeep.into());
-                }
                 self.text.push(bracket);
                 open.push(level);
             } else if !self.ended(&mut open, taken_back) {
