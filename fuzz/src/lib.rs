@@ -18,6 +18,7 @@ mod connection;
 mod history;
 mod input;
 mod json;
+mod msgpack;
 mod mutate;
 mod outbox;
 mod packets;
@@ -119,6 +120,13 @@ pub const TARGETS: &[Target] = &[
         run: args::check,
         seeds: &[b"\x01\x05\x03abc\x06\x02\x01\x02\x07\x02", b"\x02\x06\x01\x01\x08\x03\x01\x06\x00\x02\x04"],
         words: &[],
+    },
+    Target {
+        name: "socket-msgpack",
+        about: "packets in MessagePack, against a model; rewritten and read back; JSON there and back",
+        run: msgpack::check,
+        seeds: msgpack::MESSAGES,
+        words: msgpack::WORDS,
     },
     Target {
         name: "socket-connection",

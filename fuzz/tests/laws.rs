@@ -50,6 +50,7 @@ laws! {
     socket_packet: "socket-packet",
     socket_json: "socket-json",
     socket_args: "socket-args",
+    socket_msgpack: "socket-msgpack",
     socket_connection: "socket-connection",
     socket_acks: "socket-acks",
     history_texts: "history-texts",
