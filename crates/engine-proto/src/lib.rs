@@ -13,24 +13,31 @@
 //! bytes are the same for every receiver, and an upgrade hands the [`Outbox`] over without touching it; a poll strips the frame
 //! headers on its way out ([`payload`]).
 //!
+//! Clients of revision 3 (Socket.IO 1 and 2) are told the same in another form: [`Wire`] rewrites frames for them, [`payload_v3`]
+//! their polls, [`jsonp`] what comes and goes by scripts and forms; their [`Session`] waits for pings instead of sending them.
+//!
 //! This crate leaves HTTP, connections and time to its caller: whatever depends on time takes `now`.
 //!
-//! Source: Engine.IO protocol v4, and the behaviour of the official server 4.8.
+//! Source: Engine.IO protocol v4 and v3, and the behaviour of the official server 4.8.
 
 pub mod close;
 pub mod error;
 pub mod handshake;
+pub mod jsonp;
 pub mod limits;
 pub mod outbox;
 pub mod packet;
 pub mod payload;
+pub mod payload_v3;
 pub mod query;
 pub mod session;
 pub mod sid;
+pub mod wire;
 
 pub use close::CloseReason;
 pub use error::RequestError;
 pub use handshake::{OpenPacket, Transport, TransportSet};
+pub use jsonp::Jsonp;
 pub use limits::{AdmissionLimits, Limit, LimitMode, MemoryWatermark, Rate, TokenBucket};
 pub use outbox::{Outbox, OutboxFull, OutboxLimits};
 pub use packet::{Packet, PacketError, PacketType};
@@ -38,3 +45,4 @@ pub use payload::{PayloadError, split_payload};
 pub use query::{Query, Revision, SidParam, TransportParam};
 pub use session::{Session, Settings};
 pub use sid::Sid;
+pub use wire::Wire;

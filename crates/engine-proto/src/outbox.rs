@@ -179,6 +179,18 @@ impl Outbox {
         }
     }
 
+    /// Moves everything behind `frames`, as it is.
+    ///
+    /// # Panics
+    /// As [`Outbox::drain_into_payload`].
+    pub fn drain_into_frames(&mut self, frames: &mut Vec<u8>) {
+        let Some(queue) = self.0.take() else { return };
+        assert_eq!(queue.taken, 0, "invariant: a session goes from polling to a stream, never back");
+        for chunk in &queue.chunks {
+            frames.extend_from_slice(chunk.as_slice());
+        }
+    }
+
     /// Moves everything into a polling body.
     ///
     /// # Panics

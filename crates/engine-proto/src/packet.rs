@@ -66,6 +66,9 @@ pub enum PacketError {
     /// A `b` packet whose base64 is broken.
     #[error("a binary packet's base64 is malformed")]
     Base64,
+    /// Revision 3: a binary packet that is no message, by its type: a byte, or a digit before base64.
+    #[error("a binary packet of type {0:#04x}")]
+    BinaryType(u8),
 }
 
 impl<'a> Packet<'a> {
@@ -90,6 +93,23 @@ impl<'a> Packet<'a> {
         Ok(Self::Text(kind, &text[1..]))
     }
 
+    /// As [`Packet::decode`], of a client of revision 3: between `b` and the base64 is the type digit.
+    ///
+    /// # Errors
+    /// As [`Packet::decode`], and [`PacketError::BinaryType`] for binary that is no message.
+    ///
+    /// Source: Engine.IO protocol v3, "Packet".
+    pub fn decode_v3(text: &'a str) -> Result<Self, PacketError> {
+        match text.as_bytes() {
+            [b'b'] => Err(PacketError::Empty),
+            [b'b', b'4', base64 @ ..] => {
+                STANDARD.decode(base64).map(|data| Self::Binary(data.into())).map_err(|_| PacketError::Base64)
+            }
+            [b'b', other, ..] => Err(PacketError::BinaryType(*other)),
+            _ => Self::decode(text),
+        }
+    }
+
     /// The packet's type; binary packets are messages.
     #[must_use]
     pub const fn packet_type(&self) -> PacketType {
@@ -109,6 +129,19 @@ mod tests {
         assert_eq!(Packet::decode("bAQID"), Ok(Packet::Binary(Cow::Borrowed(&[1, 2, 3]))));
         assert_eq!(Packet::decode("b"), Ok(Packet::Binary(Cow::Borrowed(&[]))));
         assert_eq!(Packet::decode("bAQI"), Err(PacketError::Base64));
+    }
+
+    #[test]
+    fn binary_in_text_of_revision_3_has_its_type() {
+        assert_eq!(Packet::decode_v3("b4AQID"), Ok(Packet::Binary(Cow::Borrowed(&[1, 2, 3]))));
+        assert_eq!(Packet::decode_v3("b4"), Ok(Packet::Binary(Cow::Borrowed(&[]))));
+        assert_eq!(Packet::decode_v3("b"), Err(PacketError::Empty));
+        assert_eq!(Packet::decode_v3("bAQID"), Err(PacketError::BinaryType(b'A')));
+        assert_eq!(Packet::decode_v3("b2AQID"), Err(PacketError::BinaryType(b'2')));
+        assert_eq!(Packet::decode_v3("b4AQI"), Err(PacketError::Base64));
+        assert_eq!(Packet::decode_v3("b€"), Err(PacketError::BinaryType(0xe2)));
+        assert_eq!(Packet::decode_v3("4€"), Ok(Packet::Text(PacketType::Message, "€")));
+        assert_eq!(Packet::decode_v3(""), Err(PacketError::Empty));
     }
 
     #[test]

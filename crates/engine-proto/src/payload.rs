@@ -4,9 +4,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use posthaste_websocket_proto::{FrameHeader, Opcode, append_frame};
+use posthaste_websocket_proto::{FrameHeader, Opcode};
 
 use crate::packet::{Packet, PacketError, PacketType};
+
+/// The type of a message as a byte, as revision 3 has it before binary.
+pub(crate) const MESSAGE_BYTE: u8 = 4;
 
 /// The byte between two packets of a payload.
 pub const SEPARATOR: u8 = 0x1e;
@@ -23,6 +26,12 @@ pub enum PayloadError {
     TooManyPackets {
         /// The bound that was passed.
         limit: usize,
+    },
+    /// Revision 3: packet number `index` (from 0) is not as long as the length before it says, or that is no length.
+    #[error("the length of packet {index} of the payload")]
+    Length {
+        /// Its place in the body.
+        index: usize,
     },
     /// Packet number `index` (from 0) is none.
     #[error("packet {index} of the payload")]
@@ -149,24 +158,6 @@ fn append_separator(body: &mut Vec<u8>) {
     }
 }
 
-/// Rewrites a run of complete, unmasked frames for a client that takes no binary frames: a binary message becomes a text frame of
-/// `b` and base64.
-#[must_use]
-pub fn frames_as_text(frames: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(frames.len());
-    for (opcode, payload) in Frames(frames) {
-        if opcode == Opcode::Binary {
-            let mut packet = String::with_capacity(1 + payload.len().div_ceil(3) * 4);
-            packet.push('b');
-            STANDARD.encode_string(payload, &mut packet);
-            append_frame(&mut text, Opcode::Text, packet.as_bytes());
-        } else {
-            append_frame(&mut text, opcode, payload);
-        }
-    }
-    text
-}
-
 /// Counts the frames in a run of complete, unmasked frames.
 #[must_use]
 pub fn count_frames(frames: &[u8]) -> usize {
@@ -174,7 +165,7 @@ pub fn count_frames(frames: &[u8]) -> usize {
 }
 
 /// Walks a run of complete frames made by this server.
-struct Frames<'a>(&'a [u8]);
+pub(crate) struct Frames<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Frames<'a> {
     type Item = (Opcode, &'a [u8]);
@@ -197,6 +188,7 @@ impl<'a> Iterator for Frames<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use posthaste_websocket_proto::append_frame;
     use proptest::prelude::*;
 
     fn read(body: &[u8]) -> Result<Vec<Packet<'_>>, PayloadError> {
@@ -247,14 +239,6 @@ mod tests {
         assert_eq!(packets.by_ref().take(1024).filter(Result::is_ok).count(), 1024);
         assert_eq!(packets.next(), Some(Err(PayloadError::TooManyPackets { limit: 1024 })));
         assert_eq!(packets.next(), None);
-    }
-
-    #[test]
-    fn binary_frames_become_text_for_clients_that_take_no_binary() {
-        let mut frames = Vec::new();
-        append_frame(&mut frames, Opcode::Text, b"451-[0]");
-        append_frame(&mut frames, Opcode::Binary, &[1, 2, 3]);
-        assert_eq!(frames_as_text(&frames), b"\x81\x07451-[0]\x81\x05bAQID");
     }
 
     proptest! {

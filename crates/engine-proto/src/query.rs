@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::Sid;
 use crate::handshake::Transport;
+use crate::jsonp::Jsonp;
 
 /// The protocol revision a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +46,8 @@ pub struct Query {
     pub sid: SidParam,
     /// `b64`: the client cannot take binary; bytes go out as `b` and base64 in text frames.
     pub base64: bool,
+    /// `j`: the client polls by scripts and forms.
+    pub jsonp: Option<Jsonp>,
 }
 
 /// How often a parameter came; more than once is never what an honest client sends.
@@ -72,6 +75,7 @@ struct Fields<'a> {
     transport: Field<'a>,
     sid: Field<'a>,
     base64: bool,
+    jsonp: Option<Jsonp>,
 }
 
 impl<'a> Fields<'a> {
@@ -81,6 +85,7 @@ impl<'a> Fields<'a> {
             "transport" => self.transport.add(value),
             "sid" => self.sid.add(value),
             "b64" => self.base64 = !value.is_empty(),
+            "j" => self.jsonp = Some(Jsonp::parse(&value)),
             _ => {}
         }
     }
@@ -111,7 +116,7 @@ impl Query {
                 fields.add(name, Cow::Borrowed(value));
             }
         }
-        let Fields { revision, transport, sid, base64 } = fields;
+        let Fields { revision, transport, sid, base64, jsonp } = fields;
         Self {
             revision: match revision {
                 Field::One(value) if value == "4" => Revision::V4,
@@ -129,6 +134,7 @@ impl Query {
                 Field::Repeated => SidParam::Invalid,
             },
             base64,
+            jsonp,
         }
     }
 }
@@ -188,7 +194,7 @@ mod tests {
         }
 
         #[test]
-        fn both_ways_of_reading_agree(parts in proptest::collection::vec("(EIO|transport|sid|b64|t)?=?(4|polling|websocket|[A-Za-z0-9_=-]{0,20})", 0..6)) {
+        fn both_ways_of_reading_agree(parts in proptest::collection::vec("(EIO|transport|sid|b64|j|t)?=?(4|polling|websocket|[A-Za-z0-9_=-]{0,20})", 0..6)) {
             let query = parts.join("&");
             prop_assert_eq!(Query::parse(&query), Query::parse(&format!("{query}&other=%20")));
         }

@@ -3,12 +3,15 @@
 use std::time::Instant;
 
 use super::{Settings, deadline_after};
+use crate::query::Revision;
 
 /// The heartbeat of one session: a ping every interval after the last pong, and the end when a pong stays away.
 ///
 /// The first ping leaves a whole interval after the handshake. Traffic other than pongs does not count as life, save once per
 /// ping: the first packet of another kind that comes while a pong is awaited restarts the wait, since a busy client's pong may
 /// queue behind its data.
+///
+/// In revision 3 the client pings, and the end comes when it has not for an interval and a timeout; nothing else counts.
 ///
 /// Source: Engine.IO protocol v4, "Heartbeat"; the grace is `engine.io` 6.6.10's.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ enum Phase {
     Resting,
     /// A pong must come before `at`.
     Awaiting { grace: bool },
+    /// Revision 3: a ping must come before `at`.
+    Listening,
 }
 
 /// What time brought.
@@ -34,8 +39,29 @@ pub(super) enum Beat {
 }
 
 impl Heartbeat {
-    pub(super) fn new(now: Instant, settings: &Settings) -> Self {
+    pub(super) fn new(now: Instant, revision: Revision, settings: &Settings) -> Self {
+        match revision {
+            Revision::V4 => Self::resting(now, settings),
+            Revision::V3 => Self::listening(now, settings),
+        }
+    }
+
+    fn resting(now: Instant, settings: &Settings) -> Self {
         Self { at: deadline_after(now, settings.ping_interval), phase: Phase::Resting }
+    }
+
+    fn listening(now: Instant, settings: &Settings) -> Self {
+        let patience = settings.ping_interval.saturating_add(settings.ping_timeout);
+        Self { at: deadline_after(now, patience), phase: Phase::Listening }
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        if self.phase == Phase::Listening { Revision::V3 } else { Revision::V4 }
+    }
+
+    /// A ping of a client of revision 3.
+    pub(super) fn ping(&mut self, now: Instant, settings: &Settings) {
+        *self = Self::listening(now, settings);
     }
 
     pub(super) const fn deadline(&self) -> Instant {
@@ -45,7 +71,7 @@ impl Heartbeat {
     pub(super) fn pong(&mut self, now: Instant, settings: &Settings) {
         // A pong nobody asked for changes nothing: a flood of them neither costs timers nor puts the next ping off.
         if self.phase != Phase::Resting {
-            *self = Self::new(now, settings);
+            *self = Self::resting(now, settings);
         }
     }
 
@@ -55,10 +81,12 @@ impl Heartbeat {
         }
     }
 
-    /// The server itself did not listen: an awaited pong gets its whole time again.
+    /// The server itself did not listen: an awaited pong, or ping, gets its whole time again.
     pub(super) fn excuse(&mut self, now: Instant, settings: &Settings) {
-        if let Phase::Awaiting { .. } = self.phase {
-            self.at = deadline_after(now, settings.ping_timeout);
+        match self.phase {
+            Phase::Resting => {}
+            Phase::Awaiting { .. } => self.at = deadline_after(now, settings.ping_timeout),
+            Phase::Listening => *self = Self::listening(now, settings),
         }
     }
 
@@ -76,7 +104,7 @@ impl Heartbeat {
                     Self { at: deadline_after(from, settings.ping_timeout), phase: Phase::Awaiting { grace: true } };
                 Beat::Ping
             }
-            Phase::Awaiting { .. } => Beat::Dead,
+            Phase::Awaiting { .. } | Phase::Listening => Beat::Dead,
         }
     }
 }
@@ -85,7 +113,7 @@ impl Heartbeat {
 mod tests {
     use std::time::Duration;
 
-    use super::super::script::{NOTHING, PING, Step, ends, play};
+    use super::super::script::{NOTHING, PING, Step, ends, play, play_as};
     use super::super::{Received, Session};
     use super::*;
     use crate::close::CloseReason;
@@ -103,6 +131,44 @@ mod tests {
                 transport,
                 &[(0, Tick(NOTHING), 25_000), (24_999, Tick(NOTHING), 25_000), (25_000, Tick(PING), 45_000)],
             );
+        }
+    }
+
+    #[test]
+    fn a_client_of_revision_3_pings_and_is_answered() {
+        for transport in BOTH {
+            play_as(
+                Revision::V3,
+                transport,
+                &[
+                    (25_000, Tick(NOTHING), 45_000),
+                    (25_001, Packet(Ping, Received::Pong), 70_001),
+                    (40_000, Packet(Ping, Received::Pong), 85_000),
+                    (84_999, Tick(NOTHING), 85_000),
+                    (85_000, Tick(DEAD), 85_000),
+                ],
+            );
+        }
+    }
+
+    #[test]
+    fn only_pings_keep_a_session_of_revision_3() {
+        for transport in BOTH {
+            let mut steps = vec![];
+            for (index, kind) in [Message, Noop, Open, Upgrade].into_iter().enumerate() {
+                let received = if kind == Message { Received::Deliver } else { Received::Nothing };
+                steps.push((30_000 + index as u64, Packet(kind, received), 45_000));
+            }
+            steps.push((45_000, Tick(DEAD), 45_000));
+            play_as(Revision::V3, transport, &steps);
+        }
+    }
+
+    #[test]
+    fn a_pong_of_a_client_of_revision_3_is_the_wrong_direction() {
+        for transport in BOTH {
+            let wrong = Packet(Pong, Received::Close(CloseReason::TransportError));
+            play_as(Revision::V3, transport, &[(5, wrong, 45_000)]);
         }
     }
 

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use crate::close::CloseReason;
 use crate::handshake::Transport;
 use crate::packet::PacketType;
+use crate::query::Revision;
 pub use heartbeat::Heartbeat;
 use polling::Polling;
 pub use polling::{Overlap, PollDecision};
@@ -72,6 +73,8 @@ pub enum Received {
     Deliver,
     /// Nothing; it was for the session, or for nobody.
     Nothing,
+    /// Answer with a pong: a client of revision 3 has sent its ping.
+    Pong,
     /// End the session.
     Close(CloseReason),
 }
@@ -125,16 +128,28 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session just opened by a handshake on `transport`.
+    /// A session just opened by a handshake on `transport`, of a client of revision 4.
     #[must_use]
     pub fn new(now: Instant, transport: Transport, settings: &Settings) -> Self {
+        Self::of(now, transport, Revision::V4, settings)
+    }
+
+    /// As [`Session::new`], of a client of any revision.
+    #[must_use]
+    pub fn of(now: Instant, transport: Transport, revision: Revision, settings: &Settings) -> Self {
         Self {
             transport,
             state: State::Open,
-            heartbeat: Heartbeat::new(now, settings),
+            heartbeat: Heartbeat::new(now, revision, settings),
             polling: Polling::default(),
             upgrade: Upgrade::None,
         }
+    }
+
+    /// The revision of the protocol that its client speaks.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.heartbeat.revision()
     }
 
     /// The transport that carries messages now.
@@ -185,12 +200,16 @@ impl Session {
         }
         match packet {
             PacketType::Message => Received::Deliver,
-            PacketType::Pong => {
+            PacketType::Pong if self.revision() == Revision::V4 => {
                 self.heartbeat.pong(now, settings);
                 Received::Nothing
             }
-            // In revision 4 only the server pings.
-            PacketType::Ping => Received::Close(CloseReason::TransportError),
+            PacketType::Ping if self.revision() == Revision::V3 => {
+                self.heartbeat.ping(now, settings);
+                Received::Pong
+            }
+            // In revision 4 only the server pings, in revision 3 only the client.
+            PacketType::Ping | PacketType::Pong => Received::Close(CloseReason::TransportError),
             // On a WebSocket the close packet means nothing: clients close the WebSocket itself.
             PacketType::Close | PacketType::Open | PacketType::Upgrade | PacketType::Noop => Received::Nothing,
         }

@@ -6,6 +6,7 @@ use super::{CloseDecision, Due, Overlap, PollDecision, ProbeDecision, ProbeRefus
 use crate::close::CloseReason;
 use crate::handshake::Transport;
 use crate::packet::PacketType;
+use crate::query::Revision;
 
 /// What happens to a session, with the answer it is to give.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +44,14 @@ pub(super) const fn ends(reason: CloseReason) -> Due {
 /// A line is a time, a step and the deadline behind it, both times in milliseconds. Before each step the session is ticked once
 /// more than it asked for, which must do nothing unless its deadline has come.
 pub(super) fn play(transport: Transport, steps: &[(u64, Step, u64)]) -> Session {
+    play_as(Revision::V4, transport, steps)
+}
+
+/// As [`play`], of a client of any revision.
+pub(super) fn play_as(revision: Revision, transport: Transport, steps: &[(u64, Step, u64)]) -> Session {
     let settings = Settings::default();
     let start = Instant::now();
-    let mut session = Session::new(start, transport, &settings);
+    let mut session = Session::of(start, transport, revision, &settings);
     for (line, &(at, step, deadline)) in steps.iter().enumerate() {
         let now = start + Duration::from_millis(at);
         if now < session.deadline() {

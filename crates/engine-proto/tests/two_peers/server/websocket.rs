@@ -60,6 +60,7 @@ impl Server {
             Received::Deliver => self.inbox.take(&message)?,
             Received::Nothing => {}
             Received::Close(reason) => self.end(now, reason),
+            Received::Pong => unreachable!("the client speaks revision 4"),
         }
         Ok(())
     }
