@@ -20,6 +20,7 @@
 //!
 //! Source: Engine.IO protocol v4 and v3, and the behaviour of the official server 4.8.
 
+pub mod body;
 pub mod close;
 pub mod error;
 pub mod handshake;
@@ -34,6 +35,7 @@ pub mod session;
 pub mod sid;
 pub mod wire;
 
+pub use body::{PollBody, PostBody, PostForm};
 pub use close::CloseReason;
 pub use error::RequestError;
 pub use handshake::{OpenPacket, Transport, TransportSet};

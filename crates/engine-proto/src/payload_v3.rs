@@ -213,6 +213,20 @@ pub fn write(frames: &[u8]) -> BodyV3 {
     BodyV3 { bytes, is_binary }
 }
 
+/// One text packet as a body.
+///
+/// ```
+/// use posthaste_engine_proto::payload_v3::text_packet_of;
+/// assert_eq!(text_packet_of("4€".as_bytes()), "2:4€".as_bytes());
+/// ```
+#[must_use]
+pub fn text_packet_of(packet: &[u8]) -> Vec<u8> {
+    let mut body = itoa::Buffer::new().format(count_units(packet)).as_bytes().to_vec();
+    body.push(b':');
+    body.extend_from_slice(packet);
+    body
+}
+
 /// A packet without data as a frame, for [`write()`].
 #[must_use]
 pub const fn control(kind: PacketType) -> [u8; 3] {

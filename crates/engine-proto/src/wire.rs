@@ -95,10 +95,16 @@ impl Wire {
         }
     }
 
+    /// Whether [`Wire::frames`] would change a run of frames.
+    #[must_use]
+    pub fn changes(self, frames: &[u8]) -> bool {
+        self != Self::V4 && Frames(frames).any(|(opcode, _)| opcode == Opcode::Binary)
+    }
+
     /// Rewrites a run of complete, unmasked frames of revision 4 for such a client; what needs no change stays as it is.
     #[must_use]
     pub fn frames(self, frames: &[u8]) -> Cow<'_, [u8]> {
-        if self == Self::V4 || Frames(frames).all(|(opcode, _)| opcode != Opcode::Binary) {
+        if !self.changes(frames) {
             return Cow::Borrowed(frames);
         }
         let mut rewritten = Vec::with_capacity(frames.len() + 16);

@@ -22,6 +22,9 @@ pub struct EngineConfig {
     pub transports: TransportSet,
     /// Whether polling sessions may upgrade to a WebSocket; true by default.
     pub allow_upgrades: bool,
+    /// Whether clients of revision 3 of the protocol (Socket.IO 1 and 2, JSONP among them) are served; false by default. A request
+    /// that names no revision, or another than 4, is then one of revision 3.
+    pub allow_eio3: bool,
     /// The largest polling body or WebSocket message taken from a client, in bytes; 1,000,000 by default.
     pub max_payload: usize,
     /// The same before the application has [vouched](crate::Worker::vouch) for the connection: before its client has joined a
@@ -64,6 +67,7 @@ impl Default for EngineConfig {
             settings: Settings::default(),
             transports: TransportSet::ALL,
             allow_upgrades: true,
+            allow_eio3: false,
             max_payload: 1_000_000,
             max_payload_unjoined: None,
             max_payload_packets: 65_536,

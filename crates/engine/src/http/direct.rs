@@ -195,6 +195,9 @@ impl Engine {
                     return Route::Elsewhere(worker.clone());
                 }
                 let Some(facts) = local.session(self.0.app, &sid) else { return Route::General };
+                if facts.wire.revision() != Revision::V4 {
+                    return Route::General;
+                }
                 match accept {
                     Some(accept) if config.offers_upgrade() => Route::Probe(facts.id, accept),
                     None if facts.transport == Transport::Polling && !head.is_post => Route::Poll(facts.id),

@@ -22,13 +22,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, USER_AGENT};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, USER_AGENT, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use posthaste_engine_proto::error::BadRequest;
-use posthaste_engine_proto::{Limit, RequestError};
+use posthaste_engine_proto::{Jsonp, Limit, RequestError};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -215,10 +215,10 @@ impl Engine {
             self.upgrade(&parts, upgrade, verified).await
         } else {
             match verified {
-                Verified::Handshake { base64, ticket, .. } => self.open_polling(&parts, base64, ticket).await,
-                Verified::Session { worker, facts, .. } => match parts.method {
-                    Method::GET => self.poll(&worker, facts, &parts.headers).await,
-                    Method::POST => self.post(&worker, facts, &parts.headers, body).await,
+                Verified::Handshake { wire, jsonp, ticket, .. } => self.open_polling(&parts, wire, jsonp, ticket).await,
+                Verified::Session { worker, facts, jsonp, .. } => match parts.method {
+                    Method::GET => self.poll(&worker, facts, jsonp, &parts.headers).await,
+                    Method::POST => self.post(&worker, facts, jsonp, &parts.headers, body).await,
                     _ => empty(StatusCode::INTERNAL_SERVER_ERROR),
                 },
             }
@@ -330,9 +330,14 @@ fn polling(content_type: &'static str, body: impl Into<Bytes>, request: &HeaderM
     answer
 }
 
-/// An answer that carries packets.
-fn payload(body: Vec<u8>, request: &HeaderMap) -> Response<EngineBody> {
-    polling("text/plain; charset=UTF-8", body, request)
+/// An answer that carries packets: as text, or as a script.
+fn payload(body: Vec<u8>, jsonp: Option<Jsonp>, request: &HeaderMap) -> Response<EngineBody> {
+    let Some(jsonp) = jsonp else { return polling("text/plain; charset=UTF-8", body, request) };
+    // Binary packets are base64 there.
+    let script = jsonp.script(&String::from_utf8_lossy(&body));
+    let mut answer = polling("text/javascript; charset=UTF-8", script, request);
+    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
 }
 
 /// What a refused plain request gets: the one place for it.

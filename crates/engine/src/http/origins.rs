@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, Uri};
+use http::header::{HOST, ORIGIN, REFERER};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 /// Which origins are served. Requests and upgrades that name another are refused with 403, on every transport alike and before
 /// anything else is looked at; what names none comes from no other site's page and passes.
@@ -93,6 +93,25 @@ impl Origins {
     }
 }
 
+impl Origins {
+    /// Whether a request that is answered with a script may go on. Browsers name no origin on those, so the page that has sent it
+    /// must be known otherwise: any page may embed a script, and would read what is in it.
+    pub(super) fn allow_script(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        if headers.contains_key(ORIGIN) {
+            return self.allow(uri, headers);
+        }
+        let page = headers.get(REFERER).and_then(|page| page.to_str().ok()?.parse::<Uri>().ok());
+        let origin = page.and_then(|page| {
+            let origin = format!("{}://{}", page.scheme_str()?, page.authority()?);
+            HeaderValue::from_str(&origin).ok()
+        });
+        let Some(origin) = origin else { return false };
+        let mut named = headers.clone();
+        named.insert(ORIGIN, origin);
+        self.allow(uri, &named)
+    }
+}
+
 impl std::fmt::Debug for Origins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Origins")
@@ -158,7 +177,6 @@ fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn allows(origins: &Origins, host: &str, named: &[&str]) -> bool {
         let mut headers = HeaderMap::new();

@@ -8,7 +8,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
-use posthaste_engine_proto::Limit;
+use posthaste_engine_proto::{Jsonp, Limit, PostForm, Revision, Wire};
 use tokio::sync::oneshot;
 
 use super::{Engine, EngineBody, empty, payload, polling, unavailable};
@@ -19,19 +19,15 @@ impl Engine {
     pub(super) async fn open_polling(
         &self,
         parts: &Parts,
-        base64: bool,
+        wire: Wire,
+        jsonp: Option<Jsonp>,
         ticket: Option<Ticket>,
     ) -> Response<EngineBody> {
         let (app, request) = (self.0.app, Arc::new(self.0.request(parts)));
-        match self
-            .0
-            .workers
-            .nearest()
-            .call(move |worker| worker.local().open_polling(app, request, base64, ticket))
-            .await
+        match self.0.workers.nearest().call(move |worker| worker.local().open_polling(app, request, wire, ticket)).await
         {
             Ok(Some((sid, body))) => {
-                let mut answer = payload(body, &parts.headers);
+                let mut answer = payload(body, jsonp, &parts.headers);
                 if let Some(cookie) = &self.0.config.cookie {
                     answer.headers_mut().append(SET_COOKIE, cookie.header(&sid));
                 }
@@ -46,6 +42,7 @@ impl Engine {
         &self,
         worker: &WorkerHandle,
         facts: SessionFacts,
+        jsonp: Option<Jsonp>,
         headers: &HeaderMap,
     ) -> Response<EngineBody> {
         let (reply, answer) = oneshot::channel();
@@ -57,7 +54,8 @@ impl Engine {
         let answer = answer.await;
         hangup.armed = false;
         match answer {
-            Ok(GetAnswer::Body(body)) => payload(body, headers),
+            Ok(GetAnswer::Body(body)) => payload(body, jsonp, headers),
+            Ok(GetAnswer::Binary(body)) => polling("application/octet-stream", body, headers),
             Ok(GetAnswer::Overlap) | Err(_) => empty(StatusCode::BAD_REQUEST),
         }
     }
@@ -67,6 +65,7 @@ impl Engine {
         &self,
         worker: &WorkerHandle,
         facts: SessionFacts,
+        jsonp: Option<Jsonp>,
         headers: &HeaderMap,
         body: B,
     ) -> Response<EngineBody>
@@ -86,9 +85,14 @@ impl Engine {
         let is_binary = headers
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().eq_ignore_ascii_case(b"application/octet-stream"));
-        if is_binary {
+        if is_binary && facts.wire.revision() == Revision::V4 {
             return empty(StatusCode::BAD_REQUEST); // and the hang-up ends the session
         }
+        let form = match jsonp {
+            Some(_) => PostForm::Form,
+            None if is_binary => PostForm::Binary,
+            None => PostForm::Text,
+        };
         let body = tokio::select! {
             body = read_body(body, most) => body,
             // The session ended under the request: nobody will take what it still brings.
@@ -109,7 +113,7 @@ impl Engine {
             }
         };
         let (reply, answer) = oneshot::channel();
-        let posted = worker.call(move |worker| worker.local().post(id, body, Reply::Task(reply))).await;
+        let posted = worker.call(move |worker| worker.local().post(id, (form, body), Reply::Task(reply))).await;
         // Complete: from here on the client may hang up without losing anything.
         hangup.armed = false;
         if posted.is_err() {

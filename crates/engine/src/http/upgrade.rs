@@ -41,12 +41,12 @@ impl Engine {
             | Verified::Session { transport: Transport::Polling, .. } => {
                 return self.refuse(parts, true, &RequestError::BadRequest(BadRequest::TransportHandshake), None);
             }
-            Verified::Handshake { transport: Transport::WebSocket, base64, ticket } => {
+            Verified::Handshake { transport: Transport::WebSocket, wire, ticket, .. } => {
                 let request = self.0.request(parts);
                 let worker = self.0.workers.nearest().clone();
                 hand_over(upgrade, worker, move |worker, stream, leftover| {
                     let request = Arc::new(request.with_peer(stream.peer_addr()));
-                    worker.local().open_websocket(app, request, base64, ticket, stream, leftover);
+                    worker.local().open_websocket(app, request, wire, ticket, stream, leftover);
                 });
             }
             Verified::Session { worker, facts, .. } => {

@@ -4,7 +4,7 @@ use http::header::{CONNECTION, ORIGIN, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use posthaste_engine_proto::error::BadRequest;
-use posthaste_engine_proto::{Query, RequestError, Revision, SidParam, Transport, TransportParam};
+use posthaste_engine_proto::{Jsonp, Query, RequestError, Revision, SidParam, Transport, TransportParam, Wire};
 
 use super::Inner;
 use crate::gate::Ticket;
@@ -12,10 +12,10 @@ use crate::worker::{SessionFacts, WorkerHandle};
 
 /// A request that may go on.
 pub(super) enum Verified {
-    /// It opens a session on this transport, of a client that takes no binary frames if so.
-    Handshake { transport: Transport, base64: bool, ticket: Option<Ticket> },
+    /// It opens a session on this transport, of a client that takes packets in this form.
+    Handshake { transport: Transport, wire: Wire, jsonp: Option<Jsonp>, ticket: Option<Ticket> },
     /// It belongs to a session; `transport` is the one it came on.
-    Session { worker: WorkerHandle, facts: SessionFacts, transport: Transport },
+    Session { worker: WorkerHandle, facts: SessionFacts, transport: Transport, jsonp: Option<Jsonp> },
 }
 
 /// Whether the request asks for a WebSocket, by its headers alone.
@@ -40,6 +40,14 @@ pub(super) async fn verify(engine: &Inner, parts: &Parts, is_upgrade: bool) -> R
     if parts.headers.get_all(ORIGIN).iter().any(|origin| origin.to_str().is_err()) {
         return Err(RequestError::BadRequest(BadRequest::InvalidOrigin));
     }
+    // Revision 4 has no JSONP, and a WebSocket needs none.
+    let jsonp =
+        query.jsonp.filter(|_| query.revision == Revision::V3 && transport == Transport::Polling && !is_upgrade);
+    if jsonp.is_some()
+        && engine.config.origins.as_ref().is_some_and(|origins| !origins.allow_script(&parts.uri, &parts.headers))
+    {
+        return Err(RequestError::ForeignOrigin);
+    }
     let sid = match query.sid {
         SidParam::Sid(sid) => sid,
         SidParam::Invalid => return Err(RequestError::UnknownSid),
@@ -56,10 +64,12 @@ pub(super) async fn verify(engine: &Inner, parts: &Parts, is_upgrade: bool) -> R
                 let message = if message.is_empty() { "Forbidden".into() } else { message };
                 return Err(RequestError::Forbidden(message));
             }
-            if query.revision != Revision::V4 {
+            if query.revision == Revision::V3 && !engine.config.allow_eio3 {
                 return Err(RequestError::UnsupportedVersion);
             }
-            return Ok(Verified::Handshake { transport, base64: query.base64, ticket });
+            // A script has no room for binary.
+            let wire = Wire::new(query.revision, query.base64 || jsonp.is_some());
+            return Ok(Verified::Handshake { transport, wire, jsonp, ticket });
         }
     };
     let worker = engine.worker_of(&sid).ok_or(RequestError::UnknownSid)?.clone();
@@ -69,8 +79,12 @@ pub(super) async fn verify(engine: &Inner, parts: &Parts, is_upgrade: bool) -> R
     if !is_upgrade && facts.transport != transport {
         return Err(RequestError::BadRequest(BadRequest::TransportMismatch));
     }
-    if query.revision != Revision::V4 {
+    if query.revision != facts.wire.revision() {
         return Err(RequestError::BadRequest(BadRequest::ProtocolMismatch));
+    }
+    if jsonp.is_some() && facts.wire.takes_binary() {
+        // Opened without JSONP: what waits for it may not fit into a script.
+        return Err(RequestError::BadRequest(BadRequest::TransportMismatch));
     }
     if !is_upgrade && transport == Transport::WebSocket {
         return Err(RequestError::BadRequest(BadRequest::TransportHandshake));
@@ -78,5 +92,5 @@ pub(super) async fn verify(engine: &Inner, parts: &Parts, is_upgrade: bool) -> R
     if is_upgrade && !engine.config.offers_upgrade() {
         return Err(RequestError::BadRequest(BadRequest::TransportMismatch));
     }
-    Ok(Verified::Session { worker, facts, transport })
+    Ok(Verified::Session { worker, facts, transport, jsonp })
 }

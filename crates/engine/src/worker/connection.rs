@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
-use posthaste_engine_proto::{Outbox, Session, Sid};
+use posthaste_engine_proto::{Outbox, PostBody, Session, Sid, Wire};
 use posthaste_websocket_proto::{CloseCode, Decoder};
 use tokio::sync::oneshot;
 
@@ -20,8 +20,8 @@ pub(super) struct Connection {
     pub(super) paused: bool,
     /// Whether the application vouches for it: it may send large messages.
     pub(super) vouched: bool,
-    /// Whether the client takes no binary frames.
-    pub(super) base64: bool,
+    /// How packets are written for the client.
+    pub(super) wire: Wire,
     pub(super) handlers: u32,
     pub(super) sid: Sid,
     pub(super) session: Session,
@@ -162,7 +162,7 @@ pub(super) struct Polls {
 
 /// A POST whose packets are being handed to the application.
 pub(super) struct Post {
-    pub(super) body: String,
+    pub(super) body: PostBody,
     /// How much of the body was read.
     pub(super) offset: usize,
     pub(super) packets: usize,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use posthaste_engine_proto::{Outbox, Session, Sid, Transport};
+use posthaste_engine_proto::{Outbox, Session, Sid, Transport, Wire};
 use rustc_hash::FxHashMap;
 
 use super::connection::{Answers, Connection, Polls, Probe, StreamState};
@@ -104,7 +104,7 @@ impl Core {
         at: Option<u32>,
         app: AppIndex,
         transport: Transport,
-        base64: bool,
+        wire: Wire,
         ticket: Option<Ticket>,
         config: &EngineConfig,
         now: Instant,
@@ -119,10 +119,10 @@ impl Core {
                 app,
                 paused: false,
                 vouched: false,
-                base64,
+                wire,
                 handlers: 0,
                 sid,
-                session: Session::new(now, transport, &config.settings),
+                session: Session::of(now, transport, wire.revision(), &config.settings),
                 outbox: Outbox::default(),
                 stream: None,
                 polls: (transport == Transport::Polling).then(Box::<Polls>::default),

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 use mio::net::{TcpListener, TcpStream};
+use posthaste_engine_proto::{PostForm, Wire};
 
 use super::connection::{Answer, Cut, Direct, Reply, StreamState};
 use super::wheel::Entry;
@@ -345,7 +346,7 @@ impl Local {
             Route::OpenPolling(ticket) => {
                 self.note_origin(id, engine, head);
                 let request = Arc::new(head.request(remote));
-                let Some((sid, body)) = self.open_polling(engine.app(), request, false, ticket) else {
+                let Some((sid, body)) = self.open_polling(engine.app(), request, Wire::V4, ticket) else {
                     drop(self.remove_http(id));
                     return Served::Taken;
                 };
@@ -384,7 +385,7 @@ impl Local {
                 let answer = engine.switching(self, &accept, head);
                 let Some(http) = ({ self.core.borrow_mut().take_http(id) }) else { return Served::Taken };
                 let stream = StreamState::new(Stream::Direct(http.stream), None);
-                let opened = self.open_on(engine.app(), request, false, ticket, (stream, Some(id.slot)), answer);
+                let opened = self.open_on(engine.app(), request, Wire::V4, ticket, (stream, Some(id.slot)), answer);
                 if let Some(websocket) = opened {
                     self.read_leftover(websocket, &rest[head.length..]);
                 }
@@ -427,7 +428,7 @@ impl Local {
 
     fn post_whole(&self, id: ConnectionId, session: ConnectionId, body: Vec<u8>) {
         self.set_http(id, State::Posts);
-        self.post(session, body, Reply::Direct(self.direct(id)));
+        self.post(session, (PostForm::Text, body), Reply::Direct(self.direct(id)));
     }
 
     /// Sends the answers that are ready. What waits behind the requests is looked at in the next turn.
@@ -449,7 +450,10 @@ impl Local {
             };
             let engine = &listening.engine;
             match answer {
-                Answer::Get(GetAnswer::Body(body)) => self.respond(id, engine, DirectAnswer::Packets(&body)),
+                // Clients of revision 3, whose bodies may be binary, are not served here.
+                Answer::Get(GetAnswer::Body(body) | GetAnswer::Binary(body)) => {
+                    self.respond(id, engine, DirectAnswer::Packets(&body));
+                }
                 Answer::Post(PostAnswer::Ok) => self.respond(id, engine, DirectAnswer::Taken),
                 Answer::Get(GetAnswer::Overlap) | Answer::Post(PostAnswer::Overlap) | Answer::None => {
                     self.respond(id, engine, DirectAnswer::Refused { close: false });

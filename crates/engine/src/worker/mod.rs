@@ -47,7 +47,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use posthaste_engine_proto::{CloseReason, Sid, Transport};
+use posthaste_engine_proto::{CloseReason, Sid, Transport, Wire};
 use tokio::sync::{Notify, watch};
 
 use crate::application::WorkerApplication;
@@ -549,7 +549,7 @@ impl Local {
     fn open(
         &self,
         app: AppIndex,
-        base64: bool,
+        wire: Wire,
         ticket: Option<Ticket>,
         transport: Transport,
         place: Option<u32>,
@@ -558,7 +558,7 @@ impl Local {
             return None;
         }
         let config = self.app(app).config;
-        let (id, sid) = self.core.borrow_mut().open(place, app, transport, base64, ticket, &config, self.now.get());
+        let (id, sid) = self.core.borrow_mut().open(place, app, transport, wire, ticket, &config, self.now.get());
         self.rearm(id);
         Some((id, sid))
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use posthaste_engine_proto::payload;
-use posthaste_engine_proto::{CloseReason, Limit, Outbox, OutboxFull, OutboxLimits};
+use posthaste_engine_proto::{CloseReason, Limit, Outbox, OutboxFull, OutboxLimits, Wire};
 use posthaste_websocket_proto::Decoder;
 use tokio::io::AsyncWrite;
 
@@ -95,9 +95,10 @@ impl Connection {
     /// Hands what this turn produced to the transport, or keeps it for later.
     fn write_out(&mut self, taken: &Taken, turn: &[u8], limits: &OutboxLimits) -> Result<(), (CloseReason, Farewell)> {
         let slow = |_: OutboxFull| (CloseReason::Slow, Farewell::Quiet);
-        if self.base64 {
-            let text = payload::frames_as_text(&taken.concat(turn));
-            self.outbox.push(&text, payload::count_frames(&text), limits).map_err(slow)?;
+        if self.wire != Wire::V4 && taken.pieces(turn).any(|frames| self.wire.changes(frames)) {
+            let all = taken.concat(turn);
+            let frames = self.wire.frames(&all);
+            self.outbox.push(&frames, payload::count_frames(&frames), limits).map_err(slow)?;
             if self.stream.is_none() {
                 self.answer_parked_poll();
                 return Ok(());

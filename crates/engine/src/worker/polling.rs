@@ -8,18 +8,30 @@ use super::{AppEntry, AppIndex, ConnectionId, Local};
 use crate::gate::Ticket;
 use crate::request::Request;
 use bytes::Bytes;
-use posthaste_engine_proto::payload::{append_control, append_frames, split_text};
+use posthaste_engine_proto::payload_v3;
 use posthaste_engine_proto::session::{PollDecision, Received};
 use posthaste_engine_proto::{
-    CloseReason, Limit, OpenPacket, Outbox, Packet, PacketType, PayloadError, Sid, Transport,
+    CloseReason, Limit, OpenPacket, Outbox, Packet, PacketType, PayloadError, PollBody, PostBody, PostForm, Revision,
+    Sid, Transport, Wire,
 };
 
 /// The answer to a GET.
 #[derive(Debug)]
 pub(crate) enum GetAnswer {
     Body(Vec<u8>),
+    /// Of a client of revision 3: packets of which one is binary.
+    Binary(Vec<u8>),
     /// Refused without a body: two polls at once.
     Overlap,
+}
+
+impl From<PollBody> for GetAnswer {
+    fn from(body: PollBody) -> Self {
+        match body.finish() {
+            (body, false) => Self::Body(body),
+            (body, true) => Self::Binary(body),
+        }
+    }
 }
 
 /// The answer to a POST.
@@ -43,6 +55,7 @@ pub(crate) enum PostRefused {
 pub(crate) struct SessionFacts {
     pub(crate) id: ConnectionId,
     pub(crate) transport: Transport,
+    pub(crate) wire: Wire,
 }
 
 impl Local {
@@ -53,10 +66,10 @@ impl Local {
         &self,
         app: AppIndex,
         request: Arc<Request>,
-        base64: bool,
+        wire: Wire,
         ticket: Option<Ticket>,
     ) -> Option<(Sid, Vec<u8>)> {
-        let (id, sid) = self.open(app, base64, ticket, Transport::Polling, None)?;
+        let (id, sid) = self.open(app, wire, ticket, Transport::Polling, None)?;
         let config = self.app(app).config;
         let mut body = Vec::with_capacity(128);
         OpenPacket {
@@ -67,6 +80,9 @@ impl Local {
             max_payload: config.max_payload,
         }
         .encode(&mut body);
+        if wire.revision() == Revision::V3 {
+            body = payload_v3::text_packet_of(&body);
+        }
         // The open packet leaves with this answer, alone; what comes now waits for the first poll.
         self.opened(app, id, &request);
         Some((sid, body))
@@ -78,7 +94,8 @@ impl Local {
         self.catch_up(id);
         let core = self.core.borrow();
         let connection = core.get(id)?;
-        (connection.app == app).then(|| SessionFacts { id, transport: connection.session.transport() })
+        let Connection { session, wire, .. } = connection;
+        (connection.app == app).then(|| SessionFacts { id, transport: session.transport(), wire: *wire })
     }
 
     /// A GET arrived. Its number tells it from the GETs before and after it.
@@ -104,9 +121,9 @@ impl Local {
             PollDecision::Answer => {
                 let mut core = self.core.borrow_mut();
                 let connection = core.get_mut(id)?;
-                let mut body = Vec::with_capacity(connection.outbox.bytes());
-                connection.outbox.drain_into_payload(&mut body);
-                reply.send(GetAnswer::Body(body));
+                let mut body = PollBody::new(connection.wire, connection.outbox.bytes());
+                body.drain(&mut connection.outbox);
+                reply.send(body.into());
             }
             PollDecision::AnswerClose => {
                 self.drop_probe(id);
@@ -115,10 +132,10 @@ impl Local {
                 if let Some(cut) = connection.polls.and_then(|polls| polls.posting) {
                     cut.cut();
                 }
-                let mut body = Vec::with_capacity(4);
-                append_control(&mut body, PacketType::Noop);
-                append_control(&mut body, PacketType::Close);
-                reply.send(GetAnswer::Body(body));
+                let mut body = PollBody::new(connection.wire, 6);
+                body.control(PacketType::Noop);
+                body.control(PacketType::Close);
+                reply.send(body.into());
             }
             PollDecision::Overlap => {
                 reply.send(GetAnswer::Overlap);
@@ -190,9 +207,11 @@ impl Local {
     }
 
     /// The body of a POST is complete. The answer comes when all its packets were handed over.
-    pub(crate) fn post(&self, id: ConnectionId, body: Vec<u8>, reply: Reply<PostAnswer>) {
+    pub(crate) fn post(&self, id: ConnectionId, (form, body): (PostForm, Vec<u8>), reply: Reply<PostAnswer>) {
+        let wire = { self.core.borrow().get(id).map(|connection| connection.wire) };
+        let Some(wire) = wire else { return };
         // Checked once: the body may be gone through in many steps.
-        let Ok(body) = String::from_utf8(body) else {
+        let Some(body) = PostBody::read(wire, form, body) else {
             reply.send(PostAnswer::Ok);
             self.end(id, CloseReason::ParseError, Farewell::Quiet);
             return self.settle();
@@ -221,12 +240,12 @@ impl Local {
             return;
         };
         let AppEntry { config, gate, .. } = self.app(app);
-        let body = std::mem::take(&mut post.body);
-        let mut packets = split_text(&body[post.offset..], config.max_payload_packets.saturating_sub(post.packets));
+        let body = std::mem::replace(&mut post.body, PostBody::V4(String::new()));
+        let mut packets = body.packets(post.offset, config.max_payload_packets.saturating_sub(post.packets));
         let mut failed = None;
         while packets.rest().is_some() {
             if self.core.borrow().get(id).is_some_and(|connection| connection.paused) {
-                post.offset = body.len() - packets.rest().map_or(0, str::len);
+                post.offset = body.len() - packets.rest().unwrap_or(0);
                 post.body = body;
                 let mut core = self.core.borrow_mut();
                 if let Some(connection) = core.get_mut(id) {
@@ -255,6 +274,7 @@ impl Local {
                 }
                 // A pong brings the deadline forward where the timeout is longer than the interval.
                 (Received::Nothing, _) => self.rearm(id),
+                (Received::Pong, _) => self.answer_ping(id),
                 (Received::Close(reason), _) => {
                     failed = Some(reason);
                     break;
@@ -280,7 +300,7 @@ impl Local {
         {
             let mut core = self.core.borrow_mut();
             let Some(connection) = core.get_mut(id) else { return };
-            connection.answer(1, |body| append_control(body, PacketType::Noop));
+            connection.answer(1, |body| body.control(PacketType::Noop));
         }
         self.want_turn();
     }
@@ -301,37 +321,37 @@ impl Connection {
             return false;
         }
         let room = taken.pieces(turn).map(<[u8]>::len).sum();
-        self.answer(room, |body| taken.pieces(turn).for_each(|frames| append_frames(body, frames)));
+        self.answer(room, |body| taken.pieces(turn).for_each(|frames| body.append(frames)));
         true
     }
 
     /// Answers the parked GET with what waits and `more`, for which there is `room`.
-    fn answer(&mut self, room: usize, more: impl FnOnce(&mut Vec<u8>)) {
+    fn answer(&mut self, room: usize, more: impl FnOnce(&mut PollBody)) {
         let Some(get) = self.polls.as_mut().and_then(|polls| polls.get.take()) else { return };
         if get.is_closed() {
             // Nobody reads this answer: the news that the request was dropped ends the session, and nothing is taken for sent.
             return;
         }
         self.session.poll_answered();
-        let mut body = Vec::with_capacity(self.outbox.bytes() + room);
-        self.outbox.drain_into_payload(&mut body);
+        let mut body = PollBody::new(self.wire, self.outbox.bytes() + room);
+        body.drain(&mut self.outbox);
         more(&mut body);
-        get.send(GetAnswer::Body(body));
+        get.send(body.into());
     }
 }
 
 /// Answers the requests of a polling session that has ended.
-pub(super) fn end(polls: Polls, mut outbox: Outbox, reason: CloseReason) {
+pub(super) fn end(polls: Polls, mut outbox: Outbox, wire: Wire, reason: CloseReason) {
     if let Some(get) = polls.get {
-        let mut body = Vec::with_capacity(outbox.bytes() + 4);
-        outbox.drain_into_payload(&mut body);
+        let mut body = PollBody::new(wire, outbox.bytes() + 4);
+        body.drain(&mut outbox);
         // The poll of a client that closed the session itself gets a noop; any other end is told with a close packet.
         if reason == CloseReason::TransportClose {
-            append_control(&mut body, PacketType::Noop);
+            body.control(PacketType::Noop);
         } else {
-            append_control(&mut body, PacketType::Close);
+            body.control(PacketType::Close);
         }
-        get.send(GetAnswer::Body(body));
+        get.send(body.into());
     }
     if let Some(cut) = polls.posting {
         cut.cut();

@@ -8,6 +8,8 @@ use super::{ConnectionId, Local};
 
 /// A ping as the whole of a text frame.
 const PING: &[u8] = b"\x81\x012";
+/// The answer to a client's.
+const PONG: &[u8] = b"\x81\x013";
 /// Lists with room for so many are kept for the next tick.
 const KEPT: usize = 1024;
 
@@ -89,6 +91,12 @@ impl Local {
         due.ping
     }
 
+    /// Answers the ping of a client of revision 3.
+    pub(super) fn answer_ping(&self, id: ConnectionId) {
+        let staged = self.stage(PONG);
+        self.deliver(&staged, std::iter::once(id.slot), false);
+    }
+
     pub(super) fn ping(&self, slots: &[u32]) {
         if slots.is_empty() {
             return;
@@ -107,5 +115,8 @@ mod tests {
         let mut frame = Vec::new();
         posthaste_websocket_proto::append_frame(&mut frame, posthaste_websocket_proto::Opcode::Text, b"2");
         assert_eq!(PING, frame);
+        frame.clear();
+        posthaste_websocket_proto::append_frame(&mut frame, posthaste_websocket_proto::Opcode::Text, b"3");
+        assert_eq!(PONG, frame);
     }
 }

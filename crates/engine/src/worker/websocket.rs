@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::task::Context;
 
 use bytes::Bytes;
-use posthaste_engine_proto::payload;
 use posthaste_engine_proto::session::{ProbeDecision, Received};
-use posthaste_engine_proto::{CloseReason, Limit, OpenPacket, Outbox, OutboxLimits, Packet, PacketType, Transport};
+use posthaste_engine_proto::{
+    CloseReason, Limit, OpenPacket, Outbox, OutboxLimits, Packet, PacketType, PollBody, Transport, Wire,
+};
 use posthaste_websocket_proto as ws;
 use posthaste_websocket_proto::{Decoded, Decoder, Event, Opcode};
 
@@ -24,6 +25,8 @@ enum Incoming<'a> {
     Binary(AppIndex, std::borrow::Cow<'a, [u8]>),
     /// A WebSocket ping, to be answered with its payload.
     Ping(&'a [u8]),
+    /// The ping of a client of revision 3.
+    Heartbeat,
     Probe(ProbeDecision),
     Close(CloseReason, Farewell),
     Nothing,
@@ -35,7 +38,7 @@ impl Local {
         self: &Rc<Self>,
         app: AppIndex,
         request: Arc<Request>,
-        base64: bool,
+        wire: Wire,
         ticket: Option<Ticket>,
         stream: Handover,
         leftover: &[u8],
@@ -47,7 +50,7 @@ impl Local {
         let at = Rc::new(Cell::new(ConnectionId { worker: self.mailbox.index, slot: 0, generation: 0 }));
         // It comes by mail: what came with it is read by the task that drives the stream, once all mail is applied.
         let stream = StreamState { tail: leftover.to_vec(), ..StreamState::new(stream, Some(at.clone())) };
-        let Some(id) = self.open_on(app, request, base64, ticket, (stream, None), Vec::new()) else { return };
+        let Some(id) = self.open_on(app, request, wire, ticket, (stream, None), Vec::new()) else { return };
         at.set(id);
         driver::drive(self, at);
     }
@@ -59,12 +62,12 @@ impl Local {
         &self,
         app: AppIndex,
         request: Arc<Request>,
-        base64: bool,
+        wire: Wire,
         ticket: Option<Ticket>,
         (stream, place): (StreamState, Option<u32>),
         answer: Vec<u8>,
     ) -> Option<ConnectionId> {
-        let Some((id, sid)) = self.open(app, base64, ticket, Transport::WebSocket, place) else {
+        let Some((id, sid)) = self.open(app, wire, ticket, Transport::WebSocket, place) else {
             if let Some(slot) = place {
                 self.core.borrow_mut().free(slot);
             }
@@ -220,6 +223,7 @@ impl Local {
                     self.call_app(app, |app| app.binary(id, Bytes::from(data.into_owned())));
                 }
                 Incoming::Ping(payload) => self.pong(id, payload),
+                Incoming::Heartbeat => self.answer_ping(id),
                 Incoming::Probe(decision) => id = self.probe_decided(id, decision),
                 Incoming::Close(reason, farewell) => {
                     self.end_at(id, reason, farewell);
@@ -251,21 +255,25 @@ impl Local {
             let now = self.now.get();
             let settings = &config.settings;
             let incoming = match event {
-                Event::Text(text) => match Packet::decode(&text) {
+                Event::Text(text) => match connection.wire.decode(&text) {
                     Ok(packet) => match (connection.session.receive(now, packet.packet_type(), settings), packet) {
                         (Received::Deliver, Packet::Binary(data)) => {
                             Incoming::Binary(connection.app, data.into_owned().into())
                         }
                         (Received::Deliver, Packet::Text(..)) => Incoming::Text(connection.app, text),
                         (Received::Nothing, _) => Incoming::Nothing,
+                        (Received::Pong, _) => Incoming::Heartbeat,
                         (Received::Close(reason), _) => Incoming::Close(reason, Farewell::Quiet),
                     },
                     Err(_) => Incoming::Close(CloseReason::ParseError, Farewell::Quiet),
                 },
-                Event::Binary(data) => match connection.session.receive(now, PacketType::Message, settings) {
-                    Received::Deliver => Incoming::Binary(connection.app, data),
-                    Received::Nothing => Incoming::Nothing,
-                    Received::Close(reason) => Incoming::Close(reason, Farewell::Quiet),
+                Event::Binary(frame) => match connection.wire.message(frame) {
+                    Ok(data) => match connection.session.receive(now, PacketType::Message, settings) {
+                        Received::Deliver => Incoming::Binary(connection.app, data),
+                        Received::Nothing | Received::Pong => Incoming::Nothing,
+                        Received::Close(reason) => Incoming::Close(reason, Farewell::Quiet),
+                    },
+                    Err(_) => Incoming::Close(CloseReason::ParseError, Farewell::Quiet),
                 },
                 other => control(other),
             };
@@ -369,7 +377,9 @@ impl Local {
             // A POST that is being read goes on: its packets came before the upgrade.
             if let Some(mut polls) = polls {
                 if let Some(get) = polls.get.take() {
-                    get.send(super::GetAnswer::Body(b"1".to_vec()));
+                    let mut body = PollBody::new(connection.wire, 4);
+                    body.control(PacketType::Close);
+                    get.send(body.into());
                 }
                 polls.probe = None;
                 if polls.post.is_some() || polls.posting.is_some() {
@@ -426,13 +436,13 @@ impl Local {
         let mut core = self.core.borrow_mut();
         let Some((connection, taken)) = core.remove(id) else { return };
         self.free_later(id);
-        let Connection { mut outbox, stream, polls, base64, .. } = *connection;
+        let Connection { mut outbox, stream, polls, wire, .. } = *connection;
         let no_limits = OutboxLimits { bytes: usize::MAX, packets: usize::MAX };
         // The last turn's output is bounded by the turn itself.
-        let _ = if base64 {
-            outbox.push(&payload::frames_as_text(&taken.concat(&core.turn)), 1, &no_limits)
-        } else {
+        let _ = if wire == Wire::V4 {
             super::outgoing::keep(&mut outbox, &taken, &core.turn, &no_limits)
+        } else {
+            outbox.push(&wire.frames(&taken.concat(&core.turn)), 1, &no_limits)
         };
         drop(core);
         if let Some(stream) = stream {
@@ -441,7 +451,7 @@ impl Local {
         }
         // Those of an upgraded session too: a POST that was still being read.
         if let Some(polls) = polls {
-            super::polling::end(*polls, outbox, reason);
+            super::polling::end(*polls, outbox, wire, reason);
         }
     }
 }
