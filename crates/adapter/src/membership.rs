@@ -280,7 +280,7 @@ impl Membership {
 
 /// Whether `room` is the room of the socket's own id.
 fn own_room(entry: &MemberEntry, room: &Room) -> bool {
-    entry.id.is_some_and(|id| id.to_text().as_str() == &**room)
+    entry.id.is_some_and(|id| &**room == id)
 }
 
 fn number_of(index: usize) -> u32 {

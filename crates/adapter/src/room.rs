@@ -23,10 +23,21 @@ impl SocketId {
         Self(Sid::from_bytes(bytes))
     }
 
-    /// Reads an id from its text; `None` if it cannot be one.
+    /// Reads an id from its text; `None` if it cannot be one. A namespace before it, as clients of Socket.IO 1 and 2 know themselves by
+    /// (`/chat#` and the id), is passed over.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Sid::parse(text).map(Self)
+        let id = match text.rsplit_once('#') {
+            Some((namespace, id)) if namespace.starts_with('/') => id,
+            _ => text,
+        };
+        Sid::parse(id).map(Self)
+    }
+
+    /// The text by which a client of Socket.IO 1 or 2 knows itself in a namespace: the id alone in the main one.
+    #[must_use]
+    pub fn in_namespace(self, namespace: &str) -> String {
+        if namespace == "/" { self.to_string() } else { format!("{namespace}#{self}") }
     }
 
     /// The text, on the stack.
@@ -64,7 +75,7 @@ impl<'de> Deserialize<'de> for SocketId {
 /// Ids of sockets anywhere are told as text.
 impl PartialEq<SocketId> for &str {
     fn eq(&self, id: &SocketId) -> bool {
-        *self == id.to_text().as_str()
+        SocketId::parse(self) == Some(*id)
     }
 }
 
@@ -222,6 +233,11 @@ mod tests {
         assert_eq!(serde_json::to_string(&id).expect("text"), text);
         assert_eq!(serde_json::from_str::<SocketId>(&text).expect("an id"), id);
         assert!(serde_json::from_str::<SocketId>("\"kitchen\"").is_err());
+        assert_eq!(id.in_namespace("/"), id.to_string());
+        assert_eq!(id.in_namespace("/chat"), format!("/chat#{id}"));
+        assert_eq!(SocketId::parse(&id.in_namespace("/a#b")), Some(id));
+        assert!(&*id.in_namespace("/chat") == id && id == &*id.to_string());
+        assert_eq!(SocketId::parse(&format!("chat#{id}")), None);
         assert_eq!(serde_json::to_string(&Room::from("kit\"chen")).expect("text"), r#""kit\"chen""#);
         assert_eq!(serde_json::from_str::<Room>(r#""kit\"chen""#).expect("a room"), Room::from("kit\"chen"));
     }

@@ -59,6 +59,8 @@ pub struct ServerConfig {
     pub recovery: Option<Recovery>,
     /// How clients write packets; JSON by default.
     pub parser: Parser,
+    /// Whether there may be clients of Socket.IO 1 and 2: the engine's setting.
+    pub(crate) allows_eio3: bool,
 }
 
 impl Default for ServerConfig {
@@ -79,6 +81,7 @@ impl Default for ServerConfig {
             cleanup_empty_namespaces: false,
             recovery: None,
             parser: Parser::Json,
+            allows_eio3: false,
         }
     }
 }
@@ -86,7 +89,8 @@ impl Default for ServerConfig {
 impl ServerConfig {
     /// Whether there may be clients that speak another dialect than the usual one.
     pub(crate) fn is_multilingual(&self) -> bool {
-        self.parser != Parser::Json
+        // Revision 3 is another dialect where events have offsets, which its clients are not sent.
+        self.parser != Parser::Json || self.allows_eio3 && self.recovery.is_some()
     }
 }
 
@@ -223,6 +227,20 @@ impl Builder {
     /// Whether polling clients may upgrade; true by default.
     pub fn allow_upgrades(mut self, allow: bool) -> Self {
         self.engine.allow_upgrades = allow;
+        self
+    }
+
+    /// Whether clients of Socket.IO 1 and 2 (Engine.IO 3) are served as well; false by default, and they are refused with code 5.
+    ///
+    /// They speak through the same checks as everybody: engine middlewares, [`Builder::allow_request`], [`Builder::origins`] and the
+    /// middlewares of namespaces, which find the query of a namespace's name (`io("/chat?token=…")`) in
+    /// [`Handshake::auth`](crate::Handshake::auth). Two things are particular to them. Their public id is the secret of their
+    /// connection, as in Socket.IO: who is told the [`id`](crate::Socket::id) of such a client can speak in its name until it is on a
+    /// WebSocket. And pages may poll by `<script>` (JSONP), which CORS does not stop: with [`Builder::origins`] those of foreign pages
+    /// are refused. They are not [recovered](Builder::recovery), and sent no offsets.
+    pub fn allow_eio3(mut self, allow: bool) -> Self {
+        self.engine.allow_eio3 = allow;
+        self.config.allows_eio3 = allow;
         self
     }
 

@@ -10,21 +10,16 @@ use smallvec::SmallVec;
 
 use crate::parser::Parser;
 
-/// What every binary message of revision 3 begins with: the number of the packet type.
-///
-/// Source: Engine.IO protocol, revision 3, "Packet encoding".
-const BINARY_MESSAGE: u8 = 4;
-
 /// The parser and the revision that a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// JSON over revision 4, in which everything is written at first.
     Json4,
-    /// JSON over revision 3, where binary messages begin with the type of their packet.
+    /// JSON over revision 3: the same, but for offsets, which tell such clients nothing. How binary travels is the engine's.
     Json3,
     /// MessagePack over revision 4: each packet is one binary message.
     MessagePack4,
-    /// MessagePack over revision 3.
+    /// MessagePack over revision 3, without offsets.
     MessagePack3,
 }
 
@@ -40,11 +35,14 @@ impl Dialect {
         }
     }
 
+    /// The number of the form without offsets, which those for revision 3 are made of.
+    pub(crate) const PLAIN: usize = 0;
+
     /// The number of a translation among the forms of a packet; `None` for the form it has.
     pub(crate) const fn form(self) -> Option<usize> {
         match self {
             Self::Json4 => None,
-            Self::Json3 => Some(0),
+            Self::Json3 => Some(Self::PLAIN),
             Self::MessagePack4 => Some(1),
             Self::MessagePack3 => Some(2),
         }
@@ -65,14 +63,6 @@ impl Dialect {
         }
     }
 
-    /// What binary messages begin with.
-    const fn prefix(self) -> &'static [u8] {
-        match self {
-            Self::Json4 | Self::MessagePack4 => &[],
-            Self::Json3 | Self::MessagePack3 => &[BINARY_MESSAGE],
-        }
-    }
-
     /// Writes packets in this dialect: `frames` is a run of complete frames as [`Dialect::Json4`] has them.
     ///
     /// # Errors
@@ -88,30 +78,15 @@ impl Dialect {
                     let count = attachments_of(text);
                     let attachments: SmallVec<[&[u8]; 4]> =
                         frames.by_ref().take(count).map(|frame| frame.payload).collect();
-                    binary(&mut out, self.prefix(), |out| encode_msgpack(out, text, &attachments))?;
+                    let start = FrameStart::begin(&mut out, Opcode::Binary);
+                    encode_msgpack(&mut out, text, &attachments)?;
+                    start.finish(&mut out);
                 }
-                (_, Opcode::Binary) => binary(&mut out, self.prefix(), |out| {
-                    out.extend_from_slice(frame.payload);
-                    Ok(())
-                })?,
                 _ => out.extend_from_slice(frame.whole),
             }
         }
         Ok(out)
     }
-}
-
-/// Appends the frame of a binary message.
-fn binary(
-    out: &mut Vec<u8>,
-    prefix: &[u8],
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
-) -> Result<(), EncodeError> {
-    let start = FrameStart::begin(out, Opcode::Binary);
-    out.extend_from_slice(prefix);
-    write(out)?;
-    start.finish(out);
-    Ok(())
 }
 
 /// The frames of a run.
@@ -150,15 +125,6 @@ mod tests {
     }
 
     #[test]
-    fn attachments_begin_with_their_type_in_revision_3() {
-        let text = (Opcode::Text, &br#"452-["hi",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#[..]);
-        let frames = run(&[text, (Opcode::Binary, &[7; 125]), (Opcode::Binary, &[])]);
-        let expected = run(&[text, (Opcode::Binary, &[&[4][..], &[7; 125]].concat()), (Opcode::Binary, &[4])]);
-        assert_eq!(Dialect::Json3.translate(&frames).expect("it can be said"), expected);
-        assert_eq!(Dialect::Json4.translate(&frames).expect("it is the same"), frames);
-    }
-
-    #[test]
     fn packets_with_their_attachments_are_one_message_in_messagepack() {
         let frames = run(&[
             (Opcode::Text, br#"451-["hi",{"_placeholder":true,"num":0}]"#),
@@ -171,11 +137,8 @@ mod tests {
             Dialect::MessagePack4.translate(&frames).expect("it can be said"),
             run(&packets.map(|packet| (Opcode::Binary, packet)))
         );
-        let prefixed = packets.map(|packet| [&[4][..], packet].concat());
-        assert_eq!(
-            Dialect::MessagePack3.translate(&frames).expect("it can be said"),
-            run(&[(Opcode::Binary, &prefixed[0]), (Opcode::Binary, &prefixed[1])])
-        );
+        assert_eq!(Dialect::MessagePack3.translate(&frames).ok(), Dialect::MessagePack4.translate(&frames).ok());
+        assert_eq!(Dialect::Json3.translate(&frames).ok(), Some(frames));
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl RemoteSocket {
         Self { namespace, snapshot: Arc::new(snapshot), timeout: None }
     }
 
-    /// The public id: the text of a [`SocketId`](crate::SocketId), which it can be compared with.
+    /// The public id ([`Socket::client_id`]): the text of a [`SocketId`](crate::SocketId), which it can be compared with.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.snapshot.id
@@ -119,7 +119,7 @@ impl fmt::Debug for RemoteSocket {
 /// What a socket of this server is now.
 pub(crate) fn snapshot(socket: &Socket, rooms: Vec<Room>) -> SocketSnapshot {
     SocketSnapshot {
-        id: socket.id().into(),
+        id: socket.client_id().into(),
         handshake: handshake_of(socket),
         rooms,
         data: Box::from(&*socket.raw_data()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use posthaste_adapter::{IntoRooms, Packet, Room, Rooms, SocketId};
-use posthaste_engine::{ConnectionId, Frames, Request, Transport, Worker, WorkerHandle};
+use posthaste_engine::{ConnectionId, Frames, Request, Revision, Transport, Worker, WorkerHandle};
 use posthaste_socket_proto::{EmitArgs, EncodeError, FromArgs, encode_event};
 
 use crate::ack::AckFuture;
@@ -38,6 +38,7 @@ pub(crate) struct SocketInner {
     auth: Option<Box<str>>,
     phase: AtomicU8,
     recovered: bool,
+    pub(crate) revision: Revision,
     /// What there is to find in `values` for the event path, as bits: see `listeners`.
     pub(crate) listening: AtomicU8,
     /// What the application keeps with the socket; absent until something is. Shared with the socket that this one was before its
@@ -64,6 +65,7 @@ impl Socket {
         serial: u32,
         namespace: Arc<NamespaceInner>,
         request: Arc<Request>,
+        revision: Revision,
         auth: Option<Box<str>>,
     ) -> Self {
         Self(Arc::new(SocketInner {
@@ -75,6 +77,7 @@ impl Socket {
             auth,
             phase: AtomicU8::new(Phase::Joining as u8),
             recovered: false,
+            revision,
             listening: AtomicU8::new(0),
             values: OnceLock::new(),
         }))
@@ -90,7 +93,7 @@ impl Socket {
         auth: Option<Box<str>>,
         kept: Option<Arc<Values>>,
     ) -> Self {
-        let mut socket = Self::new(id, connection, serial, namespace, request, auth);
+        let mut socket = Self::new(id, connection, serial, namespace, request, Revision::V4, auth);
         let inner = Arc::get_mut(&mut socket.0).expect("invariant: it was just made");
         inner.recovered = true;
         inner.values = kept.map_or_else(OnceLock::new, OnceLock::from);
@@ -113,6 +116,17 @@ impl Socket {
     #[must_use]
     pub fn id(&self) -> SocketId {
         self.0.id
+    }
+
+    /// The id by which its client knows itself: the text of [`Socket::id`], but for a client of Socket.IO 1 or 2
+    /// ([`Builder::allow_eio3`](crate::Builder::allow_eio3)) in another namespace than `/`, which has the namespace's name and `#` before
+    /// it. Where a room is asked for, either text names the socket's own.
+    #[must_use]
+    pub fn client_id(&self) -> String {
+        match self.0.revision {
+            Revision::V4 => self.0.id.to_string(),
+            Revision::V3 => self.0.id.in_namespace(&self.0.namespace.name),
+        }
     }
 
     /// The namespace it is in.

@@ -90,6 +90,28 @@ pub fn encode_connect_error(out: &mut Vec<u8>, namespace: &str, message: &str, d
     out.push(b'}');
 }
 
+/// As [`encode_connect`], for a client of Socket.IO 1 or 2: it is told no ids.
+pub fn encode_legacy_connect(out: &mut Vec<u8>, namespace: &str) {
+    write_head(out, b'0', namespace, None);
+}
+
+/// As [`encode_connect_error`], for a client of Socket.IO 1 or 2: `data` alone if it is something (to JavaScript: `null`, `false`, `0`
+/// and `""` are nothing), else `message`.
+///
+/// ```
+/// use posthaste_socket_proto::encode_legacy_connect_error;
+/// let mut out = Vec::new();
+/// encode_legacy_connect_error(&mut out, "/admin", "not authorized", None);
+/// assert_eq!(out, br#"4/admin,"not authorized""#);
+/// ```
+pub fn encode_legacy_connect_error(out: &mut Vec<u8>, namespace: &str, message: &str, data: Option<&RawValue>) {
+    write_head(out, b'4', namespace, None);
+    match data.map(RawValue::get).filter(|data| !["null", "false", "0", "\"\""].contains(data)) {
+        Some(data) => out.extend_from_slice(data.as_bytes()),
+        None => write_string(out, message),
+    }
+}
+
 /// Writes that this side leaves a namespace.
 pub fn encode_disconnect(out: &mut Vec<u8>, namespace: &str) {
     write_head(out, b'1', namespace, None);

@@ -41,7 +41,7 @@ pub use decoder::Decoder;
 pub use emit::{ArgsWriter, Chain, EmitArgs};
 pub use encode::{
     EncodeError, encode_ack, encode_connect, encode_connect_error, encode_connect_request, encode_disconnect,
-    encode_event, encode_event_list,
+    encode_event, encode_event_list, encode_legacy_connect, encode_legacy_connect_error,
 };
 pub use event::{EventName, RESERVED_EVENTS, is_reserved};
 pub use json::parse_json;

@@ -5,10 +5,11 @@ use std::rc::Weak as RcWeak;
 use std::sync::Arc;
 use std::time::Instant;
 
-use posthaste_engine::{CloseReason, ConnectionId};
+use posthaste_engine::{CloseReason, ConnectionId, Revision};
 use posthaste_history::PidText;
-use posthaste_socket_proto::{encode_connect, encode_connect_error, encode_disconnect};
+use posthaste_socket_proto::{encode_connect, encode_connect_error, encode_disconnect, encode_legacy_connect};
 
+use super::resolve::INVALID;
 use super::{Handle, Local};
 use crate::encode::with_plain_packet;
 use crate::error::ConnectError;
@@ -33,7 +34,7 @@ impl Local {
         if let Some(only) = namespace.0.router().parser.filter(|only| !only.takes(parser)) {
             return self.refuse(id, &namespace.0.name, &only.refusal());
         }
-        if !self.resume(id, namespace, auth) {
+        if self.is_legacy(id) || !self.resume(id, namespace, auth) {
             self.begin(id, namespace, auth);
         }
     }
@@ -42,7 +43,10 @@ impl Local {
     pub(super) fn begin(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) {
         let Some(request) = self.with_client(id, |client| client.request.clone()) else { return };
         let serial = self.next_serial();
-        let socket = Socket::new(self.new_id(), id, serial, namespace.0.clone(), request, auth.map(Box::from));
+        let revision = self.revision_of(&request);
+        let own = if revision == Revision::V3 { self.legacy_id(id) } else { None };
+        let public_id = own.unwrap_or_else(|| self.new_id());
+        let socket = Socket::new(public_id, id, serial, namespace.0.clone(), request, revision, auth.map(Box::from));
         let middlewares = self.middlewares(namespace);
         if middlewares.is_empty() {
             return self.accept(&socket, None);
@@ -85,7 +89,7 @@ impl Local {
         socket.silence();
         socket.set_phase(Phase::Gone);
         self.lose_answers(socket);
-        self.pending_joins.borrow_mut().remove(&socket.id());
+        self.pending_joins.borrow_mut().remove(&socket.0.serial);
     }
 
     pub(super) fn refuse(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
@@ -96,6 +100,10 @@ impl Local {
     }
 
     pub(super) fn send_connect_error(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
+        // Of a namespace that does not exist all clients are told in the same words.
+        if self.is_legacy(id) && refusal.message() != INVALID {
+            return self.send_legacy_refusal(id, name, refusal);
+        }
         with_plain_packet(
             |out| encode_connect_error(out, name, refusal.message(), refusal.data()),
             |frames| self.send(id, frames, false),
@@ -107,7 +115,7 @@ impl Local {
         let id = socket.0.connection;
         // Made only now: it may have been given up while the middlewares were asked.
         let namespace = self.enter(&socket.namespace());
-        let rooms = self.pending_joins.borrow_mut().remove(&socket.id());
+        let rooms = self.pending_joins.borrow_mut().remove(&socket.0.serial);
         let member = namespace.membership.borrow_mut().insert(socket.id(), id.slot);
         let handle = Handle { namespace: namespace.shared.number(), member };
         let accepted = self
@@ -133,7 +141,12 @@ impl Local {
         self.worker.vouch(id);
         let text = socket.id().to_text();
         with_plain_packet(
-            |out| encode_connect(out, &namespace.shared.name, text.as_str(), pid.as_ref().map(PidText::as_str)),
+            |out| match socket.0.revision {
+                Revision::V4 => {
+                    encode_connect(out, &namespace.shared.name, text.as_str(), pid.as_ref().map(PidText::as_str))
+                }
+                Revision::V3 => encode_legacy_connect(out, &namespace.shared.name),
+            },
             |frames| self.send(id, frames, false),
         );
         namespace.tell_entered(member, socket.id());

@@ -91,7 +91,7 @@ impl Local {
     pub(crate) fn send(&self, id: ConnectionId, frames: &[u8], volatile: bool) -> bool {
         let Some(dialects) = &self.dialects else { return self.worker.send(id, frames, volatile) };
         let dialect = dialects.of(id.slot);
-        if dialect.form().is_none() {
+        if dialect.parser() == Parser::Json {
             return self.worker.send(id, frames, volatile);
         }
         // What cannot be said to it is no sign that it is gone.
@@ -110,9 +110,14 @@ impl Local {
             if its.peek().is_none() {
                 continue;
             }
-            let frames = match dialect.form() {
-                None => Some(packet.frames().clone()),
-                Some(form) => packet.form(form, || translated(dialect, packet.frames()).map(Bytes::from)),
+            let plain = || packet.form(Dialect::PLAIN, || Some(packet.frames().clone()));
+            let frames = match (dialect, dialect.form()) {
+                (_, None) => Some(packet.frames().clone()),
+                (Dialect::Json3, _) => plain(),
+                (Dialect::MessagePack3, Some(form)) => {
+                    packet.form(form, || translated(dialect, &plain()?).map(Bytes::from))
+                }
+                (_, Some(form)) => packet.form(form, || translated(dialect, packet.frames()).map(Bytes::from)),
             };
             if let Some(frames) = frames {
                 let staged = self.worker.stage_shared(&frames);

@@ -16,6 +16,7 @@ mod connect;
 mod dialects;
 mod dispatch;
 mod leaving;
+mod legacy;
 mod limits;
 mod middleware;
 mod node;
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_adapter::{Member, Membership, Room, Rooms, SocketId};
-use posthaste_engine::{Application, CloseReason, ConnectionId, Request, Worker, WorkerApplication};
+use posthaste_engine::{Application, CloseReason, ConnectionId, Request, Revision, Worker, WorkerApplication};
 use posthaste_engine_proto::session::deadline_after;
 use posthaste_history::Pid;
 use posthaste_socket_proto::{AckTable, Connection};
@@ -63,6 +64,7 @@ pub(crate) struct Local {
     server: Weak<Inner>,
     /// Absent when all clients speak the one dialect.
     dialects: Option<Dialects>,
+    allows_eio3: bool,
     /// By the place of the connection.
     clients: RefCell<Vec<Option<Box<Client>>>>,
     /// By the number of the namespace; made when its first client comes.
@@ -76,7 +78,8 @@ pub(crate) struct Local {
     timer_changed: Rc<Notify>,
     /// Reused by every broadcast.
     slots: RefCell<Vec<u32>>,
-    pending_joins: RefCell<FxHashMap<SocketId, Rooms>>,
+    /// By the serial number of the socket.
+    pending_joins: RefCell<FxHashMap<u32, Rooms>>,
     /// Sessions that are being taken up, and by whom.
     claims: RefCell<Vec<(ConnectionId, Rc<resume::Claim>)>>,
     /// How many calls of outgoing listeners are on the stack.
@@ -144,13 +147,14 @@ impl Application for App {
     fn attach(&self, worker: &Worker) -> Rc<dyn WorkerApplication> {
         let config = self.0.upgrade().map(|server| {
             let ServerConfig { max_pending_acks, max_rooms, .. } = server.config;
-            (max_pending_acks, max_rooms, server.config.is_multilingual())
+            (max_pending_acks, max_rooms, server.config.is_multilingual(), server.config.allows_eio3)
         });
-        let (max_pending, max_rooms, is_multilingual) = config.unwrap_or_default();
+        let (max_pending, max_rooms, is_multilingual, allows_eio3) = config.unwrap_or_default();
         let local = Rc::new_cyclic(|this| Local {
             worker: worker.clone(),
             server: self.0.clone(),
             dialects: is_multilingual.then(Dialects::default),
+            allows_eio3,
             clients: RefCell::default(),
             namespaces: RefCell::default(),
             acks: RefCell::new(AckTable::new(max_pending)),
@@ -203,9 +207,15 @@ impl WorkerApplication for Local {
             dialects.open(id.slot, request.revision(), server.config.parser);
         }
         self.watch(id, deadline);
+        if self.revision_of(request) == Revision::V3 {
+            self.join_main(id);
+        }
     }
 
     fn text(&self, id: ConnectionId, text: &str) {
+        if self.allows_eio3 && text.starts_with('0') && self.is_legacy(id) {
+            return self.heard_text(id, &legacy::modern(text));
+        }
         self.heard_text(id, text);
     }
 
@@ -304,7 +314,7 @@ impl Local {
         if socket.phase() == Phase::Joining {
             // Done when it is let in; until then no broadcast may find it.
             let mut pending = self.pending_joins.borrow_mut();
-            let pending = pending.entry(socket.id()).or_default();
+            let pending = pending.entry(socket.0.serial).or_default();
             self.admits_rooms(pending.len(), rooms.len(), || {
                 rooms.iter().filter(|room| !pending.contains(room)).count()
             })?;
@@ -329,7 +339,7 @@ impl Local {
 
     pub(crate) fn leave(&self, socket: &Socket, rooms: &Rooms) {
         if socket.phase() == Phase::Joining {
-            if let Some(pending) = self.pending_joins.borrow_mut().get_mut(&socket.id()) {
+            if let Some(pending) = self.pending_joins.borrow_mut().get_mut(&socket.0.serial) {
                 pending.retain(|room| !rooms.contains(room));
             }
             return;
@@ -341,8 +351,15 @@ impl Local {
 
     pub(crate) fn rooms(&self, socket: &Socket) -> Vec<Room> {
         let Some(handle) = self.handle(socket) else { return Vec::new() };
-        self.namespace(handle.namespace)
-            .map_or_else(Vec::new, |namespace| namespace.membership.borrow().rooms_of(handle.member))
+        let namespace = self.namespace(handle.namespace);
+        let mut rooms =
+            namespace.map_or_else(Vec::new, |namespace| namespace.membership.borrow().rooms_of(handle.member));
+        if socket.0.revision == Revision::V3
+            && let Some(own) = rooms.first_mut()
+        {
+            *own = socket.client_id().into();
+        }
+        rooms
     }
 
     /// What this worker holds; of one namespace, if one is named. Rooms come by name, for others may hold them as well.

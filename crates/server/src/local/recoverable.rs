@@ -6,10 +6,11 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use posthaste_adapter::{Broadcast, Member, Packet, Room, Target};
-use posthaste_engine::Worker;
+use posthaste_engine::{Revision, Worker};
 use posthaste_history::{Audience, Pid, Trail};
 
 use super::{Local, LocalNamespace};
+use crate::dialect::Dialect;
 use crate::error::SendError;
 use crate::namespace::NamespaceInner;
 use crate::reason::DisconnectReason;
@@ -100,6 +101,15 @@ impl Tracking {
     }
 }
 
+/// A packet with an offset, for clients that take one, and without it for those that do not.
+fn with_original(packet: &Packet, original: &Packet) -> Packet {
+    let packet = packet.sharing_forms();
+    if let Some(form) = Dialect::Json3.form() {
+        packet.form(form, || Some(original.frames().clone()));
+    }
+    packet
+}
+
 /// Logs a broadcast and has every worker deliver it.
 pub(super) fn broadcast(namespace: &Arc<NamespaceInner>, journal: &Journal, broadcast: &Broadcast) {
     let Some(server) = namespace.server.upgrade() else { return };
@@ -112,7 +122,7 @@ pub(super) fn broadcast(namespace: &Arc<NamespaceInner>, journal: &Journal, broa
         || true,
         |mut published| {
             if server.config.is_multilingual() {
-                published.packet = published.packet.sharing_forms();
+                published.packet = with_original(&published.packet, &broadcast.packet);
             }
             let event = Arc::new((published, broadcast.target.clone()));
             let mut at_once = None;
@@ -155,8 +165,8 @@ pub(crate) fn send_recoverable(socket: &Socket, journal: &Journal, packet: &Pack
     if phase == Phase::Gone {
         return Sent::ready(Err(SendError::Disconnected));
     }
-    if volatile || phase == Phase::Joining {
-        // Not to be replayed: what is sent to a socket that has not joined belongs to the attempt.
+    if volatile || phase == Phase::Joining || socket.0.revision == Revision::V3 {
+        // Not to be replayed: what is sent to a socket that has not joined belongs to the attempt; clients of revision 3 do not come back.
         let Some(local) = here else {
             let packet = packet.clone();
             let there = socket.clone();
@@ -261,7 +271,10 @@ impl Local {
                 namespace.and_then(|namespace| namespace.tracking.as_deref().map(Tracking::applied)).unwrap_or(0)
             }
         };
-        let packet = packet.with_last_argument(journal.offset(pos).as_str());
+        let packet = match socket.0.revision {
+            Revision::V4 => packet.with_last_argument(journal.offset(pos).as_str()),
+            Revision::V3 => packet.clone(),
+        };
         let sent = self.send(socket.0.connection, packet.frames(), volatile);
         if socket.0.namespace.is_watched() {
             self.show_sent(socket, packet.frames());
@@ -278,7 +291,9 @@ impl LocalNamespace {
             None => Cow::Borrowed(packet),
             Some(tracking) => {
                 let offset = tracking.journal.offset(tracking.applied());
-                Cow::Owned(packet.with_last_argument(offset.as_str()))
+                let with_offset = packet.with_last_argument(offset.as_str());
+                // Shared if clients may need something else.
+                Cow::Owned(if packet.shares_forms() { with_original(&with_offset, packet) } else { with_offset })
             }
         }
     }

@@ -11,7 +11,8 @@ use crate::error::ConnectError;
 use crate::namespace::{Matched, Namespace, NamespaceRequest, Parent, Values};
 use crate::server::Inner;
 
-const INVALID: &str = "Invalid namespace";
+/// What a client is told of a namespace that there is not.
+pub(super) const INVALID: &str = "Invalid namespace";
 
 impl Local {
     /// A client asks to join a namespace.

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use posthaste_adapter::{Member, Room};
-use posthaste_engine::{CloseReason, ConnectionId};
+use posthaste_engine::{CloseReason, ConnectionId, Revision};
 use posthaste_history::{NotRecovered, Pid, PidText};
 use tokio::sync::oneshot;
 
@@ -224,7 +224,8 @@ impl LocalNamespace {
         for room in rooms {
             self.membership.borrow_mut().join(member, room);
         }
-        let tracking = self.tracking.as_ref()?;
+        // Clients of revision 3 know nothing of coming back.
+        let tracking = self.tracking.as_ref().filter(|_| socket.0.revision == Revision::V4)?;
         let pid = match claimed {
             None => {
                 let pid = new_pid();
