@@ -10,12 +10,13 @@ use posthaste_engine::{
     Application, CloseReason, ConnectionId, Engine, EngineConfig, Request, Worker, WorkerApplication,
 };
 
-pub(crate) fn engine(workers: &Workers) -> anyhow::Result<Engine> {
+pub(crate) fn engine(workers: &Workers, allow_eio3: bool) -> anyhow::Result<Engine> {
     let mut config = EngineConfig::default();
     "/engine.io".clone_into(&mut config.path);
     config.settings.ping_interval = Duration::from_millis(300);
     config.settings.ping_timeout = Duration::from_millis(200);
     config.max_payload = 1_000_000;
+    config.allow_eio3 = allow_eio3;
     config.cors = Some(Cors::default());
     Ok(Engine::new(Arc::new(Echo), config, workers.clone())?)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use posthaste::{
     Ack, AckError, Acks, Answer, Args, Auth, Chain, ConnectError, Data, DisconnectReason, Event, EventError, Namespace,
-    NamespaceError, Operator, RemoteSocket, SendError, Server, Socket, SocketId, Transport,
+    NamespaceError, Operator, RemoteSocket, Revision, SendError, Server, Socket, SocketId, Transport,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -178,7 +178,7 @@ impl Departures {
 
     fn last(&self, namespace: &Namespace, id: &str) -> Option<DisconnectReason> {
         let departures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_meant = |left: &&Departure| *left.namespace == *namespace.name() && left.id.to_text().as_str() == id;
+        let is_meant = |left: &&Departure| *left.namespace == *namespace.name() && id == left.id;
         departures.iter().find(is_meant).map(|left| left.reason)
     }
 }
@@ -190,7 +190,7 @@ async fn echo(socket: Socket, Data(args): Data<Args<'static>>, ack: Ack) -> Resu
 /// Everything that a socket knows about itself.
 #[derive(Serialize)]
 struct Whoami {
-    id: SocketId,
+    id: String,
     nsp: String,
     rooms: Vec<String>,
     recovered: bool,
@@ -204,12 +204,12 @@ struct Whoami {
 async fn whoami(socket: Socket) -> Result<Whoami, serde_json::Error> {
     let handshake = socket.handshake();
     Ok(Whoami {
-        id: socket.id(),
+        id: socket.client_id(),
         nsp: socket.namespace().name().to_owned(),
         rooms: sorted_rooms(&socket).await,
         recovered: socket.recovered(),
         transport: socket.transport().map(Transport::as_str),
-        eio: 4,
+        eio: if handshake.revision() == Revision::V3 { 3 } else { 4 },
         auth: RawValue::from_string(handshake.auth().to_owned())?,
         query: handshake.query().map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
         data: socket.data()?,

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! /health        200 "ok"
-//! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example, recovery within 2 minutes
+//! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example, recovery within 2 minutes,
+//!                Engine.IO 3 allowed
 //! /plain/        the same without recovery: what is emitted arrives with no offset behind it;
 //!                and the client's bundle
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
@@ -12,7 +13,7 @@
 //! /msgpack/      default timers, packets in MessagePack
 //! /steady-msgpack/ as /steady/, packets in MessagePack
 //! /hooked/       engine hooks that do what a request's headers ask for; empty dynamic namespaces are forgotten
-//! /engine.io/    Engine.IO alone, ping 300 ms, pong within 200 ms, CORS for all: what is sent comes back
+//! /engine.io/    Engine.IO alone, ping 300 ms, pong within 200 ms, CORS for all, Engine.IO 3 allowed: what is sent comes back
 //! /returning/    with --stats: sessions are recovered within 3 s; every socket has listeners and values of its own
 //! ```
 //!
@@ -81,7 +82,7 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
     let packed = mount(workers, Server::builder().path("/msgpack").serve_client(false).parser(Packets::MessagePack))?;
     let steady_packed = mount(workers, steady_mount().path("/steady-msgpack").parser(Packets::MessagePack))?;
     let hooked = hooked::mount(workers)?;
-    let echo = EngineLayer::new(echo::engine(workers)?);
+    let echo = EngineLayer::new(echo::engine(workers, true)?);
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
     if with_stats {
         let owned = returning::Owned::default();
@@ -99,7 +100,7 @@ fn main_mount(path: &str) -> anyhow::Result<Builder> {
     cors.methods = vec![http::Method::GET, http::Method::POST];
     cors.allowed_headers = Some(vec![http::HeaderName::from_static("x-custom")]);
     cors.max_age = Some(Duration::from_secs(600));
-    Ok(Server::builder().path(path).serve_client(false).cors(cors))
+    Ok(Server::builder().path(path).serve_client(false).allow_eio3(true).cors(cors))
 }
 
 fn fast_mount() -> Builder {

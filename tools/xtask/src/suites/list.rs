@@ -44,6 +44,16 @@ pub(super) const SUITES: &[Suite] = &[
         expected: 25,
     },
     Suite {
+        name: "engine-v3",
+        folder: "docs/engine.io-protocol/v3-test-suite",
+        package: None,
+        entry: "test-suite.js",
+        edits: &[Edit { files: &["test-suite.js"], from: r#""http://localhost:3000""#, to: "process.env.SUITE_URL" }],
+        inapplicable: &[],
+        skipped: &["Engine.IO protocol message HTTP long-polling closes the session upon duplicate poll requests"],
+        expected: 23,
+    },
+    Suite {
         name: "socket-v5",
         folder: "docs/socket.io-protocol/v5-test-suite",
         package: None,
