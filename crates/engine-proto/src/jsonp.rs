@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn sec_60_only_digits_of_the_parameter_reach_the_script() {
+    fn sec_07_only_digits_of_the_parameter_reach_the_script() {
         for (given, number) in [
             ("0", "0"),
             ("12", "12"),
@@ -169,7 +169,7 @@ mod tests {
         }
 
         #[test]
-        fn sec_60_a_script_is_one_call_with_one_string(j in ".{0,30}", payload in ".{0,60}") {
+        fn sec_07_a_script_is_one_call_with_one_string(j in ".{0,30}", payload in ".{0,60}") {
             let script = String::from_utf8(Jsonp::parse(&j).script(&payload)).expect("text");
             let rest = script.strip_prefix("___eio[").expect("the function");
             let (number, string) = rest.split_once(']').expect("its number");

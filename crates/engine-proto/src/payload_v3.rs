@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn sec_61_lengths_of_many_digits_are_refused_at_once() {
+    fn sec_45_lengths_of_many_digits_are_refused_at_once() {
         for digits in [DIGITS + 1, 20, 310, 1_000_000] {
             let body = format!("{}:4", "9".repeat(digits));
             assert_eq!(text(&body), Err(PayloadError::Length { index: 0 }));

@@ -8,6 +8,7 @@ mod echo;
 
 mod closes;
 mod cookies;
+mod eio3;
 mod fairness;
 mod first_frames;
 mod headers;

@@ -10,6 +10,8 @@ mod echo;
 mod closes;
 #[path = "../security/cookies.rs"]
 mod cookies;
+#[path = "../security/eio3.rs"]
+mod eio3;
 #[path = "../security/fairness.rs"]
 mod fairness;
 #[path = "../security/first_frames.rs"]

@@ -4,6 +4,7 @@
 
 mod application;
 mod echo;
+mod eio3;
 mod heartbeat;
 mod hooks;
 mod limits;

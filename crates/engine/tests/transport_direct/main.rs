@@ -8,6 +8,8 @@ mod direct;
 mod application;
 #[path = "../transport/echo.rs"]
 mod echo;
+#[path = "../transport/eio3.rs"]
+mod eio3;
 #[path = "../transport/heartbeat.rs"]
 mod heartbeat;
 #[path = "../transport/hooks.rs"]
