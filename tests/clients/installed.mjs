@@ -9,10 +9,10 @@ const read = (file) => readFileSync(new URL(file, import.meta.url), "utf8");
 
 const NODE_CLIENT = /^socket\.io-client(-|$)/;
 
-/** The client for Node, every version of it, the newest first: `version`, and `io`, the library. */
+/** The client for Node, every version of it, the newest first: `version`, and `load`, which gives the library. */
 export const nodeClients = Object.keys(JSON.parse(read("package.json")).devDependencies)
   .filter((name) => NODE_CLIENT.test(name))
-  .map((name) => ({ version: require(`${name}/package.json`).version, load: () => require(name).io }))
+  .map((name) => ({ version: require(`${name}/package.json`).version, load: () => require(name).io ?? require(name) }))
   .sort((one, other) => other.version.localeCompare(one.version, "en", { numeric: true }));
 
 /** The newest of them with its parser for MessagePack: `parser` is an option of the client. */

@@ -55,6 +55,7 @@ mount({
 mount({
   ...shared,
   path: "/steady",
+  allowEIO3: true,
   pingInterval: 300,
   pingTimeout: 2500,
   connectTimeout: 2000,

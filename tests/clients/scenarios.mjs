@@ -22,8 +22,14 @@ const mountsOf = {
 export class Cell {
   #sockets = [];
 
-  constructor({ io, url, mode, parser = "json", options = {} }) {
+  constructor({ io, url, mode, parser = "json", options = {}, version = "4" }) {
     Object.assign(this, { io, url, mode, parser, options, mounts: mountsOf[parser] });
+    /**
+     * Whether it is the client of Socket.IO 2, over revision 3 of Engine.IO. It has no `auth` but the query of a namespace, whose
+     * values are text; hears of refusals as `error`, with bare data; knows no volatile events; pings by itself; and takes for binary
+     * what is a `Buffer`, in Node.
+     */
+    this.isSecond = Number(version.split(".")[0]) === 2;
     this.transport = mode === "polling" ? "polling" : "websocket";
     // Cells share one server.
     this.name = `cell-${(cells += 1)}-${Math.random()}`;
@@ -52,6 +58,12 @@ export class Cell {
     return socket;
   }
 
+  /** Some binary. */
+  bytes(length) {
+    const data = bytes(length);
+    return this.isSecond ? Buffer.from(data.buffer) : data;
+  }
+
   async arrived(socket) {
     await until(() => socket.io.engine?.transport?.name === this.transport, `the transport ${this.transport}`);
   }
@@ -77,6 +89,15 @@ scenario(
   "connect with auth and query",
   "`auth`, given or computed, and the query reach the server; it knows the transport",
   async (cell) => {
+    if (cell.isSecond) {
+      const socket = await cell.connect("/custom", { query: { user: "ada", room: "a b&c=d/ü" } });
+      const seen = await ask(socket, "whoami");
+      equal([seen.id, seen.nsp, seen.auth, seen.transport, seen.eio], [socket.id, "/custom", { user: "ada", room: "a b&c=d/ü" }, cell.transport, 3]);
+      equal([seen.query.room, seen.rooms], ["a b&c=d/ü", [socket.id]]);
+      const main = await ask(await cell.connect("/", { query: { room: "x" } }), "whoami");
+      equal([main.auth, main.query.room], [{}, "x"]);
+      return;
+    }
     const auth = { user: "ada", nested: { list: [1, null, "x"] } };
     const socket = await cell.connect("/", { auth, query: { room: "a b&c=d/ü" } });
     const seen = await ask(socket, "whoami");
@@ -133,13 +154,13 @@ scenario(
   "binary anywhere in the arguments, empty and many pieces among it, comes back byte for byte",
   async (cell) => {
     const socket = await cell.connect();
-    const data = bytes(300);
-    for (const args of [[data], [new Uint8Array(0)], ["a", data, { b: [data, { c: data }] }, "d"], Array.from({ length: 10 }, () => data)]) {
+    const data = cell.bytes(300);
+    for (const args of [[data], [cell.bytes(0)], ["a", data, { b: [data, { c: data }] }, "d"], Array.from({ length: 10 }, () => data)]) {
       const answer = next(socket, "echo");
       socket.emit("echo", ...args);
       equal(await answer, args);
     }
-    equal(await ask(socket, "bin-info", data, { a: [data.buffer.slice(0, 7)] }), { count: 2, bytes: 307 });
+    equal(await ask(socket, "bin-info", data, { a: [bytes(300).buffer.slice(0, 7)] }), { count: 2, bytes: 307 });
   },
 );
 
@@ -148,7 +169,7 @@ scenario(
   "answers of the server and of the client, empty ones, a hundred at once, and one that does not come in time",
   async (cell) => {
     const socket = await cell.connect();
-    const data = bytes(40);
+    const data = cell.bytes(40);
     equal(await call(socket, "echo", 1, { two: data }), [1, { two: data }]);
     socket.on("question", (about, ack) => ack("answer", about, data));
     equal(await call(socket, "ask", "question", 10_000, [data]), [null, "answer", data, data]);
@@ -167,7 +188,7 @@ scenario(
   async (cell) => {
     const socket = cell.client();
     // Not connected: a volatile event is dropped, another one waits.
-    socket.volatile.emit("count", 0);
+    if (!cell.isSecond) socket.volatile.emit("count", 0);
     socket.emit("count", 0);
     await opened(socket);
     equal(await ask(socket, "count-report"), { received: 1, outOfOrder: 0 });
@@ -200,7 +221,7 @@ scenario(
     ]) {
       const event = `news-${(round += 1)}`;
       const heard = [];
-      const args = [round, { data: bytes(5) }];
+      const args = [round, { data: cell.bytes(5) }];
       for (const [name, socket] of Object.entries(names)) {
         socket.on(event, (...received) => {
           equal(received, args);
@@ -224,6 +245,16 @@ scenario(
   "a refused connection",
   "a middleware's refusal arrives with its data; with better credentials the same client is let in",
   async (cell) => {
+    if (cell.isSecond) {
+      const socket = cell.client("/auth", { query: { token: "bad" } });
+      equal(await refused(socket), { code: 401, hint: "token" });
+      socket.query = "token=good&banned=true";
+      equal(await refused(socket), "banned");
+      socket.query = "token=good";
+      await opened(socket);
+      equal((await ask(socket, "whoami")).nsp, "/auth");
+      return;
+    }
     const socket = cell.client("/auth", { auth: { token: "bad" } });
     const refusal = await refused(socket);
     equal([refusal.message, refusal.data], ["not authorized", { code: 401, hint: "token" }]);
@@ -310,7 +341,7 @@ scenario(
     const talk = () => {
       for (let i = 0; i < 20; i++) {
         socket.emit("count", sent);
-        socket.emit("echo", sent, ...(sent % 5 === 0 ? [bytes(sent % 300)] : []));
+        socket.emit("echo", sent, ...(sent % 5 === 0 ? [cell.bytes(sent % 300)] : []));
         sent += 1;
       }
     };
@@ -340,8 +371,8 @@ scenario(
     // In MessagePack text goes over polling as binary does, in base64.
     const text = "ü".repeat(cell.parser === "msgpack" && cell.transport === "polling" ? 350_000 : 400_000);
     equal((await ask(socket, "echo", text)) === text, true);
-    equal(await ask(socket, "bin-info", ...Array.from({ length: 3 }, () => bytes(200_000))), { count: 3, bytes: 600_000 });
-    const data = bytes(500_000);
+    equal(await ask(socket, "bin-info", ...Array.from({ length: 3 }, () => cell.bytes(200_000))), { count: 3, bytes: 600_000 });
+    const data = cell.bytes(500_000);
     equal((await call(socket, "echo", data)).map(summary), [summary(data)]);
     const lengths = [];
     socket.on("seq", (_, { length }) => lengths.push(length));
@@ -358,7 +389,9 @@ scenario(
     const socket = await cell.connect("/", { path: cell.mounts.steady });
     let pings = 0;
     const lost = [];
-    socket.io.engine.on("packet", ({ type }) => { pings += type === "ping" ? 1 : 0; });
+    // Of the two packets of a ping the one that comes from the server.
+    const answered = cell.isSecond ? "pong" : "ping";
+    socket.io.engine.on("packet", ({ type }) => { pings += type === answered ? 1 : 0; });
     socket.on("disconnect", (reason) => lost.push(reason));
     await until(() => pings >= 10 || lost.length > 0, "ten pings");
     equal(lost, []);
@@ -369,10 +402,13 @@ scenario(
 
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** What a client hears when it is refused; the second is Socket.IO 2's. */
+const REFUSALS = ["connect_error", "error"];
+
 function opened(socket) {
   const answer = new Promise((resolve, reject) => {
     socket.once("connect", resolve);
-    socket.once("connect_error", reject);
+    for (const refusal of REFUSALS) socket.once(refusal, reject);
   });
   socket.connect();
   return within(answer, "connecting");
@@ -381,13 +417,13 @@ function opened(socket) {
 /** The refusal of a client that is told to connect. */
 function refused(socket) {
   const answer = new Promise((resolve, reject) => {
-    socket.once("connect_error", resolve);
+    for (const refusal of REFUSALS) socket.once(refusal, resolve);
     socket.once("connect", () => reject(new Error("connected")));
   });
   socket.connect();
   return within(answer, "a refusal").finally(() => {
     socket.off("connect");
-    socket.off("connect_error");
+    for (const refusal of REFUSALS) socket.off(refusal);
   });
 }
 

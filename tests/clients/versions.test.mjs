@@ -25,7 +25,7 @@ eachSubject("client versions", { concurrency: 4 }, (server) => {
         for (const [scenario, { run }] of Object.entries(scenarios)) {
           check(scenario, async () => {
             const place = { subject: server.subject, client, version, runtime, mode, scenario };
-            const cell = new Cell({ io, url: server.url, mode, ...how });
+            const cell = new Cell({ io, url: server.url, mode, version, ...how });
             await noted(place, () => run(cell)).finally(() => cell.close());
           });
         }

@@ -9,7 +9,7 @@
 //!                and the client's bundle
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! /steady/       ping 300 ms, pong within 2.5 s, a namespace within 2 s, an upgrade within 2 s, CORS for all:
-//!                for clients on busy machines
+//!                for clients on busy machines, Engine.IO 3 allowed
 //! /msgpack/      default timers, packets in MessagePack
 //! /steady-msgpack/ as /steady/, packets in MessagePack
 //! /hooked/       engine hooks that do what a request's headers ask for; empty dynamic namespaces are forgotten
@@ -117,6 +117,7 @@ fn steady_mount() -> Builder {
     Server::builder()
         .path("/steady")
         .serve_client(false)
+        .allow_eio3(true)
         .ping(Duration::from_millis(300), Duration::from_millis(2_500))
         .connect_timeout(Duration::from_secs(2))
         .upgrade_timeout(Duration::from_secs(2))
