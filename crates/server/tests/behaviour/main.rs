@@ -15,6 +15,7 @@ mod connect;
 mod disconnect;
 mod dropping;
 mod dynamic_namespaces;
+mod eio3;
 mod event_middlewares;
 mod fetch;
 mod handlers;
