@@ -23,6 +23,7 @@ mod mutate;
 mod outbox;
 mod packets;
 mod payload;
+mod payload_v3;
 mod query;
 mod session;
 mod tree;
@@ -80,11 +81,40 @@ pub const TARGETS: &[Target] = &[
         words: &[b"\x1e", b"\x1eb", b"4", b"b", b"==", b"=", b"2probe", b"bAQID"],
     },
     Target {
+        name: "engine-payload-v3",
+        about: "polling bodies of revision 3, scripts and forms, against a model; written and read back",
+        run: payload_v3::check,
+        seeds: payload_v3::BODIES,
+        words: &[
+            b":",
+            b"1:2",
+            b"b4",
+            b"\xff",
+            b"\x01\x01\xff\x04",
+            b"\xf0\x9f\x98\x80",
+            b"d=",
+            b"%5Cn",
+            b"\\n",
+            b"AQID",
+        ],
+    },
+    Target {
         name: "engine-query",
         about: "query strings and ids, against a model",
         run: query::check,
         seeds: query::QUERIES,
-        words: &[b"EIO=4", b"&", b"transport=polling", b"transport=websocket", b"sid=", b"b64=1", b"%34", b"%ff", b"+"],
+        words: &[
+            b"EIO=4",
+            b"&",
+            b"transport=polling",
+            b"transport=websocket",
+            b"sid=",
+            b"b64=1",
+            b"j=",
+            b"%34",
+            b"%ff",
+            b"+",
+        ],
     },
     Target {
         name: "engine-session",

@@ -1,7 +1,7 @@
 //! Packets and polling bodies.
 
-use posthaste_engine_proto::payload::{append_control, append_frames, count_frames, frames_as_text, split_text};
-use posthaste_engine_proto::{Packet, PacketError, PacketType, PayloadError, split_payload};
+use posthaste_engine_proto::payload::{append_control, append_frames, count_frames, split_text};
+use posthaste_engine_proto::{Packet, PacketError, PacketType, PayloadError, Wire, split_payload};
 use posthaste_websocket_proto::{FrameHeader, Opcode, append_frame};
 
 use crate::base64;
@@ -99,7 +99,7 @@ fn rewritten(read: &[Result<Packet<'_>, PayloadError>]) {
     let with_noop = packets.iter().cloned().chain([Packet::Text(PacketType::Noop, "")]);
     assert_eq!(again, Ok(with_noop.collect::<Vec<_>>()));
 
-    let text_only = frames_as_text(&frames);
+    let text_only = Wire::V4Base64.frames(&frames);
     assert_eq!(count_frames(&text_only), packets.len());
     let mut rest = &text_only[..];
     for packet in packets {

@@ -1,6 +1,6 @@
 //! Query strings, session ids, and the bodies of refusals.
 
-use posthaste_engine_proto::{Query, RequestError, Revision, Sid, SidParam, Transport, TransportParam};
+use posthaste_engine_proto::{Jsonp, Query, RequestError, Revision, Sid, SidParam, Transport, TransportParam};
 
 pub(crate) const QUERIES: &[&[u8]] = &[
     b"EIO=4&transport=polling&t=abc",
@@ -8,6 +8,7 @@ pub(crate) const QUERIES: &[&[u8]] = &[
     b"EIO=4&transport=p%6Flling&b64=1",
     b"EIO=4&EIO=4&transport=polling&transport=polling",
     b"EIO=3&transport=%ff%fe&sid=&b64",
+    b"EIO=3&transport=polling&j=0](1234567890",
     b"sid=a&sid=b&&=&%&%4&+=+",
 ];
 
@@ -57,6 +58,10 @@ fn model(text: &str) -> Query {
             _ => SidParam::Invalid,
         },
         base64: values("b64").last().is_some_and(|value| !value.is_empty()),
+        jsonp: values("j").last().map(|value| {
+            let digits: String = value.chars().filter(char::is_ascii_digit).take(9).collect();
+            Jsonp::parse(if digits.is_empty() { "0" } else { &digits })
+        }),
     }
 }
 

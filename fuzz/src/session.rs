@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use posthaste_engine_proto::session::{
-    CloseDecision, Due, Overlap, PollDecision, ProbeDecision, ProbeRefused, Received,
+    CloseDecision, Due, Overlap, PollDecision, ProbeDecision, ProbeRefused, Received, deadline_after,
 };
-use posthaste_engine_proto::{CloseReason, PacketType, Session, Settings, Transport};
+use posthaste_engine_proto::{CloseReason, PacketType, Revision, Session, Settings, Transport};
 
 use crate::input::Input;
 
-/// Settings, transport, then operations with their operands.
+/// Settings and revision, transport, then operations with their operands.
 pub(crate) const HISTORIES: &[&[u8]] = &[
     // Polls, a message, a pong, and time.
     b"\x00\x00\x05\x00\x00\x10\x06\x04\x04\x01\xff\x04\x03\x01\xff\x05\x01",
@@ -21,6 +21,9 @@ pub(crate) const HISTORIES: &[&[u8]] = &[
     b"\x01\x00\x0a\x0b\x02\x01\x0d\x00\x0b\x05\x00\x00\x01",
     b"\x02\x01\x01\xff\x04\x03\x01\xff\x01\xff\x01\xff",
     b"\x00\x00\x08\x08\x09\x08",
+    // Revision 3: pings of the client, an upgrade under them, and one that stays away.
+    b"\x04\x00\x04\x02\x01\x64\x04\x02\x0a\x0b\x02\x01\x0b\x05\x00\x04\x02\x02\x02\x02",
+    b"\x06\x01\x04\x04\x04\x02\x00\xff\x04\x03",
 ];
 
 const PACKETS: [PacketType; 7] = [
@@ -36,6 +39,7 @@ const PACKETS: [PacketType; 7] = [
 /// What is known of a session without looking at it.
 struct World {
     session: Session,
+    revision: Revision,
     settings: Settings,
     now: Instant,
     transport: Transport,
@@ -55,7 +59,9 @@ struct World {
 /// Laws: every answer is the one that the history so far asks for; time is kept, and only time that has come.
 pub(crate) fn check(data: &[u8]) {
     let mut input = Input::new(data);
-    let settings = match input.below(4) {
+    let choice = input.below(8);
+    let revision = if choice < 4 { Revision::V4 } else { Revision::V3 };
+    let settings = match choice % 4 {
         0 | 1 => Settings::default(),
         2 => Settings { ping_interval: ms(300), ping_timeout: ms(200), upgrade_timeout: ms(1_000) },
         _ => Settings { ping_interval: Duration::MAX, ping_timeout: ms(1), upgrade_timeout: Duration::MAX },
@@ -63,7 +69,8 @@ pub(crate) fn check(data: &[u8]) {
     let transport = input.pick(&[Transport::Polling, Transport::WebSocket]);
     let now = Instant::now();
     let mut world = World {
-        session: Session::new(now, transport, &settings),
+        session: Session::of(now, transport, revision, &settings),
+        revision,
         settings,
         now,
         transport,
@@ -88,7 +95,18 @@ pub(crate) fn check(data: &[u8]) {
 struct Over;
 
 impl World {
+    const fn is_third(&self) -> bool {
+        matches!(self.revision, Revision::V3)
+    }
+
+    /// How long a client of revision 3 may be silent, as far as a clock goes.
+    fn patience(&self) -> Duration {
+        let patience = self.settings.ping_interval.saturating_add(self.settings.ping_timeout);
+        deadline_after(self.now, patience).saturating_duration_since(self.now)
+    }
+
     fn agrees(&self) {
+        assert_eq!(self.session.revision(), self.revision);
         let session = &self.session;
         assert_eq!(session.transport(), self.transport);
         assert_eq!(session.is_closing(), self.closing);
@@ -113,10 +131,16 @@ impl World {
                     PacketType::Close if polling => Received::Close(CloseReason::TransportClose),
                     _ if self.closing => Received::Nothing,
                     PacketType::Message => Received::Deliver,
+                    PacketType::Ping if self.is_third() => Received::Pong,
+                    PacketType::Pong if self.is_third() => Received::Close(CloseReason::TransportError),
                     PacketType::Ping => Received::Close(CloseReason::TransportError),
                     _ => Received::Nothing,
                 };
                 assert_eq!(self.session.receive(self.now, packet, &self.settings), expected, "{packet:?}");
+                if expected == Received::Pong {
+                    self.rested = self.now;
+                    self.excused = false;
+                }
                 if packet == PacketType::Pong && !self.closing && self.pinged.take().is_some() {
                     self.rested = self.now;
                     self.excused = false;
@@ -240,11 +264,16 @@ impl World {
         self.probing &= !due.close_probe;
         assert!(!due.noop || (self.parked && self.probing && !self.upgraded), "a noop frees a poll for an upgrade");
         if due.ping {
+            assert!(!self.is_third(), "the client pings");
             assert!(!self.closing && self.pinged.is_none(), "one ping at a time, and none behind the end");
             assert!(self.now >= self.rested + self.settings.ping_interval, "a whole interval lies before a ping");
             self.pinged = Some(self.now);
         }
         match due.close {
+            Some(CloseReason::PingTimeout) if self.is_third() => {
+                assert!(self.now >= self.rested + self.patience() && !self.closing);
+                Err(Over)
+            }
             Some(CloseReason::PingTimeout) => {
                 let pinged = self.pinged.expect("nobody dies of a ping that never left");
                 // A ping that left up to a quarter of its timeout late does not put the end off.
@@ -257,6 +286,9 @@ impl World {
             }
             None => {
                 assert!(self.session.deadline() > self.now, "a deadline that was met is over");
+                if self.is_third() && !self.closing && !self.excused {
+                    assert!(self.session.deadline() <= self.rested + self.patience());
+                }
                 if let (Some(pinged), false, false) = (self.pinged, self.closing, self.excused) {
                     // The whole wait and, for a client that said something else, one more.
                     assert!(self.session.deadline() <= self.now.max(pinged + 2 * self.settings.ping_timeout));

@@ -44,6 +44,7 @@ laws! {
     websocket_frames: "websocket-frames",
     websocket_upgrade: "websocket-upgrade",
     engine_payload: "engine-payload",
+    engine_payload_v3: "engine-payload-v3",
     engine_query: "engine-query",
     engine_session: "engine-session",
     engine_outbox: "engine-outbox",

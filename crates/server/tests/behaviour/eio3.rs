@@ -123,7 +123,7 @@ async fn what_middlewares_have_two_namespaces_join_stays_apart() {
         for name in ["/", "/chat"] {
             let namespace = io.namespace(name);
             namespace.middleware(async |socket: Socket| {
-                socket.join(format!("of {}", socket.namespace().name()));
+                socket.join(format!("~of {}", socket.namespace().name()));
                 tokio::time::sleep(Duration::from_millis(30)).await;
                 Ok::<_, ConnectError>(())
             });
@@ -134,9 +134,9 @@ async fn what_middlewares_have_two_namespaces_join_stays_apart() {
     socket.send_text("40/chat,").await.unwrap();
     assert_eq!([socket.text().await, socket.text().await], ["40", "40/chat,"]);
     socket.send_text(r#"420["whoami"]"#).await.unwrap();
-    assert_eq!(socket.text().await, format!(r#"430[["{sid}",["{sid}","of /"],"{{}}",3]]"#));
+    assert_eq!(socket.text().await, format!(r#"430[["{sid}",["{sid}","~of /"],"{{}}",3]]"#));
     socket.send_text(r#"42/chat,1["whoami"]"#).await.unwrap();
-    assert_eq!(socket.text().await, format!(r#"43/chat,1[["/chat#{sid}",["/chat#{sid}","of /chat"],"{{}}",3]]"#));
+    assert_eq!(socket.text().await, format!(r#"43/chat,1[["/chat#{sid}",["/chat#{sid}","~of /chat"],"{{}}",3]]"#));
 }
 
 #[tokio::test]
