@@ -74,6 +74,7 @@ const COPY_UP_TO: usize = 4096;
 impl Outbox {
     /// Whether nothing waits.
     #[must_use]
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.0.is_none()
     }

@@ -44,6 +44,7 @@ impl Wire {
 
     /// The revision of the protocol.
     #[must_use]
+    #[inline]
     pub const fn revision(self) -> Revision {
         match self {
             Self::V4 | Self::V4Base64 => Revision::V4,
@@ -67,6 +68,7 @@ impl Wire {
     /// assert_eq!(Wire::V3.decode("b4AQID"), Wire::V4.decode("bAQID"));
     /// assert_eq!(Wire::V3.decode("b4AQID"), Ok(Packet::Binary(vec![1, 2, 3].into())));
     /// ```
+    #[inline]
     pub fn decode(self, text: &str) -> Result<Packet<'_>, PacketError> {
         match self.revision() {
             Revision::V4 => Packet::decode(text),
@@ -78,10 +80,15 @@ impl Wire {
     ///
     /// # Errors
     /// [`PacketError`] when a client of revision 3 sends a frame without a type byte, or with that of anything but a message.
+    #[inline]
     pub fn message(self, frame: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, PacketError> {
-        if self.revision() == Revision::V4 {
-            return Ok(frame);
+        match self.revision() {
+            Revision::V4 => Ok(frame),
+            Revision::V3 => Self::message_v3(frame),
         }
+    }
+
+    fn message_v3(frame: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, PacketError> {
         match frame.first() {
             Some(&MESSAGE_BYTE) => Ok(match frame {
                 Cow::Borrowed(frame) => Cow::Borrowed(&frame[1..]),

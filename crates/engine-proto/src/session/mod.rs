@@ -148,6 +148,7 @@ impl Session {
 
     /// The revision of the protocol that its client speaks.
     #[must_use]
+    #[inline]
     pub fn revision(&self) -> Revision {
         self.heartbeat.revision()
     }

@@ -95,15 +95,8 @@ impl Connection {
     /// Hands what this turn produced to the transport, or keeps it for later.
     fn write_out(&mut self, taken: &Taken, turn: &[u8], limits: &OutboxLimits) -> Result<(), (CloseReason, Farewell)> {
         let slow = |_: OutboxFull| (CloseReason::Slow, Farewell::Quiet);
-        if self.wire != Wire::V4 && taken.pieces(turn).any(|frames| self.wire.changes(frames)) {
-            let all = taken.concat(turn);
-            let frames = self.wire.frames(&all);
-            self.outbox.push(&frames, payload::count_frames(&frames), limits).map_err(slow)?;
-            if self.stream.is_none() {
-                self.answer_parked_poll();
-                return Ok(());
-            }
-            return self.write_outbox().map_err(|()| (CloseReason::TransportClose, Farewell::Gone));
+        if self.wire != Wire::V4 && self.is_changed(taken, turn) {
+            return self.write_rewritten(taken, turn, limits);
         }
         let Some(stream) = &mut self.stream else {
             if !self.answer_at_once(taken, turn) {
@@ -155,6 +148,31 @@ impl Connection {
             }
         }
         keep_from(&mut self.outbox, taken, turn, written, limits).map_err(slow)?;
+        self.write_outbox().map_err(|()| (CloseReason::TransportClose, Farewell::Gone))
+    }
+
+    /// Whether what this turn produced is written otherwise for this client.
+    #[cold]
+    fn is_changed(&self, taken: &Taken, turn: &[u8]) -> bool {
+        taken.pieces(turn).any(|frames| self.wire.changes(frames))
+    }
+
+    /// As [`Connection::write_out`], in the form that the client takes.
+    #[cold]
+    fn write_rewritten(
+        &mut self,
+        taken: &Taken,
+        turn: &[u8],
+        limits: &OutboxLimits,
+    ) -> Result<(), (CloseReason, Farewell)> {
+        let all = taken.concat(turn);
+        let frames = self.wire.frames(&all);
+        let kept = self.outbox.push(&frames, payload::count_frames(&frames), limits);
+        kept.map_err(|_: OutboxFull| (CloseReason::Slow, Farewell::Quiet))?;
+        if self.stream.is_none() {
+            self.answer_parked_poll();
+            return Ok(());
+        }
         self.write_outbox().map_err(|()| (CloseReason::TransportClose, Farewell::Gone))
     }
 
