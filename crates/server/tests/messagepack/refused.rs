@@ -1,7 +1,7 @@
 //! What ends a connection.
 
 use posthaste::{Builder, DisconnectReason, Parser, Server, Stats};
-use posthaste_testkit::{Client, Transport, eventually};
+use posthaste_testkit::{Client, Transport, eventually, resident_bytes};
 use serde_json::json;
 
 use crate::alone::{packed, talking};
@@ -58,6 +58,35 @@ async fn what_is_no_packet_ends_the_connection_of_its_sender() {
         Sent::Binary(&deep),
     ];
     ends(packed, &messages).await;
+}
+
+#[tokio::test]
+async fn sec_09_sec_12_bombs_of_depth_and_length_end_their_own_connection_and_take_no_memory() {
+    const EVENT: &[u8] = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data";
+    let (running, reasons) = talking(packed());
+    let (mut witness, _) = Speaker::join(running.addr, Transport::WebSocket).await;
+    let before = resident_bytes();
+    let mut bombs = Vec::new();
+    for deep in [&b"\x91"[..], b"\x81\xa1a", b"\xdd\0\0\0\x01", b"\xdf\0\0\0\x01\xa0"] {
+        bombs.push([EVENT, b"\x92\xa1e", &deep.repeat(900_000 / deep.len())[..]].concat());
+    }
+    for head in [&b"\xdd"[..], b"\xdf", b"\xdb", b"\xc6", b"\xc9"] {
+        bombs.push([EVENT, b"\x92\xa1e", head, b"\xff\xff\xff\xff\0"].concat());
+        // As long as the message could be, and each element again.
+        bombs.push([EVENT, &[head, b"\0\x0d\0\0\0"].concat().repeat(140_000)[..]].concat());
+    }
+    for (count, bomb) in (1..).zip(bombs.iter().cycle().take(3 * bombs.len())) {
+        let (mut speaker, _) = Speaker::join(running.addr, Transport::WebSocket).await;
+        speaker.0.send_binary(bomb).await.unwrap();
+        speaker.0.closed().await.unwrap();
+        reasons.wait_for(count).await;
+        witness.ask(json!(["echo", count]), json!([count])).await;
+    }
+    if let (Some(before), Some(after)) = (before, resident_bytes()) {
+        // What other tests of this process hold is in it as well.
+        let grown = after.saturating_sub(before);
+        assert!(grown < 256 << 20, "{grown} bytes more");
+    }
 }
 
 #[tokio::test]
