@@ -40,8 +40,7 @@ impl Parser {
 }
 
 impl Builder {
-    /// How clients of this server write packets; JSON by default. A client that writes otherwise is disconnected (`parse error` to a
-    /// client of the official server, `forced close` to its handlers).
+    /// How clients of this server write packets; JSON by default. One that writes otherwise is disconnected (`forced close`).
     ///
     /// ```
     /// use posthaste::{Parser, Server};
