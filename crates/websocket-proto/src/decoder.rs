@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::{mem, str};
 
 use crate::assembly::Assembly;
+use crate::deflate::{self, Inflater, PerMessageDeflate};
 use crate::frame::header_len;
 use crate::{CloseFrame, FrameHeader, Opcode, ProtocolError, unmask};
 
@@ -82,6 +83,8 @@ enum State {
     Idle,
     /// The next data frame continues this one. Boxed: thousands of idle connections should not pay for it.
     Collecting(Box<Assembly>),
+    /// Messages may be compressed. Boxed: this is what a connection pays that agreed on it, and others do not.
+    Deflate(Box<PerMessageDeflate>),
     Finished,
 }
 
@@ -93,6 +96,7 @@ impl std::fmt::Debug for State {
             Self::Collecting(assembly) => {
                 write!(f, "Collecting({} bytes in {} fragments)", assembly.len(), assembly.fragments())
             }
+            Self::Deflate(state) => write!(f, "{state:?}"),
             Self::Finished => f.write_str("Finished"),
         }
     }
@@ -104,6 +108,27 @@ impl Decoder {
         Self { state: State::Idle }
     }
 
+    /// A decoder for a connection that agreed on compressed messages.
+    #[must_use]
+    pub fn with_deflate(state: PerMessageDeflate) -> Self {
+        Self { state: State::Deflate(Box::new(state)) }
+    }
+
+    /// What a connection that agreed on compressed messages keeps; `None` for a plain one, and after its end.
+    #[inline]
+    pub fn deflate_mut(&mut self) -> Option<&mut PerMessageDeflate> {
+        match &mut self.state {
+            State::Deflate(state) => Some(state),
+            State::Idle | State::Collecting(_) | State::Finished => None,
+        }
+    }
+
+    /// Whether messages may be compressed.
+    #[inline]
+    pub const fn may_deflate(&self) -> bool {
+        matches!(self.state, State::Deflate(_))
+    }
+
     /// Whether a close or an error came, so that no further input matters.
     pub const fn is_finished(&self) -> bool {
         matches!(self.state, State::Finished)
@@ -113,6 +138,7 @@ impl Decoder {
     pub fn buffered_bytes(&self) -> usize {
         match &self.state {
             State::Collecting(assembly) => assembly.heap_bytes(),
+            State::Deflate(state) => state.buffered_bytes(),
             State::Idle | State::Finished => 0,
         }
     }
@@ -132,10 +158,30 @@ impl Decoder {
     ///
     /// Source: RFC 6455 §5 and §8.1.
     pub fn decode<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-        if self.is_finished() {
-            return Ok(Decoded::Finished);
+        match self.state {
+            State::Finished => return Ok(Decoded::Finished),
+            State::Deflate(_) => return self.decode_with(input, limits, &mut None),
+            State::Idle | State::Collecting(_) => {}
         }
         let decoded = self.masked_frame(input, limits);
+        self.finish_at_the_end(decoded)
+    }
+
+    /// As [`decode`](Self::decode), for many connections that [may compress](Self::with_deflate): a message that needs no context
+    /// is inflated by `spare`, which is made when it is missing and given back when the message is whole.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode). What is inflated counts: a compressed message is refused as soon as it has become too large.
+    ///
+    /// Source: RFC 7692 §6.2, §7.2.2.
+    pub fn decode_with<'a>(
+        &mut self,
+        input: &'a mut [u8],
+        limits: &Limits,
+        spare: &mut Option<Box<Inflater>>,
+    ) -> Result<Decoded<'a>, ProtocolError> {
+        let State::Deflate(state) = &mut self.state else { return self.decode(input, limits) };
+        let decoded = deflated_masked_frame(state, input, limits, spare);
         self.finish_at_the_end(decoded)
     }
 
@@ -155,10 +201,11 @@ impl Decoder {
     /// # Ok::<(), posthaste_websocket_proto::ProtocolError>(())
     /// ```
     pub fn decode_unmasked<'a>(&mut self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, ProtocolError> {
-        if self.is_finished() {
-            return Ok(Decoded::Finished);
-        }
-        let decoded = self.unmasked_frame(input, limits);
+        let decoded = match &mut self.state {
+            State::Finished => return Ok(Decoded::Finished),
+            State::Deflate(state) => deflated_unmasked_frame(state, input, limits),
+            State::Idle | State::Collecting(_) => self.unmasked_frame(input, limits),
+        };
         self.finish_at_the_end(decoded)
     }
 
@@ -263,8 +310,48 @@ impl Decoder {
     }
 }
 
+fn deflated_masked_frame<'a>(
+    state: &mut PerMessageDeflate,
+    input: &'a mut [u8],
+    limits: &Limits,
+    spare: &mut Option<Box<Inflater>>,
+) -> Result<Decoded<'a>, ProtocolError> {
+    let Some((header, is_compressed)) = deflate::parse(input)? else {
+        return Ok(Decoded::Incomplete { missing: missing_of_header(input, SHORTEST_MASKED) });
+    };
+    let key = header.masked.ok_or(ProtocolError::Unmasked)?;
+    state.admit(&header, is_compressed, limits)?;
+    let consumed = match whole(&header, input.len()) {
+        Ok(len) => len,
+        Err(missing) => return Ok(Decoded::Incomplete { missing }),
+    };
+    let payload = &mut input[header.header_len..consumed];
+    unmask(payload, key);
+    Ok(Decoded::Frame { consumed, event: state.event(&header, is_compressed, payload, limits, spare)? })
+}
+
+fn deflated_unmasked_frame<'a>(
+    state: &mut PerMessageDeflate,
+    input: &'a [u8],
+    limits: &Limits,
+) -> Result<Decoded<'a>, ProtocolError> {
+    let Some((header, is_compressed)) = deflate::parse(input)? else {
+        return Ok(Decoded::Incomplete { missing: missing_of_header(input, SHORTEST_UNMASKED) });
+    };
+    if header.masked.is_some() {
+        return Err(ProtocolError::Masked);
+    }
+    state.admit(&header, is_compressed, limits)?;
+    let consumed = match whole(&header, input.len()) {
+        Ok(len) => len,
+        Err(missing) => return Ok(Decoded::Incomplete { missing }),
+    };
+    let payload = &input[header.header_len..consumed];
+    Ok(Decoded::Frame { consumed, event: state.event(&header, is_compressed, payload, limits, &mut None)? })
+}
+
 /// A message that came in a single frame, left where it lies.
-fn whole_message(is_text: bool, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
+pub(crate) fn whole_message(is_text: bool, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
     if !is_text {
         return Ok(Event::Binary(Cow::Borrowed(payload)));
     }

@@ -36,6 +36,8 @@ pub enum ProtocolError {
     TooManyFragments,
     /// A text message is not UTF-8, or ends within a code point (§8.1).
     TextNotUtf8,
+    /// A compressed message is no DEFLATE (RFC 7692 §7.2.2).
+    InvalidDeflate,
     /// A close frame has a payload of one byte, too short for its code (§5.5.1).
     TruncatedCloseCode,
     /// A close frame carries a code that must not be sent (§7.4).
@@ -74,6 +76,7 @@ impl ProtocolError {
             // processed, counted in frames; the cure (fewer, larger frames) is on the same page.
             Self::TooManyFragments => (Code::MESSAGE_TOO_BIG, "message has too many fragments"),
             Self::TextNotUtf8 => (Code::INVALID_PAYLOAD, "text is not UTF-8"),
+            Self::InvalidDeflate => (Code::INVALID_PAYLOAD, "compressed data is invalid"),
             Self::TruncatedCloseCode => (Code::PROTOCOL_ERROR, "close code is truncated"),
             Self::ForbiddenCloseCode => (Code::PROTOCOL_ERROR, "close code must not be sent"),
             Self::CloseReasonNotUtf8 => (Code::INVALID_PAYLOAD, "close reason is not UTF-8"),

@@ -22,6 +22,8 @@ const LENGTH_IN_16_BITS: u8 = 126;
 const LENGTH_IN_64_BITS: u8 = 127;
 
 const FIN: u8 = 0x80;
+/// RSV1: with permessage-deflate, the message is compressed (RFC 7692 §6).
+pub(crate) const COMPRESSED: u8 = 0x40;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
 

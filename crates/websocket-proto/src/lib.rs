@@ -53,11 +53,15 @@
 //! assert_eq!(received[start..], [0x81]);
 //! ```
 //!
-//! Source: RFC 6455. No extension is implemented, so none may be accepted in the handshake answer.
+//! One extension is implemented, compressed messages ([`DeflateTerms::accept`], [`PerMessageDeflate`]): a connection that agreed on it is
+//! read by [`Decoder::with_deflate`], and no other extension may be accepted in the handshake answer.
+//!
+//! Source: RFC 6455, RFC 7692.
 
 mod assembly;
 mod close;
 mod decoder;
+mod deflate;
 mod error;
 mod frame;
 mod handshake;
@@ -66,6 +70,7 @@ mod utf8;
 
 pub use close::{CloseCode, CloseFrame, MAX_CLOSE_REASON_BYTES, append_close};
 pub use decoder::{Decoded, Decoder, Event, Limits};
+pub use deflate::{DeflateAnswer, DeflateTerms, Deflater, Inflater, PerMessageDeflate, append_deflated};
 pub use error::ProtocolError;
 pub use frame::{
     FrameHeader, FrameStart, MAX_CONTROL_PAYLOAD_BYTES, Opcode, ServerHeader, append_frame, append_masked_frame,
