@@ -13,13 +13,15 @@ pub struct PollBody {
     wire: Wire,
     /// Revision 4: the body so far. Revision 3: the frames for it, since its form depends on all of them.
     bytes: Vec<u8>,
+    /// Whether something in it may be compressed.
+    compressible: bool,
 }
 
 impl PollBody {
     /// An empty one, with room for about `capacity` bytes.
     #[must_use]
     pub fn new(wire: Wire, capacity: usize) -> Self {
-        Self { wire, bytes: Vec::with_capacity(capacity) }
+        Self { wire, bytes: Vec::with_capacity(capacity), compressible: false }
     }
 
     /// Adds a run of complete, unmasked frames, as they wait for this client.
@@ -38,10 +40,22 @@ impl PollBody {
     /// # Panics
     /// As [`Outbox::drain_into_payload`].
     pub fn drain(&mut self, outbox: &mut Outbox) {
+        self.compressible |= outbox.is_compressible();
         match self.wire.revision() {
             Revision::V4 => outbox.drain_into_payload(&mut self.bytes),
             Revision::V3 => outbox.drain_into_frames(&mut self.bytes),
         }
+    }
+
+    /// Notes that something that was added may be compressed.
+    pub fn mark_compressible(&mut self) {
+        self.compressible = true;
+    }
+
+    /// Whether something in it may be compressed.
+    #[must_use]
+    pub const fn is_compressible(&self) -> bool {
+        self.compressible
     }
 
     /// Adds a packet without data (`1`, `6`).

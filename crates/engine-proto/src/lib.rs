@@ -22,6 +22,7 @@
 
 pub mod body;
 pub mod close;
+pub mod coding;
 pub mod error;
 pub mod handshake;
 pub mod jsonp;
@@ -37,6 +38,7 @@ pub mod wire;
 
 pub use body::{PollBody, PostBody, PostForm};
 pub use close::CloseReason;
+pub use coding::ContentCoding;
 pub use error::RequestError;
 pub use handshake::{OpenPacket, Transport, TransportSet};
 pub use jsonp::Jsonp;

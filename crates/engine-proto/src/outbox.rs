@@ -44,6 +44,8 @@ struct Queue {
     taken: usize,
     bytes: usize,
     packets: usize,
+    /// Whether something that waits may be compressed.
+    compressible: bool,
 }
 
 /// Neighbouring small runs share an allocation; large ones stay shared with every other receiver.
@@ -124,6 +126,19 @@ impl Outbox {
         let queue = self.admit(frames.len(), packets, limits)?;
         queue.chunks.push_back(Chunk { packets, data: Data::Shared(frames) });
         Ok(())
+    }
+
+    /// Notes that something of what waits may be compressed; nothing when nothing waits.
+    pub fn mark_compressible(&mut self) {
+        if let Some(queue) = &mut self.0 {
+            queue.compressible = true;
+        }
+    }
+
+    /// Whether something of what waits may be compressed.
+    #[must_use]
+    pub fn is_compressible(&self) -> bool {
+        self.0.as_ref().is_some_and(|queue| queue.compressible)
     }
 
     fn admit(&mut self, bytes: usize, packets: usize, limits: &OutboxLimits) -> Result<&mut Queue, OutboxFull> {

@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use posthaste_websocket_proto::{FrameHeader, Opcode};
+use posthaste_websocket_proto::{FrameHeader, Opcode, whole_frame_len};
 
 use crate::packet::{Packet, PacketError, PacketType};
 
@@ -158,10 +158,15 @@ fn append_separator(body: &mut Vec<u8>) {
     }
 }
 
-/// Counts the frames in a run of complete, unmasked frames.
+/// Counts the frames in a run of complete, unmasked frames, compressed ones among them.
 #[must_use]
-pub fn count_frames(frames: &[u8]) -> usize {
-    Frames(frames).count()
+pub fn count_frames(mut frames: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some(len) = whole_frame_len(frames) {
+        frames = &frames[len..];
+        count += 1;
+    }
+    count
 }
 
 /// Walks a run of complete frames made by this server.

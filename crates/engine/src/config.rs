@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use posthaste_engine_proto::{AdmissionLimits, LimitMode, MemoryWatermark, OutboxLimits, Settings, TransportSet};
 
+use crate::compression::{Deflate, HttpCompression};
 use crate::cors::Cors;
 use crate::http::{Cookie, Hooks, Origins};
 use crate::worker::Frames;
@@ -46,6 +47,10 @@ pub struct EngineConfig {
     pub memory: Option<MemoryWatermark>,
     /// Whether `admission` and `memory` are enforced or only counted; enforced by default.
     pub limit_mode: LimitMode,
+    /// Compressed messages of WebSockets; none by default, as in Socket.IO. See [`Deflate`].
+    pub per_message_deflate: Option<Deflate>,
+    /// Compressed answers of polling, for clients that ask for them; from 1,024 bytes by default, as in Socket.IO.
+    pub http_compression: Option<HttpCompression>,
     /// Cross-origin answers; none by default.
     pub cors: Option<Cors>,
     /// The origins that are served, on every transport; all by default.
@@ -77,6 +82,8 @@ impl Default for EngineConfig {
             admission: AdmissionLimits::default(),
             memory: None,
             limit_mode: LimitMode::Enforce,
+            per_message_deflate: None,
+            http_compression: Some(HttpCompression::default()),
             cors: None,
             origins: None,
             cookie: None,
@@ -101,6 +108,18 @@ pub enum ConfigError {
     Zero {
         /// The setting's name.
         what: &'static str,
+    },
+    /// A number that is too small or too large.
+    #[error("{what} must be from {least} to {most}, not {value}")]
+    OutOfRange {
+        /// The setting's name.
+        what: &'static str,
+        /// What was given.
+        value: u8,
+        /// The smallest that can be.
+        least: u8,
+        /// The largest.
+        most: u8,
     },
     /// No transport is left.
     #[error("at least one transport must be offered")]
@@ -141,6 +160,8 @@ impl EngineConfig {
         if let Some((what, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(ConfigError::Zero { what });
         }
+        self.per_message_deflate.as_ref().map_or(Ok(()), Deflate::check)?;
+        self.http_compression.as_ref().map_or(Ok(()), HttpCompression::check)?;
         if !self.transports.polling && !self.transports.websocket {
             return Err(ConfigError::NoTransport);
         }
@@ -187,6 +208,14 @@ mod tests {
             EngineConfig { transports: none, ..Default::default() }.checked().err(),
             Some(ConfigError::NoTransport)
         );
+        let deflate =
+            |deflate| EngineConfig { per_message_deflate: Some(deflate), ..Default::default() }.checked().err();
+        let server = deflate(Deflate { server_max_window_bits: 8, ..Deflate::default() });
+        let what = "per_message_deflate.server_max_window_bits";
+        assert_eq!(server, Some(ConfigError::OutOfRange { what, value: 8, least: 9, most: 15 }));
+        assert!(deflate(Deflate { client_max_window_bits: 16, ..Deflate::default() }).is_some());
+        assert!(deflate(Deflate { level: 0, ..Deflate::default() }).is_some());
+        assert!(deflate(Deflate { client_max_window_bits: 8, ..Deflate::default() }).is_none());
         let zero = EngineConfig { max_payload: 0, ..Default::default() };
         assert_eq!(zero.checked().err(), Some(ConfigError::Zero { what: "max_payload" }));
     }

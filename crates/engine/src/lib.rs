@@ -71,6 +71,7 @@
 //! The rules of the protocol are in `posthaste-engine-proto`; this crate moves bytes and keeps time.
 
 mod application;
+mod compression;
 mod config;
 mod cors;
 mod gate;
@@ -82,6 +83,7 @@ mod stream;
 mod worker;
 
 pub use application::{Application, WorkerApplication};
+pub use compression::{Deflate, HttpCompression};
 pub use config::{ConfigError, EngineConfig};
 pub use cors::{AllowOrigin, Cors};
 pub use gate::Refused;
@@ -95,4 +97,4 @@ pub use posthaste_engine_proto::{
     Settings, Sid, Transport, TransportSet,
 };
 pub use request::{Kept, Request, Secure};
-pub use worker::{ConnectionId, Frames, Staged, Worker, WorkerGone, WorkerHandle, WorkerStalls, Workers};
+pub use worker::{ConnectionId, Deflated, Frames, Staged, Worker, WorkerGone, WorkerHandle, WorkerStalls, Workers};

@@ -7,12 +7,12 @@
 //! Left to the caller: the path prefix, the off switch, CORS headers, and leaving out the body for `HEAD`. The method
 //! is not looked at, as in Node's server.
 
-use std::cmp::Reverse;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use posthaste_engine_proto::ContentCoding;
 
 const SCRIPT: HeaderValue = HeaderValue::from_static("application/javascript; charset=utf-8");
 const SOURCE_MAP: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -71,11 +71,12 @@ pub(crate) fn respond(file_name: &str, headers: &HeaderMap) -> Option<Response<B
         return Some(response);
     }
 
-    let encoding = Encoding::choose(headers);
-    let mut response = Response::new(Bytes::from_static(match encoding {
-        Encoding::Identity => file.identity,
-        Encoding::Gzip => file.gzip,
-        Encoding::Brotli => file.brotli,
+    let asked = || headers.get_all(ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
+    let coding = ContentCoding::choose(asked, &[ContentCoding::Brotli, ContentCoding::Gzip]);
+    let mut response = Response::new(Bytes::from_static(match coding {
+        ContentCoding::Gzip => file.gzip,
+        ContentCoding::Brotli => file.brotli,
+        ContentCoding::Identity | ContentCoding::Deflate => file.identity,
     }));
     let answer = response.headers_mut();
     answer.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=0"));
@@ -83,7 +84,7 @@ pub(crate) fn respond(file_name: &str, headers: &HeaderMap) -> Option<Response<B
     answer.insert(ETAG, CLIENT_ETAG.clone());
     // Node's server leaves this out; without it a shared cache may hand Brotli to a client that never asked for it.
     answer.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-    if let Some(token) = encoding.token() {
+    if let Some(token) = coding.token() {
         answer.insert(CONTENT_ENCODING, HeaderValue::from_static(token));
     }
     Some(response)
@@ -99,84 +100,6 @@ fn is_current(headers: &HeaderMap) -> bool {
     };
     let tag = only.as_bytes();
     tag.strip_prefix(b"W/").unwrap_or(tag) == CLIENT_ETAG.as_bytes()
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    Identity,
-    Gzip,
-    Brotli,
-}
-
-impl Encoding {
-    /// What the client likes best: the higher weight, then a name before `*`, then what it said first, then Brotli.
-    ///
-    /// `identity` is the answer when nothing else is acceptable, even if the client refused it: a script it can read
-    /// serves it better than a 406.
-    fn choose(headers: &HeaderMap) -> Self {
-        match (Preference::read(headers, "br"), Preference::read(headers, "gzip")) {
-            (Some(brotli), Some(gzip)) if gzip.rank() > brotli.rank() => Self::Gzip,
-            (Some(_), _) => Self::Brotli,
-            (None, Some(_)) => Self::Gzip,
-            (None, None) => Self::Identity,
-        }
-    }
-
-    fn token(self) -> Option<&'static str> {
-        match self {
-            Self::Identity => None,
-            Self::Gzip => Some("gzip"),
-            Self::Brotli => Some("br"),
-        }
-    }
-}
-
-/// What `Accept-Encoding` says about one coding.
-struct Preference {
-    is_named: bool,
-    weight: f32,
-    position: usize,
-}
-
-impl Preference {
-    /// The most specific, then heaviest mention of `coding`; `None` when it is absent or refused with `q=0`.
-    ///
-    /// Source: RFC 9110 §12.5.3.
-    fn read(headers: &HeaderMap, coding: &str) -> Option<Self> {
-        headers
-            .get_all(ACCEPT_ENCODING)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .enumerate()
-            .filter_map(|(position, member)| {
-                let (name, parameters) = member.split_once(';').unwrap_or((member, ""));
-                let name = name.trim_ascii();
-                let is_named = name.eq_ignore_ascii_case(coding);
-                (is_named || name == "*").then(|| Self { is_named, weight: weight(parameters), position })
-            })
-            .max_by(|a, b| {
-                let by_name = a.is_named.cmp(&b.is_named);
-                by_name.then(a.weight.total_cmp(&b.weight))
-            })
-            .filter(|preference| preference.weight > 0.0)
-    }
-
-    fn rank(&self) -> (f32, bool, Reverse<usize>) {
-        (self.weight, self.is_named, Reverse(self.position))
-    }
-}
-
-/// The `q` among a coding's parameters: 1 when there is none, 0 (a refusal) when it is no number.
-fn weight(parameters: &str) -> f32 {
-    parameters
-        .split(';')
-        .filter_map(|parameter| parameter.split_once('='))
-        .find(|(name, _)| name.trim_ascii().eq_ignore_ascii_case("q"))
-        .map_or(1.0, |(_, value)| {
-            let weight = value.trim_ascii().parse().unwrap_or(0.0);
-            if f32::is_nan(weight) { 0.0 } else { weight }
-        })
 }
 
 #[cfg(test)]
@@ -287,8 +210,8 @@ mod tests {
     /// Answers of Node's socket.io 4.8.4 to the same headers, except in the last group.
     #[test]
     fn the_encoding_is_what_the_client_likes_best() {
-        use Encoding::{Brotli, Gzip, Identity};
-        let table: &[(&[&str], Encoding)] = &[
+        use ContentCoding::{Brotli, Gzip, Identity};
+        let table: &[(&[&str], ContentCoding)] = &[
             (&[], Identity),
             (&[""], Identity),
             (&["br"], Brotli),
@@ -374,6 +297,7 @@ mod tests {
                 Identity => (file.identity, None),
                 Gzip => (file.gzip, Some("gzip")),
                 Brotli => (file.brotli, Some("br")),
+                ContentCoding::Deflate => panic!("no file is kept so"),
             };
             assert_eq!(header(&response, "content-encoding"), token, "{lines:?}");
             assert!(response.body() == body, "{lines:?}: the body is another one");

@@ -162,6 +162,22 @@ impl FrameHeader {
     }
 }
 
+/// Bytes of the unmasked frame at the start of `run`, whatever its first byte says; `None` where it is not whole, as at the end.
+///
+/// For runs of a server's own frames, compressed ones among them: what [`FrameHeader::parse`] refuses is not looked for.
+#[must_use]
+pub fn whole_frame_len(run: &[u8]) -> Option<usize> {
+    let len = match *run {
+        [_, LENGTH_IN_16_BITS, a, b, ..] => 4 + usize::from(u16::from_be_bytes([a, b])),
+        [_, LENGTH_IN_64_BITS, a, b, c, d, e, f, g, h, ..] => {
+            usize::try_from(u64::from_be_bytes([a, b, c, d, e, f, g, h])).ok()?.checked_add(10)?
+        }
+        [_, len, ..] if len < LENGTH_IN_16_BITS => 2 + usize::from(len),
+        _ => return None,
+    };
+    (len <= run.len()).then_some(len)
+}
+
 /// Length of a header, 2 to 14 bytes, which its second byte decides.
 pub(crate) const fn header_len(second: u8) -> usize {
     let length = match second & !MASKED {

@@ -74,7 +74,7 @@ pub use deflate::{DeflateAnswer, DeflateTerms, Deflater, Inflater, PerMessageDef
 pub use error::ProtocolError;
 pub use frame::{
     FrameHeader, FrameStart, MAX_CONTROL_PAYLOAD_BYTES, Opcode, ServerHeader, append_frame, append_masked_frame,
-    server_header,
+    server_header, whole_frame_len,
 };
 pub use handshake::{AcceptKey, SUPPORTED_VERSION, UpgradeError, accept_key, check_upgrade};
 pub use mask::unmask;

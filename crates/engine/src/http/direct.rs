@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Uri};
 use posthaste_engine_proto::{Query, Revision, Sid, SidParam, Transport, TransportParam};
-use posthaste_websocket_proto::{AcceptKey, check_upgrade};
+use posthaste_websocket_proto::{AcceptKey, DeflateTerms, check_upgrade};
 
 use super::Engine;
 use crate::Request;
@@ -52,13 +52,14 @@ pub(crate) enum Route {
 pub(crate) enum DirectAnswer<'a> {
     /// A session was opened: its id, and the open packet.
     Opened(&'a Sid, &'a [u8]),
-    Packets(&'a [u8]),
+    /// As they are, though another client might have got them compressed.
+    Packets { body: &'a [u8], varies: bool },
+    /// In this coding.
+    Compressed(&'a [u8], &'static str),
     /// A POST was handed over.
     Taken,
     /// Two requests of a session at once, or the end of the session under one.
-    Refused {
-        close: bool,
-    },
+    Refused { close: bool },
 }
 
 /// Reads the head of a request.
@@ -139,6 +140,12 @@ impl Head<'_> {
     /// The first header of that name, which is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+    }
+
+    /// All headers of that name, which is in lower case.
+    pub(crate) fn headers(&self, name: &'static str) -> impl Iterator<Item = &[u8]> {
+        let named = self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+        named.map(|header| header.value)
     }
 
     /// What is kept of it.
@@ -236,7 +243,12 @@ impl Engine {
     }
 
     /// The answer that makes a connection a WebSocket.
-    pub(crate) fn switching(&self, local: &Local, accept: &AcceptKey, head: &Head<'_>) -> Vec<u8> {
+    pub(crate) fn switching(
+        &self,
+        local: &Local,
+        accept: &AcceptKey,
+        head: &Head<'_>,
+    ) -> (Vec<u8>, Option<DeflateTerms>) {
         // Room for the open packet behind it.
         let mut out = Vec::with_capacity(512);
         out.extend_from_slice(
@@ -244,11 +256,15 @@ impl Engine {
         );
         out.extend_from_slice(accept.as_str().as_bytes());
         out.extend_from_slice(b"\r\n");
+        let deflate = self.agree(|| head.headers("sec-websocket-extensions"));
+        if let Some(answer) = &deflate {
+            out.extend_from_slice(format!("sec-websocket-extensions: {answer}\r\n").as_bytes());
+        }
         self.write_cors(&mut out, head.header("origin").and_then(|origin| HeaderValue::from_bytes(origin).ok()));
         out.extend_from_slice(b"date: ");
         local.write_date(&mut out);
         out.extend_from_slice(b"\r\n\r\n");
-        out
+        (out, deflate.map(|answer| answer.terms))
     }
 
     /// Writes an answer; `origin` is the request's.
@@ -271,8 +287,18 @@ impl Engine {
                 }
                 body
             }
-            DirectAnswer::Packets(body) => {
+            DirectAnswer::Packets { body, varies } => {
                 out.extend_from_slice(PACKETS);
+                if varies {
+                    out.extend_from_slice(b"vary: Accept-Encoding\r\n");
+                }
+                body
+            }
+            DirectAnswer::Compressed(body, coding) => {
+                out.extend_from_slice(PACKETS);
+                out.extend_from_slice(b"vary: Accept-Encoding\r\ncontent-encoding: ");
+                out.extend_from_slice(coding.as_bytes());
+                out.extend_from_slice(b"\r\n");
                 body
             }
             DirectAnswer::Taken => {

@@ -7,6 +7,7 @@
 //!     GET + upgrade  handshake or probe ─► 101, then the stream goes to its worker
 //! ```
 
+pub(crate) mod compress;
 mod cookie;
 mod direct;
 mod hooks;
@@ -330,12 +331,17 @@ fn polling(content_type: &'static str, body: impl Into<Bytes>, request: &HeaderM
     answer
 }
 
-/// An answer that carries packets: as text, or as a script.
-fn payload(body: Vec<u8>, jsonp: Option<Jsonp>, request: &HeaderMap) -> Response<EngineBody> {
-    let Some(jsonp) = jsonp else { return polling("text/plain; charset=UTF-8", body, request) };
-    // Binary packets are base64 there.
-    let script = jsonp.script(&String::from_utf8_lossy(&body));
-    let mut answer = polling("text/javascript; charset=UTF-8", script, request);
+/// The type and body of an answer that carries packets: as text, or as a script.
+fn payload(body: Vec<u8>, jsonp: Option<Jsonp>) -> (&'static str, Vec<u8>) {
+    match jsonp {
+        None => ("text/plain; charset=UTF-8", body),
+        // Binary packets are base64 there.
+        Some(jsonp) => ("text/javascript; charset=UTF-8", jsonp.script(&String::from_utf8_lossy(&body))),
+    }
+}
+
+/// An answer that is a script and is not to be taken for anything else.
+fn without_sniffing(mut answer: Response<EngineBody>) -> Response<EngineBody> {
     answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }

@@ -4,14 +4,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{CONNECTION, CONTENT_TYPE, SET_COOKIE};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, SET_COOKIE, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use posthaste_engine_proto::{Jsonp, Limit, PostForm, Revision, Wire};
 use tokio::sync::oneshot;
 
-use super::{Engine, EngineBody, empty, payload, polling, unavailable};
+use super::{Engine, EngineBody, compress, empty, payload, polling, unavailable, without_sniffing};
 use crate::gate::Ticket;
 use crate::worker::{ConnectionId, Cut, GetAnswer, PostAnswer, PostRefused, Reply, SessionFacts, WorkerHandle};
 
@@ -27,7 +27,11 @@ impl Engine {
         match self.0.workers.nearest().call(move |worker| worker.local().open_polling(app, request, wire, ticket)).await
         {
             Ok(Some((sid, body))) => {
-                let mut answer = payload(body, jsonp, &parts.headers);
+                let (content_type, body) = payload(body, jsonp);
+                let mut answer = polling(content_type, body, &parts.headers);
+                if jsonp.is_some() {
+                    answer = without_sniffing(answer);
+                }
                 if let Some(cookie) = &self.0.config.cookie {
                     answer.headers_mut().append(SET_COOKIE, cookie.header(&sid));
                 }
@@ -54,10 +58,37 @@ impl Engine {
         let answer = answer.await;
         hangup.armed = false;
         match answer {
-            Ok(GetAnswer::Body(body)) => payload(body, jsonp, headers),
-            Ok(GetAnswer::Binary(body)) => polling("application/octet-stream", body, headers),
+            Ok(GetAnswer::Body(body, may_compress)) => {
+                let answer = self.packets(payload(body, jsonp), may_compress, headers);
+                if jsonp.is_some() { without_sniffing(answer) } else { answer }
+            }
+            Ok(GetAnswer::Binary(body, may_compress)) => {
+                self.packets(("application/octet-stream", body), may_compress, headers)
+            }
             Ok(GetAnswer::Overlap) | Err(_) => empty(StatusCode::BAD_REQUEST),
         }
+    }
+
+    /// The answer to a poll, compressed if that is worth it and its client reads that.
+    fn packets(
+        &self,
+        (content_type, body): (&'static str, Vec<u8>),
+        may_compress: bool,
+        request: &HeaderMap,
+    ) -> Response<EngineBody> {
+        let settings = self.0.config.http_compression.filter(|set| may_compress && set.applies_to(body.len()));
+        let Some(settings) = settings else { return polling(content_type, body, request) };
+        let coding = compress::coding(|| request.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes));
+        let mut answer = match (settings.compress(&body, coding), coding.token()) {
+            (Some(compressed), Some(token)) => {
+                let mut answer = polling(content_type, compressed, request);
+                answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(token));
+                answer
+            }
+            _ => polling(content_type, body, request),
+        };
+        answer.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+        answer
     }
 
     /// Takes packets. The body is counted as it comes: one above the bound is refused before it is held.

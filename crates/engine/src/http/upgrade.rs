@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use posthaste_engine_proto::RequestError;
 use posthaste_engine_proto::Transport;
 use posthaste_engine_proto::error::BadRequest;
-use posthaste_websocket_proto::check_upgrade;
+use posthaste_websocket_proto::{DeflateAnswer, check_upgrade};
 use tokio::net::TcpStream;
 
 use super::verify::Verified;
@@ -35,6 +35,8 @@ impl Engine {
             }
         };
         let app = self.0.app;
+        let deflate = self.agree(|| parts.headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().map(HeaderValue::as_bytes));
+        let terms = deflate.map(|answer| answer.terms);
         match verified {
             // The official server lets the handshake through and closes at once; nothing is gained by that.
             Verified::Handshake { transport: Transport::Polling, .. }
@@ -46,12 +48,12 @@ impl Engine {
                 let worker = self.0.workers.nearest().clone();
                 hand_over(upgrade, worker, move |worker, stream, leftover| {
                     let request = Arc::new(request.with_peer(stream.peer_addr()));
-                    worker.local().open_websocket(app, request, wire, ticket, stream, leftover);
+                    worker.local().open_websocket(app, request, wire, ticket, terms, stream, leftover);
                 });
             }
             Verified::Session { worker, facts, .. } => {
                 hand_over(upgrade, worker, move |worker, stream, leftover| {
-                    worker.local().open_probe(facts.id, stream, leftover);
+                    worker.local().open_probe(facts.id, terms, stream, leftover);
                 });
             }
         }
@@ -64,7 +66,17 @@ impl Engine {
             SEC_WEBSOCKET_ACCEPT,
             HeaderValue::from_str(accept.as_str()).expect("invariant: base64 is header text"),
         );
+        if let Some(deflate) = deflate {
+            let value =
+                HeaderValue::try_from(deflate.to_string()).expect("invariant: names and numbers are header text");
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, value);
+        }
         answer
+    }
+
+    /// What is agreed on with a client that offers these extensions, if the server wants any.
+    pub(super) fn agree<'a, I: Iterator<Item = &'a [u8]>>(&self, offers: impl FnOnce() -> I) -> Option<DeflateAnswer> {
+        self.0.config.per_message_deflate.as_ref()?.terms().accept(offers())
     }
 }
 

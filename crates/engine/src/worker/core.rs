@@ -8,6 +8,7 @@ use posthaste_engine_proto::{Outbox, Session, Sid, Transport, Wire};
 use rustc_hash::FxHashMap;
 
 use super::connection::{Answers, Connection, Polls, Probe, StreamState};
+use super::deflate::Compression;
 use super::direct::Http;
 use super::mailbox::Mailbox;
 use super::turn::{self, Out, Piece, Staged, Taken};
@@ -26,6 +27,8 @@ pub(super) struct Core {
     pub(super) turn: Vec<u8>,
     /// Counts turn buffers, so that nothing staged in one is taken from another.
     pub(super) turn_number: u64,
+    /// What compresses, once something has to be.
+    pub(super) compression: Option<Box<Compression>>,
     /// Bytes this turn shared instead of copying them into its buffer.
     pub(super) turn_shared: usize,
     pub(super) dirty: Vec<u32>,
@@ -71,6 +74,7 @@ impl Core {
             sids: FxHashMap::default(),
             turn: Vec::new(),
             turn_number: 0,
+            compression: None,
             turn_shared: 0,
             dirty: Vec::new(),
             wheel: Wheel::new(now),

@@ -20,12 +20,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 use mio::net::{TcpListener, TcpStream};
-use posthaste_engine_proto::{PostForm, Wire};
+use posthaste_engine_proto::{ContentCoding, PostForm, Wire};
 
 use super::connection::{Answer, Cut, Direct, Reply, StreamState};
 use super::wheel::Entry;
 use super::{ConnectionId, GetAnswer, Local, PostAnswer, driver};
-use crate::http::{DirectAnswer, Engine, Head, Parsed, Route, parse_head};
+use crate::http::{DirectAnswer, Engine, Head, Parsed, Route, compress, parse_head};
 use crate::stream::{Stream, write_now};
 use crate::worker::WorkerHandle;
 
@@ -90,6 +90,8 @@ pub(super) struct Http {
     held: bool,
     /// The request's, where the answer depends on it.
     origin: Option<HeaderValue>,
+    /// What the client of a poll can read.
+    coding: ContentCoding,
     /// Since when it waits for a request.
     since: Instant,
     /// The tick of its entry in the wheel.
@@ -171,6 +173,7 @@ impl Local {
             state: State::Waits,
             held: false,
             origin: None,
+            coding: ContentCoding::Identity,
             since: self.now.get(),
             wheel_tick: None,
         };
@@ -355,6 +358,7 @@ impl Local {
             }
             Route::Poll(session) => {
                 self.note_origin(id, engine, head);
+                self.note_coding(id, engine, head);
                 self.set_http(id, State::Polls { session, number: 0 });
                 let reply = Reply::Direct(self.direct(id));
                 if let Some(number) = self.poll(session, reply)
@@ -382,9 +386,9 @@ impl Local {
             }
             Route::OpenWebSocket(ticket, accept) => {
                 let request = Arc::new(head.request(remote));
-                let answer = engine.switching(self, &accept, head);
+                let (answer, deflate) = engine.switching(self, &accept, head);
                 let Some(http) = ({ self.core.borrow_mut().take_http(id) }) else { return Served::Taken };
-                let stream = StreamState::new(Stream::Direct(http.stream), None);
+                let stream = StreamState::new(Stream::Direct(http.stream), deflate, None);
                 let opened = self.open_on(engine.app(), request, Wire::V4, ticket, (stream, Some(id.slot)), answer);
                 if let Some(websocket) = opened {
                     self.read_leftover(websocket, &rest[head.length..]);
@@ -392,9 +396,9 @@ impl Local {
                 Served::Taken
             }
             Route::Probe(session, accept) => {
-                let answer = engine.switching(self, &accept, head);
+                let (answer, deflate) = engine.switching(self, &accept, head);
                 let Some(http) = ({ self.core.borrow_mut().take_http(id) }) else { return Served::Taken };
-                let mut stream = StreamState::new(Stream::Direct(http.stream), None);
+                let mut stream = StreamState::new(Stream::Direct(http.stream), deflate, None);
                 // A fresh socket takes a few bytes.
                 if !matches!(stream.write(&answer), Ok(written) if written == answer.len()) {
                     self.core.borrow_mut().free(id.slot);
@@ -426,6 +430,33 @@ impl Local {
         }
     }
 
+    /// Reads what a poll's client can read: by the time of the answer its head is gone.
+    fn note_coding(&self, id: ConnectionId, engine: &Engine, head: &Head<'_>) {
+        if engine.config().http_compression.is_some() {
+            let coding = compress::coding(|| head.headers("accept-encoding"));
+            if let Some(http) = self.core.borrow_mut().http(id) {
+                http.coding = coding;
+            }
+        }
+    }
+
+    /// Answers a poll, compressed if that is worth it and its client reads that.
+    fn respond_packets(
+        &self,
+        id: ConnectionId,
+        engine: &Engine,
+        body: &[u8],
+        may_compress: bool,
+        coding: ContentCoding,
+    ) {
+        let settings = engine.config().http_compression.filter(|set| may_compress && set.applies_to(body.len()));
+        let compressed = settings.and_then(|settings| settings.compress(body, coding));
+        match (compressed, coding.token()) {
+            (Some(compressed), Some(token)) => self.respond(id, engine, DirectAnswer::Compressed(&compressed, token)),
+            _ => self.respond(id, engine, DirectAnswer::Packets { body, varies: settings.is_some() }),
+        }
+    }
+
     fn post_whole(&self, id: ConnectionId, session: ConnectionId, body: Vec<u8>) {
         self.set_http(id, State::Posts);
         self.post(session, (PostForm::Text, body), Reply::Direct(self.direct(id)));
@@ -436,7 +467,7 @@ impl Local {
         loop {
             let next = { self.core.borrow().answers.borrow_mut().pop_front() };
             let Some((id, answer)) = next else { return };
-            let listening = {
+            let (listening, coding) = {
                 let mut core = self.core.borrow_mut();
                 let Some(http) = core.http(id) else { continue };
                 match (http.state, &answer) {
@@ -446,13 +477,13 @@ impl Local {
                     // The session was done with a request that came to its end by itself.
                     _ => continue,
                 }
-                http.listening.clone()
+                (http.listening.clone(), http.coding)
             };
             let engine = &listening.engine;
             match answer {
                 // Clients of revision 3, whose bodies may be binary, are not served here.
-                Answer::Get(GetAnswer::Body(body) | GetAnswer::Binary(body)) => {
-                    self.respond(id, engine, DirectAnswer::Packets(&body));
+                Answer::Get(GetAnswer::Body(body, may_compress) | GetAnswer::Binary(body, may_compress)) => {
+                    self.respond_packets(id, engine, &body, may_compress, coding);
                 }
                 Answer::Post(PostAnswer::Ok) => self.respond(id, engine, DirectAnswer::Taken),
                 Answer::Get(GetAnswer::Overlap) | Answer::Post(PostAnswer::Overlap) | Answer::None => {

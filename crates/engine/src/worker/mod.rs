@@ -17,6 +17,7 @@
 mod ahead;
 mod connection;
 mod core;
+mod deflate;
 mod direct;
 mod driver;
 mod ending;
@@ -48,6 +49,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_engine_proto::{CloseReason, Sid, Transport, Wire};
+use posthaste_websocket_proto::Inflater;
 use tokio::sync::{Notify, watch};
 
 use crate::application::WorkerApplication;
@@ -56,6 +58,7 @@ use crate::gate::{Gate, Ticket};
 use crate::request::Request;
 pub(crate) use connection::{Cut, Reply};
 use core::Core;
+pub use deflate::Deflated;
 pub(crate) use direct::{HEAD_BYTES, HEAD_TIMEOUT, Listening};
 pub(crate) use driver::Goodbye;
 pub use handle::{WorkerGone, WorkerHandle};
@@ -111,6 +114,8 @@ pub(crate) struct Local {
     wheel_changed: Notify,
     /// The buffer streams are read into.
     scratch: RefCell<Vec<u8>>,
+    /// The decompressor that is lent to connections whose clients keep no context.
+    inflater: RefCell<Option<Box<Inflater>>>,
     now: Cell<Instant>,
     /// Set once the worker is to end: by then at the latest.
     stopping: Cell<Option<Instant>>,
@@ -232,6 +237,29 @@ impl Worker {
         }
     }
 
+    /// As [`Worker::send`], of what is to leave as it is where others would be compressed.
+    pub fn send_uncompressed(&self, id: ConnectionId, frames: &[u8], volatile: bool) -> bool {
+        self.0.owns(id) && {
+            let staged = self.0.stage(frames);
+            self.leave_uncompressed(&staged);
+            self.0.deliver(&staged, std::iter::once(id.slot), volatile) == 1
+        }
+    }
+
+    /// Has what was staged this turn leave as it is, where connections agreed to compress, and bodies of polls that hold nothing else.
+    pub fn leave_uncompressed(&self, staged: &Staged) {
+        let mut core = self.0.core.borrow_mut();
+        if staged.turn == core.turn_number {
+            core.compression.get_or_insert_default().mark_plain(staged);
+        }
+    }
+
+    /// What this worker compressed for WebSockets so far.
+    #[must_use]
+    pub fn deflated(&self) -> Deflated {
+        self.0.core.borrow().compression.as_ref().map_or_else(Deflated::default, |compression| compression.stats)
+    }
+
     /// Sends a text message to one connection; does nothing if it is gone. Returns whether it was there.
     pub fn send_text(&self, id: ConnectionId, text: &str) -> bool {
         self.send(id, Frames::text(text).bytes(), false)
@@ -342,6 +370,7 @@ impl Local {
             turn_wanted: Cell::new(false),
             wheel_changed: Notify::new(),
             scratch: RefCell::new(vec![0; driver::SCRATCH]),
+            inflater: RefCell::default(),
             now: Cell::new(now),
             stopping: Cell::new(None),
             stop_http: watch::Sender::new(false),

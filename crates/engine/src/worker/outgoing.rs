@@ -9,12 +9,14 @@ use std::task::{Context, Poll, Waker};
 
 use posthaste_engine_proto::payload;
 use posthaste_engine_proto::{CloseReason, Limit, Outbox, OutboxFull, OutboxLimits, Wire};
-use posthaste_websocket_proto::Decoder;
+use posthaste_websocket_proto::{Decoder, DeflateTerms, PerMessageDeflate};
 use tokio::io::AsyncWrite;
 
 use super::connection::{Connection, Farewell, StreamState};
+use super::deflate::Compression;
 use super::turn::Taken;
 use super::{AppEntry, ConnectionId, Local, driver};
+use crate::config::EngineConfig;
 use crate::stream::{Stream, write_now};
 
 /// Up to this much is gathered into one buffer before it is written; more goes out vectored.
@@ -41,15 +43,19 @@ impl Local {
             if core.dirty.is_empty() {
                 // Staged, and nobody took it.
                 core.turn.clear();
+                if let Some(compression) = &mut core.compression {
+                    compression.end_turn();
+                }
                 return;
             }
             let apps = self.apps.borrow();
+            let mut compression = core.compression.take();
             let mut dirty = std::mem::take(&mut core.dirty);
             let mut turn = std::mem::take(&mut core.turn);
             for slot in dirty.drain(..) {
                 let Some((id, connection, taken)) = core.at_dirty(slot) else { continue };
                 let AppEntry { config, gate, .. } = &apps[connection.app as usize];
-                if let Err((reason, farewell)) = connection.write_out(&taken, &turn, &config.outbox) {
+                if let Err((reason, farewell)) = connection.write_out(&taken, &turn, config, &mut compression) {
                     if reason == CloseReason::Slow {
                         gate.count(Limit::Outbox);
                     }
@@ -57,6 +63,10 @@ impl Local {
                 }
             }
             core.dirty = dirty;
+            if let Some(compression) = &mut compression {
+                compression.end_turn();
+            }
+            core.compression = compression;
             // The buffer of a burst is not kept.
             if turn.capacity() > 2 * super::turn::FLUSH_ABOVE {
                 turn = Vec::new();
@@ -93,17 +103,60 @@ impl Local {
 
 impl Connection {
     /// Hands what this turn produced to the transport, or keeps it for later.
-    fn write_out(&mut self, taken: &Taken, turn: &[u8], limits: &OutboxLimits) -> Result<(), (CloseReason, Farewell)> {
+    fn write_out(
+        &mut self,
+        taken: &Taken,
+        turn: &[u8],
+        config: &EngineConfig,
+        compression: &mut Option<Box<Compression>>,
+    ) -> Result<(), (CloseReason, Farewell)> {
+        let limits = &config.outbox;
         let slow = |_: OutboxFull| (CloseReason::Slow, Farewell::Quiet);
         if self.wire != Wire::V4 && self.is_changed(taken, turn) {
-            return self.write_rewritten(taken, turn, limits);
+            return self.write_rewritten(taken, turn, limits, may_compress(compression, taken, turn));
         }
         let Some(stream) = &mut self.stream else {
-            if !self.answer_at_once(taken, turn) {
+            let compressible = may_compress(compression, taken, turn);
+            if !self.answer_at_once(taken, turn, compressible) {
                 keep(&mut self.outbox, taken, turn, limits).map_err(slow)?;
+                if compressible {
+                    self.outbox.mark_compressible();
+                }
             }
             return Ok(());
         };
+        if stream.decoder.may_deflate()
+            && let Some(compressed) = self.compressed(taken, turn, config, compression)
+        {
+            return self.write_frames(&compressed, turn, limits);
+        }
+        self.write_frames(taken, turn, limits)
+    }
+
+    /// What this turn produced, with what is to be compressed compressed; `None` when nothing is.
+    #[cold]
+    fn compressed(
+        &mut self,
+        taken: &Taken,
+        turn: &[u8],
+        config: &EngineConfig,
+        compression: &mut Option<Box<Compression>>,
+    ) -> Option<Taken> {
+        let options = config.per_message_deflate.as_ref()?;
+        let state = self.stream.as_mut()?.decoder.deflate_mut()?;
+        compression.get_or_insert_default().deflate(self.app, options, state, taken, turn)
+    }
+
+    /// Hands frames to the stream, or keeps them for later.
+    #[inline]
+    fn write_frames(
+        &mut self,
+        taken: &Taken,
+        turn: &[u8],
+        limits: &OutboxLimits,
+    ) -> Result<(), (CloseReason, Farewell)> {
+        let slow = |_: OutboxFull| (CloseReason::Slow, Farewell::Quiet);
+        let Some(stream) = &mut self.stream else { return Ok(()) };
         if !self.outbox.is_empty() {
             // A slow reader, or what waited for a poll before the upgrade.
             keep(&mut self.outbox, taken, turn, limits).map_err(slow)?;
@@ -113,6 +166,10 @@ impl Connection {
         if let Some(single) = taken.single(turn) {
             let written = stream.write(single).map_err(gone)?;
             return keep_rest(&mut self.outbox, single, written, limits).map_err(slow);
+        }
+        if let Some(shared) = taken.single_shared().filter(|shared| shared.len() <= CORK) {
+            let written = stream.write(shared).map_err(gone)?;
+            return keep_rest(&mut self.outbox, shared, written, limits).map_err(slow);
         }
         let mut pieces = Vec::with_capacity(taken.more.len() + 1);
         pieces.push(taken.first(turn));
@@ -164,12 +221,16 @@ impl Connection {
         taken: &Taken,
         turn: &[u8],
         limits: &OutboxLimits,
+        compressible: bool,
     ) -> Result<(), (CloseReason, Farewell)> {
         let all = taken.concat(turn);
         let frames = self.wire.frames(&all);
         let kept = self.outbox.push(&frames, payload::count_frames(&frames), limits);
         kept.map_err(|_: OutboxFull| (CloseReason::Slow, Farewell::Quiet))?;
         if self.stream.is_none() {
+            if compressible {
+                self.outbox.mark_compressible();
+            }
             self.answer_parked_poll();
             return Ok(());
         }
@@ -192,8 +253,10 @@ impl Connection {
 }
 
 impl StreamState {
-    pub(super) fn new(io: Stream, at: Option<Rc<Cell<ConnectionId>>>) -> Self {
-        Self { io, decoder: Decoder::new(), tail: Vec::new(), holds_back: false, waker: None, at }
+    pub(super) fn new(io: Stream, deflate: Option<DeflateTerms>, at: Option<Rc<Cell<ConnectionId>>>) -> Self {
+        let decoder =
+            deflate.map_or_else(Decoder::new, |terms| Decoder::with_deflate(PerMessageDeflate::server(terms)));
+        Self { io, decoder, tail: Vec::new(), holds_back: false, waker: None, at }
     }
 
     /// Writes as much as the stream takes; past that the driving task is woken when there is room.
@@ -259,6 +322,11 @@ impl StreamState {
             waker.wake();
         }
     }
+}
+
+/// Whether something of what a connection is sent may be compressed: everything, unless whoever sent it says otherwise.
+fn may_compress(compression: &Option<Box<Compression>>, taken: &Taken, turn: &[u8]) -> bool {
+    compression.as_ref().is_none_or(|compression| compression.may_compress(taken, turn))
 }
 
 /// Queues what a turn produced.

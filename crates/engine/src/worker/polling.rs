@@ -18,18 +18,20 @@ use posthaste_engine_proto::{
 /// The answer to a GET.
 #[derive(Debug)]
 pub(crate) enum GetAnswer {
-    Body(Vec<u8>),
-    /// Of a client of revision 3: packets of which one is binary.
-    Binary(Vec<u8>),
+    /// Packets, and whether they may be compressed.
+    Body(Vec<u8>, bool),
+    /// The same of a client of revision 3, where one of them is binary.
+    Binary(Vec<u8>, bool),
     /// Refused without a body: two polls at once.
     Overlap,
 }
 
 impl From<PollBody> for GetAnswer {
     fn from(body: PollBody) -> Self {
+        let may_compress = body.is_compressible();
         match body.finish() {
-            (body, false) => Self::Body(body),
-            (body, true) => Self::Binary(body),
+            (body, false) => Self::Body(body, may_compress),
+            (body, true) => Self::Binary(body, may_compress),
         }
     }
 }
@@ -315,13 +317,18 @@ impl Connection {
     }
 
     /// Answers the parked GET with what this turn produced, if it is there and nothing waits before that. Returns whether it did.
-    pub(super) fn answer_at_once(&mut self, taken: &Taken, turn: &[u8]) -> bool {
+    pub(super) fn answer_at_once(&mut self, taken: &Taken, turn: &[u8], compressible: bool) -> bool {
         let get = self.polls.as_ref().and_then(|polls| polls.get.as_ref());
         if !self.outbox.is_empty() || get.is_none_or(Reply::is_closed) {
             return false;
         }
         let room = taken.pieces(turn).map(<[u8]>::len).sum();
-        self.answer(room, |body| taken.pieces(turn).for_each(|frames| body.append(frames)));
+        self.answer(room, |body| {
+            taken.pieces(turn).for_each(|frames| body.append(frames));
+            if compressible {
+                body.mark_compressible();
+            }
+        });
         true
     }
 

@@ -130,9 +130,30 @@ impl Taken {
         self.more.is_empty().then(|| self.first(turn))
     }
 
+    /// The one shared piece, when that is all.
+    pub(super) fn single_shared(&self) -> Option<&Bytes> {
+        match &self.more[..] {
+            [Piece::Shared(bytes)] if self.first.1 == 0 => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// All pieces in order.
     pub(super) fn pieces<'a>(&'a self, turn: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         std::iter::once(self.first(turn)).chain(self.more.iter().map(|piece| piece.bytes(turn)))
+    }
+
+    /// Other pieces in the place of these.
+    pub(super) fn of(pieces: Vec<Piece>) -> Self {
+        Self { first: (0, 0), more: pieces }
+    }
+
+    /// All pieces in order, the first range among them if there is one.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Piece> {
+        let (start, len) = self.first;
+        // The first came as two numbers of 32 bits.
+        let first = (len > 0).then_some(Piece::Range { start: start as u32, len: len as u32 });
+        first.into_iter().chain(self.more.iter().cloned())
     }
 
     /// All pieces behind one another.

@@ -1,6 +1,6 @@
 //! WebSockets: what arrives on them, what leaves, how they end, and how one takes a polling session over.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
@@ -11,7 +11,7 @@ use posthaste_engine_proto::{
     CloseReason, Limit, OpenPacket, Outbox, OutboxLimits, Packet, PacketType, PollBody, Transport, Wire,
 };
 use posthaste_websocket_proto as ws;
-use posthaste_websocket_proto::{Decoded, Decoder, Event, Opcode};
+use posthaste_websocket_proto::{Decoded, Decoder, DeflateTerms, Event, Inflater, Opcode};
 
 use super::connection::{Connection, Farewell, Probe, StreamState};
 use super::{AppEntry, AppIndex, ConnectionId, Local, driver};
@@ -33,13 +33,15 @@ enum Incoming<'a> {
 }
 
 impl Local {
-    /// A WebSocket whose handshake opened a session.
+    /// A WebSocket whose handshake opened a session, and what it agreed on.
+    #[expect(clippy::too_many_arguments, reason = "what a connection begins with")]
     pub(crate) fn open_websocket(
         self: &Rc<Self>,
         app: AppIndex,
         request: Arc<Request>,
         wire: Wire,
         ticket: Option<Ticket>,
+        deflate: Option<DeflateTerms>,
         stream: Handover,
         leftover: &[u8],
     ) {
@@ -49,7 +51,7 @@ impl Local {
         };
         let at = Rc::new(Cell::new(ConnectionId { worker: self.mailbox.index, slot: 0, generation: 0 }));
         // It comes by mail: what came with it is read by the task that drives the stream, once all mail is applied.
-        let stream = StreamState { tail: leftover.to_vec(), ..StreamState::new(stream, Some(at.clone())) };
+        let stream = StreamState { tail: leftover.to_vec(), ..StreamState::new(stream, deflate, Some(at.clone())) };
         let Some(id) = self.open_on(app, request, wire, ticket, (stream, None), Vec::new()) else { return };
         at.set(id);
         driver::drive(self, at);
@@ -103,14 +105,20 @@ impl Local {
     }
 
     /// A WebSocket that asks for the polling session `session`.
-    pub(crate) fn open_probe(self: &Rc<Self>, session: ConnectionId, stream: Handover, leftover: &[u8]) {
+    pub(crate) fn open_probe(
+        self: &Rc<Self>,
+        session: ConnectionId,
+        deflate: Option<DeflateTerms>,
+        stream: Handover,
+        leftover: &[u8],
+    ) {
         let stream = match Stream::adopt(stream) {
             Ok(stream) => stream,
             Err(error) => return tracing::debug!(%error, "an accepted stream could not be registered"),
         };
         let at = Rc::new(Cell::new(session));
         // Read by the task that drives the stream, once that can take an answer.
-        let stream = StreamState { tail: leftover.to_vec(), ..StreamState::new(stream, Some(at.clone())) };
+        let stream = StreamState { tail: leftover.to_vec(), ..StreamState::new(stream, deflate, Some(at.clone())) };
         if let Some(id) = self.probe_on(session, stream, None) {
             at.set(id);
             driver::drive(self, at);
@@ -248,7 +256,7 @@ impl Local {
             if connection.paused || data.is_empty() {
                 return None;
             }
-            let (consumed, event) = match decode(&mut stream.decoder, data, entry, vouched) {
+            let (consumed, event) = match decode(&mut stream.decoder, data, entry, vouched, &self.inflater) {
                 Ok(next) => next?,
                 Err(farewell) => return Some((0, Incoming::Close(CloseReason::TransportError, farewell))),
             };
@@ -290,7 +298,7 @@ impl Local {
         };
         let (entry, vouched) = (&apps[connection.app as usize], connection.vouched);
         let probe = core.probe(id)?;
-        let (consumed, event) = match decode(&mut probe.stream.decoder, data, entry, vouched) {
+        let (consumed, event) = match decode(&mut probe.stream.decoder, data, entry, vouched, &self.inflater) {
             Ok(next) => next?,
             Err(farewell) => return Some((0, Incoming::Close(CloseReason::TransportError, farewell))),
         };
@@ -462,10 +470,16 @@ fn decode<'a>(
     data: &'a mut [u8],
     entry: &AppEntry,
     vouched: bool,
+    inflater: &RefCell<Option<Box<Inflater>>>,
 ) -> Result<Option<(usize, Event<'a>)>, Farewell> {
     let config = &entry.config;
     let limits = ws::Limits { max_message_bytes: config.payload_of(vouched), max_fragments: config.max_fragments };
-    match decoder.decode(data, &limits) {
+    let decoded = if decoder.may_deflate() {
+        decoder.decode_with(data, &limits, &mut inflater.borrow_mut())
+    } else {
+        decoder.decode(data, &limits)
+    };
+    match decoded {
         Ok(Decoded::Incomplete { .. } | Decoded::Finished) => Ok(None),
         Ok(Decoded::Frame { consumed, event }) => Ok(Some((consumed, event))),
         Err(error) => {
