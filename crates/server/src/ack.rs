@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use crate::error::{AckError, SendError};
+use crate::how::How;
 use crate::sent::Sent;
 use crate::socket::Socket;
 
@@ -38,7 +39,7 @@ impl Ack {
     /// Answers: a tuple with several values, `()` with none. Does nothing when no answer is waited for.
     pub fn send<A: EmitArgs + ?Sized>(self, answer: &A) -> Sent {
         match self.id {
-            Some(id) => self.socket.send_packet(false, |out, namespace| encode_ack(out, namespace, id, answer)),
+            Some(id) => self.socket.send_packet(How::USUAL, |out, namespace| encode_ack(out, namespace, id, answer)),
             None => Sent::ready(Ok(())),
         }
     }

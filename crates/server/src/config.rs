@@ -11,7 +11,8 @@ use http::HeaderMap;
 use http::request::Parts;
 use posthaste_adapter::{Adapter, MemoryAdapter};
 use posthaste_engine::{
-    Cookie, Cors, EngineConfig, EngineRequest, Origins, OutboxLimits, Rate, Stop, TransportSet, Workers,
+    Cookie, Cors, Deflate, EngineConfig, EngineRequest, HttpCompression, Origins, OutboxLimits, Rate, Stop,
+    TransportSet, Workers,
 };
 use posthaste_socket_proto::ConnectionLimits;
 
@@ -241,6 +242,27 @@ impl Builder {
     pub fn allow_eio3(mut self, allow: bool) -> Self {
         self.engine.allow_eio3 = allow;
         self.config.allows_eio3 = allow;
+        self
+    }
+
+    /// Has WebSockets whose clients offer it agree on compressed messages (permessage-deflate); off by default, as in Socket.IO. See
+    /// [`Deflate`] for what it costs. Messages of fewer than [`Deflate::threshold`] bytes, and what is sent with `compress(false)`,
+    /// leave as they are.
+    ///
+    /// ```
+    /// # use posthaste::{Deflate, Server};
+    /// let io = Server::builder().per_message_deflate(Deflate::default()).build()?;
+    /// # Ok::<(), posthaste::BuildError>(())
+    /// ```
+    pub fn per_message_deflate(mut self, deflate: Deflate) -> Self {
+        self.engine.per_message_deflate = Some(deflate);
+        self
+    }
+
+    /// How answers of long-polling are compressed for clients that ask for it, or `None` for not at all; from 1,024 bytes by default,
+    /// as in Socket.IO. An answer that holds nothing but what was sent with `compress(false)` leaves as it is.
+    pub fn http_compression(mut self, compression: impl Into<Option<HttpCompression>>) -> Self {
+        self.engine.http_compression = compression.into();
         self
     }
 

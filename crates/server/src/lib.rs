@@ -39,6 +39,7 @@ mod extract;
 pub mod guide;
 mod handler;
 mod handshake;
+mod how;
 mod limits;
 mod listeners;
 mod local;
@@ -74,10 +75,10 @@ pub use posthaste_adapter::{
     Adapter, AdapterError, HandshakeSnapshot, IntoRooms, MemoryAdapter, Room, RoomEvent, SocketId,
 };
 pub use posthaste_engine::{
-    AllowOrigin, ConnectionError, Cookie, CookieBuilder, CookieError, Cors, EngineLayer, EngineRequest, EngineService,
-    ErrorContext, Kept, Limit, LimitMode, ListenError, Listener, MemoryWatermark, OriginError, Origins, OutboxLimits,
-    Rate, Refused, RemoteAddr, RequestError, Revision, SameSite, Secure, Stop, Transport, TransportSet, WorkerStalls,
-    Workers,
+    AllowOrigin, ConnectionError, Cookie, CookieBuilder, CookieError, Cors, Deflate, EngineLayer, EngineRequest,
+    EngineService, ErrorContext, HttpCompression, Kept, Limit, LimitMode, ListenError, Listener, MemoryWatermark,
+    OriginError, Origins, OutboxLimits, Rate, Refused, RemoteAddr, RequestError, Revision, SameSite, Secure, Stop,
+    Transport, TransportSet, WorkerStalls, Workers,
 };
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
 pub use reason::DisconnectReason;

@@ -13,6 +13,7 @@ use posthaste_socket_proto::{EmitArgs, FromArgs, encode_event};
 use crate::ack::{AckFuture, AcksFuture};
 use crate::encode::{packet_frames, with_packet};
 use crate::error::{AckError, FetchError, SendError};
+use crate::how::How;
 use crate::local::{self, Local};
 use crate::namespace::Namespace;
 use crate::remote::RemoteSocket;
@@ -69,7 +70,8 @@ impl Operator {
         self
     }
 
-    /// Whether it may be compressed on its way, where a transport does that; true unless said otherwise.
+    /// Whether it may be compressed on its way, where a transport does that; true unless said otherwise. What is compressed already
+    /// (pictures) only costs time, and a secret beside what others wrote should not be: its length would tell of it.
     pub const fn compress(mut self, compress: bool) -> Self {
         self.target.flags.compress = compress;
         self
@@ -302,12 +304,12 @@ impl SocketOperator {
 
     /// Sends an event to the socket.
     pub fn emit<A: EmitArgs + ?Sized>(self, event: &str, args: &A) -> Sent {
-        self.socket.send_event(self.flags.volatile, event, args)
+        self.socket.send_event(How::from(&self.flags), event, args)
     }
 
     /// Sends an event to the socket and waits for its answer; see [`Socket::emit_with_ack`].
     pub fn emit_with_ack<T: FromArgs>(self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AckFuture<T> {
-        self.socket.ask(event, args, self.flags.timeout, self.flags.volatile)
+        self.socket.ask(event, args, self.flags.timeout, How::from(&self.flags))
     }
 }
 

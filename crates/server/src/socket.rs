@@ -14,6 +14,7 @@ use crate::ack::AckFuture;
 use crate::encode::{packet_frames, with_packet};
 use crate::error::{AckError, SendError};
 use crate::handshake::Handshake;
+use crate::how::How;
 use crate::local::{self, Local};
 use crate::namespace::{Namespace, NamespaceInner};
 use crate::sent::Sent;
@@ -165,7 +166,7 @@ impl Socket {
 
     /// Sends an event to this client. A tuple is several arguments, `()` none, anything else one; bytes travel as binary.
     pub fn emit<A: EmitArgs + ?Sized>(&self, event: &str, args: &A) -> Sent {
-        self.send_event(false, event, args)
+        self.send_event(How::USUAL, event, args)
     }
 
     /// Sends a `message` event to this client: `emit("message", args)`.
@@ -180,7 +181,7 @@ impl Socket {
     /// # Errors (of the future)
     /// [`AckError`] when the answer cannot come, did not come in time, or is not a `T`.
     pub fn emit_with_ack<T: FromArgs>(&self, event: &str, args: &(impl EmitArgs + ?Sized)) -> AckFuture<T> {
-        self.ask(event, args, None, false)
+        self.ask(event, args, None, How::USUAL)
     }
 
     /// Joins rooms. Seen by everything that this task emits afterwards.
@@ -242,7 +243,7 @@ impl Socket {
     }
 
     /// Sends an event.
-    pub(crate) fn send_event<A: EmitArgs + ?Sized>(&self, volatile: bool, event: &str, args: &A) -> Sent {
+    pub(crate) fn send_event<A: EmitArgs + ?Sized>(&self, how: How, event: &str, args: &A) -> Sent {
         let write = |out: &mut Vec<u8>, namespace: &str| encode_event(out, namespace, None, event, args);
         match &self.0.namespace.journal {
             Some(journal) => {
@@ -250,22 +251,22 @@ impl Socket {
                     Ok(frames) => Packet::from_frames(frames),
                     Err(error) => return Sent::ready(Err(error.into())),
                 };
-                let sent = local::send_recoverable(self, journal, &packet, volatile);
-                if sent.has_nobody() && !volatile && self.is_away() {
+                let sent = local::send_recoverable(self, journal, &packet, how);
+                if sent.has_nobody() && !how.volatile && self.is_away() {
                     // A handler that began before the connection was lost.
-                    return self.namespace().to(self.id()).emit(event, args);
+                    return self.namespace().to(self.id()).compress(how.compress).emit(event, args);
                 }
                 sent
             }
-            None if self.0.namespace.is_watched() => self.send_watched(volatile, write),
-            None => self.send_packet(volatile, write),
+            None if self.0.namespace.is_watched() => self.send_watched(how, write),
+            None => self.send_packet(how, write),
         }
     }
 
     /// Sends a packet whose text `write` writes for a namespace.
     pub(crate) fn send_packet(
         &self,
-        volatile: bool,
+        how: How,
         write: impl FnOnce(&mut Vec<u8>, &str) -> Result<Vec<Bytes>, EncodeError>,
     ) -> Sent {
         if self.phase() == Phase::Gone {
@@ -277,8 +278,8 @@ impl Socket {
             |frames| match local::here(self) {
                 Some(local) => {
                     local.worker.apply_mail();
-                    let sent = self.phase() != Phase::Gone && local.send(id, frames, volatile);
-                    Sent::ready(if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) })
+                    let sent = self.phase() != Phase::Gone && local.send(id, frames, how);
+                    Sent::ready(if sent || how.volatile { Ok(()) } else { Err(SendError::Disconnected) })
                 }
                 None => {
                     let frames = Frames::new(Bytes::copy_from_slice(frames));
@@ -288,7 +289,7 @@ impl Socket {
                         if socket.phase() != Phase::Gone
                             && let Some(local) = local::here(&socket)
                         {
-                            local.send(id, frames.bytes(), volatile);
+                            local.send(id, frames.bytes(), how);
                         }
                     })
                 }
@@ -313,7 +314,7 @@ impl Socket {
         event: &str,
         args: &(impl EmitArgs + ?Sized),
         timeout: Option<Duration>,
-        volatile: bool,
+        how: How,
     ) -> AckFuture<T> {
         let server = self.0.namespace.server.upgrade().filter(|_| self.phase() != Phase::Gone);
         let Some(server) = server else { return AckFuture::failed(AckError::Disconnected) };
@@ -326,7 +327,7 @@ impl Socket {
         };
         let (reply, answer) = tokio::sync::oneshot::channel();
         let socket = self.clone();
-        self.run_on_worker(move |local| local.ask(&socket, id, &question, volatile, timeout, reply));
+        self.run_on_worker(move |local| local.ask(&socket, id, &question, how, timeout, reply));
         AckFuture::waiting(answer)
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Handle, Local};
 use crate::error::AckError;
+use crate::how::How;
 use crate::socket::{Phase, Socket};
 
 /// A socket that owes answers: its connection, and its namespace's number.
@@ -41,7 +42,7 @@ impl Local {
         socket: &Socket,
         id: u64,
         question: &Frames,
-        volatile: bool,
+        how: How,
         timeout: Duration,
         reply: oneshot::Sender<Result<Args<'static>, AckError>>,
     ) {
@@ -62,8 +63,8 @@ impl Local {
                 return;
             }
         }
-        let sent = self.send(socket.0.connection, question.bytes(), volatile);
-        if !sent && !volatile {
+        let sent = self.send(socket.0.connection, question.bytes(), how);
+        if !sent && !how.volatile {
             let waiter = self.acks.borrow_mut().take(asked, id);
             waiter.into_iter().for_each(|waiter| waiter.fail(AckError::Disconnected));
         }

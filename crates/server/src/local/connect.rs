@@ -15,6 +15,7 @@ use crate::encode::with_plain_packet;
 use crate::error::ConnectError;
 use crate::extract::{ConnectContext, DisconnectContext};
 use crate::handler::BoxedCheck;
+use crate::how::How;
 use crate::namespace::Namespace;
 use crate::reason::DisconnectReason;
 use crate::recovery::Claimed;
@@ -106,7 +107,7 @@ impl Local {
         }
         with_plain_packet(
             |out| encode_connect_error(out, name, refusal.message(), refusal.data()),
-            |frames| self.send(id, frames, false),
+            |frames| self.send(id, frames, How::USUAL),
         );
     }
 
@@ -147,7 +148,7 @@ impl Local {
                 }
                 Revision::V3 => encode_legacy_connect(out, &namespace.shared.name),
             },
-            |frames| self.send(id, frames, false),
+            |frames| self.send(id, frames, How::USUAL),
         );
         namespace.tell_entered(member, socket.id());
         let router = namespace.router();
@@ -183,7 +184,7 @@ impl Local {
             let Some(handle) = self.with_client(id, |client| client.connection.leave(&name)).flatten() else {
                 continue;
             };
-            with_plain_packet(|out| encode_disconnect(out, &name), |frames| self.send(id, frames, false));
+            with_plain_packet(|out| encode_disconnect(out, &name), |frames| self.send(id, frames, How::USUAL));
             self.left(handle, DisconnectReason::ServerNamespaceDisconnect);
         }
         if close {

@@ -6,11 +6,12 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use posthaste_adapter::Packet;
-use posthaste_engine::{ConnectionId, Revision};
+use posthaste_engine::{ConnectionId, Revision, Staged};
 use posthaste_socket_proto::{DecodeError, MsgpackError};
 
 use super::Local;
 use crate::dialect::Dialect;
+use crate::how::How;
 use crate::parser::Parser;
 
 /// The dialects of this worker's connections, by place.
@@ -88,21 +89,36 @@ impl Local {
     }
 
     /// Sends frames of packets to one connection. Returns whether it was there (and, when `volatile`, able to take them).
-    pub(crate) fn send(&self, id: ConnectionId, frames: &[u8], volatile: bool) -> bool {
-        let Some(dialects) = &self.dialects else { return self.worker.send(id, frames, volatile) };
+    pub(crate) fn send(&self, id: ConnectionId, frames: &[u8], how: How) -> bool {
+        let Some(dialects) = &self.dialects else { return self.send_frames(id, frames, how) };
         let dialect = dialects.of(id.slot);
         if dialect.parser() == Parser::Json {
-            return self.worker.send(id, frames, volatile);
+            return self.send_frames(id, frames, how);
         }
         // What cannot be said to it is no sign that it is gone.
-        translated(dialect, frames).is_none_or(|frames| self.worker.send(id, &frames, volatile))
+        translated(dialect, frames).is_none_or(|frames| self.send_frames(id, &frames, how))
+    }
+
+    fn send_frames(&self, id: ConnectionId, frames: &[u8], how: How) -> bool {
+        match how.compress {
+            true => self.worker.send(id, frames, how.volatile),
+            false => self.worker.send_uncompressed(id, frames, how.volatile),
+        }
+    }
+
+    fn stage(&self, frames: &Bytes, how: How) -> Staged {
+        let staged = self.worker.stage_shared(frames);
+        if !how.compress {
+            self.worker.leave_uncompressed(&staged);
+        }
+        staged
     }
 
     /// Sends a packet to the connections at `slots`.
-    pub(super) fn deliver_packet(&self, packet: &Packet, slots: &[u32], volatile: bool) {
+    pub(super) fn deliver_packet(&self, packet: &Packet, slots: &[u32], how: How) {
         let Some(dialects) = &self.dialects else {
-            let staged = self.worker.stage_shared(packet.frames());
-            self.worker.deliver(&staged, slots.iter().copied(), volatile);
+            let staged = self.stage(packet.frames(), how);
+            self.worker.deliver(&staged, slots.iter().copied(), how.volatile);
             return;
         };
         for dialect in [Dialect::Json4].into_iter().chain(Dialect::OTHERS) {

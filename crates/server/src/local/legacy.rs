@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::Local;
 use crate::encode::with_plain_packet;
 use crate::error::ConnectError;
+use crate::how::How;
 
 impl Local {
     /// The revision of a client's request, where there may be two.
@@ -39,7 +40,7 @@ impl Local {
     pub(super) fn send_legacy_refusal(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
         with_plain_packet(
             |out| encode_legacy_connect_error(out, name, refusal.message(), refusal.data()),
-            |frames| self.send(id, frames, false),
+            |frames| self.send(id, frames, How::USUAL),
         );
     }
 }

@@ -14,6 +14,7 @@ use posthaste_engine_proto::session::deadline_after;
 use posthaste_socket_proto::Args;
 
 use super::Local;
+use crate::how::How;
 use crate::namespace::NamespaceInner;
 use crate::remote;
 use crate::server::Inner;
@@ -239,7 +240,6 @@ impl Local {
         }
         let mut slots = self.slots.take();
         slots.clear();
-        let volatile = broadcast.target.flags.volatile;
         match &broadcast.answers {
             None => namespace.membership.borrow_mut().select(&broadcast.target, |_, slot| slots.push(slot)),
             Some((id, answers)) => {
@@ -261,7 +261,7 @@ impl Local {
                 // A question has no room for an offset: its last argument is the way to answer it.
                 Some(_) => Cow::Borrowed(&broadcast.packet),
             };
-            self.deliver_packet(&packet, &slots, volatile);
+            self.deliver_packet(&packet, &slots, How::from(&broadcast.target.flags));
         }
         self.slots.replace(slots);
     }

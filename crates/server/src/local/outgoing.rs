@@ -13,6 +13,7 @@ use super::{Local, LocalNamespace};
 use crate::encode::packet_frames;
 use crate::error::SendError;
 use crate::extract::EventContext;
+use crate::how::How;
 use crate::sent::Sent;
 use crate::socket::{Phase, Socket};
 
@@ -63,7 +64,7 @@ impl Socket {
     /// Sends an event of a namespace that is watched: as [`Socket::send_packet`], on the socket's worker and shown there.
     pub(crate) fn send_watched(
         &self,
-        volatile: bool,
+        how: How,
         write: impl FnOnce(&mut Vec<u8>, &str) -> Result<Vec<Bytes>, EncodeError>,
     ) -> Sent {
         if self.phase() == Phase::Gone {
@@ -78,8 +79,8 @@ impl Socket {
                 local.show_sent(socket, frames.bytes());
             }
             // Not when a listener has disconnected it.
-            let sent = socket.phase() != Phase::Gone && local.send(socket.0.connection, frames.bytes(), volatile);
-            if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) }
+            let sent = socket.phase() != Phase::Gone && local.send(socket.0.connection, frames.bytes(), how);
+            if sent || how.volatile { Ok(()) } else { Err(SendError::Disconnected) }
         };
         match super::here(self) {
             Some(local) => {

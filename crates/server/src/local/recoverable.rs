@@ -12,6 +12,7 @@ use posthaste_history::{Audience, Pid, Trail};
 use super::{Local, LocalNamespace};
 use crate::dialect::Dialect;
 use crate::error::SendError;
+use crate::how::How;
 use crate::namespace::NamespaceInner;
 use crate::reason::DisconnectReason;
 use crate::recovery::{Away, Journal, Kept, Published};
@@ -159,26 +160,26 @@ pub(super) fn broadcast(namespace: &Arc<NamespaceInner>, journal: &Journal, broa
 }
 
 /// Sends an event to one socket in a namespace whose clients are recovered.
-pub(crate) fn send_recoverable(socket: &Socket, journal: &Journal, packet: &Packet, volatile: bool) -> Sent {
+pub(crate) fn send_recoverable(socket: &Socket, journal: &Journal, packet: &Packet, how: How) -> Sent {
     let here = super::here(socket);
     let phase = socket.phase();
     if phase == Phase::Gone {
         return Sent::ready(Err(SendError::Disconnected));
     }
-    if volatile || phase == Phase::Joining || socket.0.revision == Revision::V3 {
+    if how.volatile || phase == Phase::Joining || socket.0.revision == Revision::V3 {
         // Not to be replayed: what is sent to a socket that has not joined belongs to the attempt; clients of revision 3 do not come back.
         let Some(local) = here else {
             let packet = packet.clone();
             let there = socket.clone();
             return socket.post_bytes(packet.frames().len(), move |_| {
                 if let Some(local) = super::here(&there) {
-                    local.send_unlogged(&there, &packet, volatile);
+                    local.send_unlogged(&there, &packet, how);
                 }
             });
         };
         local.worker.apply_mail();
-        let sent = local.send_unlogged(socket, packet, volatile);
-        return Sent::ready(if sent || volatile { Ok(()) } else { Err(SendError::Disconnected) });
+        let sent = local.send_unlogged(socket, packet, how);
+        return Sent::ready(if sent || how.volatile { Ok(()) } else { Err(SendError::Disconnected) });
     }
     let audience = Audience { rooms: std::iter::once(Room::from(socket.id())).collect(), ..Audience::default() };
     // Asked under the lock: what is logged is delivered, or replayed to whoever takes its session up.
@@ -190,7 +191,7 @@ pub(crate) fn send_recoverable(socket: &Socket, journal: &Journal, packet: &Pack
         let there = socket.clone();
         Ok(socket.post_bytes(published.packet.frames().len(), move |_| {
             if let Some(local) = super::here(&there) {
-                local.send_published(&there, &published);
+                local.send_published(&there, &published, how);
             }
         }))
     });
@@ -199,7 +200,7 @@ pub(crate) fn send_recoverable(socket: &Socket, journal: &Journal, packet: &Pack
         Some(Ok(sent)) => sent,
         Some(Err(published)) => {
             if let Some(local) = &here {
-                local.send_published(socket, &published);
+                local.send_published(socket, &published, how);
             }
             return Sent::ready(Ok(()));
         }
@@ -236,7 +237,7 @@ impl Local {
         slots.clear();
         namespace.membership.borrow_mut().select(target, |_, slot| slots.push(slot));
         if !slots.is_empty() {
-            self.deliver_packet(&published.packet, &slots, false);
+            self.deliver_packet(&published.packet, &slots, How::from(&target.flags));
         }
         self.slots.replace(slots);
         // Behind it, or what a listener sends would overtake what it was shown, and clients would note the wrong offset.
@@ -245,14 +246,14 @@ impl Local {
         }
     }
 
-    fn send_published(&self, socket: &Socket, published: &Published) {
+    fn send_published(&self, socket: &Socket, published: &Published, how: How) {
         if let Some(namespace) = self.namespace(socket.0.namespace.number())
             && let Some(tracking) = &namespace.tracking
         {
             tracking.deliver(published);
         }
         if socket.phase() != Phase::Gone {
-            self.send(socket.0.connection, published.packet.frames(), false);
+            self.send(socket.0.connection, published.packet.frames(), how);
             if socket.0.namespace.is_watched() {
                 self.show_sent(socket, published.packet.frames());
             }
@@ -260,7 +261,7 @@ impl Local {
     }
 
     /// Sends what is not logged, with the offset of what the socket was sent before: it must not be taken for anything later.
-    fn send_unlogged(&self, socket: &Socket, packet: &Packet, volatile: bool) -> bool {
+    fn send_unlogged(&self, socket: &Socket, packet: &Packet, how: How) -> bool {
         let Some(journal) = &socket.0.namespace.journal else { return false };
         let pos = match socket.phase() {
             Phase::Gone => return false,
@@ -275,7 +276,7 @@ impl Local {
             Revision::V4 => packet.with_last_argument(journal.offset(pos).as_str()),
             Revision::V3 => packet.clone(),
         };
-        let sent = self.send(socket.0.connection, packet.frames(), volatile);
+        let sent = self.send(socket.0.connection, packet.frames(), how);
         if socket.0.namespace.is_watched() {
             self.show_sent(socket, packet.frames());
         }

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::recoverable::Tracking;
 use super::{Local, LocalNamespace};
+use crate::how::How;
 use crate::namespace::{Namespace, NamespaceInner};
 use crate::reason::DisconnectReason;
 use crate::recovery::{Claimed, Kept, Wish};
@@ -185,7 +186,7 @@ impl Local {
                 page = 0;
                 tokio::task::yield_now().await;
             }
-            if !self.send(id, frames, false) {
+            if !self.send(id, frames, How::USUAL) {
                 return false;
             }
             page += frames.len();
