@@ -132,6 +132,12 @@ impl WebSocket {
         Ok(Ok(Self(http.into_wire())))
     }
 
+    /// A connection on which a handshake was done already: by somebody who wanted to see its answer.
+    #[must_use]
+    pub const fn of(wire: Wire) -> Self {
+        Self(wire)
+    }
+
     /// The connection below.
     pub const fn wire(&mut self) -> &mut Wire {
         &mut self.0

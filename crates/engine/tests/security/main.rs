@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "shared with the transport tests, which use all of it")]
 mod echo;
 
+mod bombs;
 mod closes;
 mod cookies;
 mod eio3;

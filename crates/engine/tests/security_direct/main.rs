@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "shared with the transport tests, which use all of it")]
 mod echo;
 
+#[path = "../security/bombs.rs"]
+mod bombs;
 #[path = "../security/closes.rs"]
 mod closes;
 #[path = "../security/cookies.rs"]

@@ -92,7 +92,7 @@ impl WorkerApplication for EchoHalf {
     fn open(&self, _: ConnectionId, _: &Arc<Request>) {}
 
     /// `push <count>`: sends that many numbered messages, a few at a time. `close`: closes the session after a last word.
-    /// `vouch`: vouches for it.
+    /// `vouch`: vouches for it. `plain <text>`: sends the text, which is not to be compressed; `both <text>`: and once more, which may be.
     fn text(&self, id: ConnectionId, text: &str) {
         if let Some(count) = text.strip_prefix("push ") {
             let count: usize = count.parse().unwrap();
@@ -106,6 +106,15 @@ impl WorkerApplication for EchoHalf {
                 }
             };
             return self.worker.start(id, 0, Box::pin(push));
+        }
+        if let Some((text, twice)) =
+            text.strip_prefix("plain ").map(|text| (text, false)).or_else(|| Some((text.strip_prefix("both ")?, true)))
+        {
+            self.worker.send_uncompressed(id, posthaste_engine::Frames::text(text).bytes(), false);
+            if twice {
+                self.worker.send_text(id, text);
+            }
+            return;
         }
         if text == "close" {
             self.worker.send_text(id, "closing");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::type_complexity, reason = "tests: a failed expectation is the point")]
 
 mod application;
+mod compression;
 mod echo;
 mod eio3;
 mod heartbeat;

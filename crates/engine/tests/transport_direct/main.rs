@@ -6,6 +6,8 @@ mod direct;
 
 #[path = "../transport/application.rs"]
 mod application;
+#[path = "../transport/compression.rs"]
+mod compression;
 #[path = "../transport/echo.rs"]
 mod echo;
 #[path = "../transport/eio3.rs"]
