@@ -15,6 +15,7 @@ mod acks;
 mod args;
 mod base64;
 mod connection;
+mod deflate;
 mod history;
 mod input;
 mod json;
@@ -72,6 +73,20 @@ pub const TARGETS: &[Target] = &[
         run: upgrade::check,
         seeds: upgrade::REQUESTS,
         words: &[b"websocket", b"upgrade", b"13", b"dGhlIHNhbXBsZSBub25jZQ==", b",", b"\xff", b"\xfe"],
+    },
+    Target {
+        name: "websocket-deflate",
+        about: "compressed messages, whole and in pieces; compressed by ourselves and read back",
+        run: deflate::messages,
+        seeds: deflate::MESSAGES,
+        words: deflate::BLOCKS,
+    },
+    Target {
+        name: "websocket-extensions",
+        about: "offers of permessage-deflate, against a model",
+        run: deflate::offers,
+        seeds: deflate::OFFERS,
+        words: deflate::WORDS,
     },
     Target {
         name: "engine-payload",

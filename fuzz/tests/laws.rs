@@ -43,6 +43,8 @@ laws! {
     websocket_decoder: "websocket-decoder",
     websocket_frames: "websocket-frames",
     websocket_upgrade: "websocket-upgrade",
+    websocket_deflate: "websocket-deflate",
+    websocket_extensions: "websocket-extensions",
     engine_payload: "engine-payload",
     engine_payload_v3: "engine-payload-v3",
     engine_query: "engine-query",

@@ -31,6 +31,7 @@ const main = {
   ...shared,
   allowEIO3: true,
   httpCompression: { threshold: 1024 },
+  perMessageDeflate: { threshold: 1024 },
   cors: {
     origin: "http://allowed.example",
     credentials: true,

@@ -261,8 +261,8 @@ impl Builder {
 
     /// How answers of long-polling are compressed for clients that ask for it, or `None` for not at all; from 1,024 bytes by default,
     /// as in Socket.IO. An answer that holds nothing but what was sent with `compress(false)` leaves as it is.
-    pub fn http_compression(mut self, compression: impl Into<Option<HttpCompression>>) -> Self {
-        self.engine.http_compression = compression.into();
+    pub fn http_compression(mut self, compression: Option<HttpCompression>) -> Self {
+        self.engine.http_compression = compression;
         self
     }
 

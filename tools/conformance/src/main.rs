@@ -4,7 +4,7 @@
 //! ```text
 //! /health        200 "ok"
 //! /socket.io/    default timers, 1,000,000 bytes at most, CORS for http://allowed.example, recovery within 2 minutes,
-//!                Engine.IO 3 allowed
+//!                Engine.IO 3 allowed, messages and polling answers compressed from 1,024 bytes on
 //! /plain/        the same without recovery: what is emitted arrives with no offset behind it;
 //!                and the client's bundle
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
@@ -31,7 +31,9 @@ use std::time::Duration;
 
 use axum::routing::get;
 use clap::Parser;
-use posthaste::{Builder, Cors, EngineLayer, Listener, Parser as Packets, Recovery, Server, Workers};
+use posthaste::{
+    Builder, Cors, Deflate, EngineLayer, HttpCompression, Listener, Parser as Packets, Recovery, Server, Workers,
+};
 use suites::Suite;
 
 /// Runs the conformance app.
@@ -100,7 +102,9 @@ fn main_mount(path: &str) -> anyhow::Result<Builder> {
     cors.methods = vec![http::Method::GET, http::Method::POST];
     cors.allowed_headers = Some(vec![http::HeaderName::from_static("x-custom")]);
     cors.max_age = Some(Duration::from_secs(600));
-    Ok(Server::builder().path(path).serve_client(false).allow_eio3(true).cors(cors))
+    // Messages and polling answers are compressed from 1,024 bytes on.
+    let builder = Server::builder().path(path).serve_client(false).allow_eio3(true).cors(cors);
+    Ok(builder.per_message_deflate(Deflate::default()).http_compression(Some(HttpCompression::default())))
 }
 
 fn fast_mount() -> Builder {

@@ -62,6 +62,13 @@ impl Lockstep {
         Handshake { upgrade: upgrade_request(WEBSOCKET).encode(), join: masked_text("0") }
     }
 
+    /// The same of a client that offers this extension.
+    #[must_use]
+    pub fn offering(extension: &str) -> Handshake {
+        let upgrade = upgrade_request(WEBSOCKET).header("Sec-WebSocket-Extensions", extension).encode();
+        Handshake { upgrade, ..Self::handshake() }
+    }
+
     /// Sends bytes.
     ///
     /// # Panics

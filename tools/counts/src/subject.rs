@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthaste::{Ack, Data, Server, Socket};
+use posthaste::{Ack, Data, Deflate, Server, Socket};
 use posthaste_testkit::{Request, Running, serve};
 use serde_json::value::RawValue;
 
@@ -63,15 +63,28 @@ impl Subject {
     /// When one of them cannot, most likely because the process may not have as many files open: two per client.
     #[must_use]
     pub fn new(operation: Operation, pace: Duration) -> Self {
+        Self::with(operation, pace, None)
+    }
+
+    /// The same with clients that offer compression, where the server has settings for it.
+    ///
+    /// # Panics
+    /// As [`Subject::new`].
+    #[must_use]
+    pub fn with(operation: Operation, pace: Duration, deflate: Option<Deflate>) -> Self {
         let interval = if matches!(operation, Operation::PingRound(_)) { PING_INTERVAL } else { NEVER };
-        let running = serve(Server::builder().workers(1).ping(interval, PING_TIMEOUT), application);
+        let builder = Server::builder().workers(1).ping(interval, PING_TIMEOUT);
+        let (builder, handshake) = match deflate {
+            None => (builder, Lockstep::handshake()),
+            Some(deflate) => (builder.per_message_deflate(deflate), Lockstep::offering("permessage-deflate")),
+        };
+        let running = serve(builder, application);
         let clients = match operation {
             Operation::Connect => 0,
             Operation::Echo | Operation::JoinAndLeave => 1,
             Operation::PollingEcho => 2,
             Operation::Broadcast(count) | Operation::Volatile(count) | Operation::PingRound(count) => count,
         };
-        let handshake = Lockstep::handshake();
         let mut subject = Self { operation, pace, running, clients: Vec::new(), handshake, script: Script::Life };
         subject.script = match operation {
             Operation::PollingEcho => subject.poll(),
@@ -126,6 +139,18 @@ impl Subject {
             client.send(&sync);
             client.expect(&synced);
             self.clients.push(client);
+        }
+    }
+
+    /// Has each of the last `count` clients say these bytes, and hear one frame.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub fn ask_each(&mut self, count: usize, said: &[u8]) {
+        let first = self.clients.len() - count;
+        for client in &mut self.clients[first..] {
+            client.send(said);
+            client.expect_frame();
         }
     }
 

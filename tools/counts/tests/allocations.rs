@@ -12,7 +12,9 @@ use std::alloc::System;
 use std::process::Command;
 use std::time::Duration;
 
+use posthaste::Deflate;
 use posthaste_counts::{Operation, Subject};
+use posthaste_testkit::{Frame, encode_frame};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 
 #[global_allocator]
@@ -169,5 +171,43 @@ fn an_idle_connection_keeps_little() {
         println!("a connection keeps {bytes} bytes and allocated {calls} times to be opened");
         assert!(bytes <= BYTES, "an idle connection keeps {bytes} bytes, not {BYTES}");
         assert!(calls <= CALLS, "a connection allocates {calls} times to be opened, not {CALLS}");
+    });
+}
+
+#[test]
+fn an_idle_connection_that_may_compress_keeps_little_more() {
+    alone("an_idle_connection_that_may_compress_keeps_little_more", || {
+        const CONNECTIONS: usize = 200;
+        let keeping =
+            Deflate { server_no_context_takeover: false, client_no_context_takeover: false, ..Deflate::default() };
+        // An event of 2,000 bytes, compressed, is answered by one that is.
+        let payload = format!("\"{}\"", "0123456789".repeat(200));
+        let mut compress = flate2::Compress::new(flate2::Compression::default(), false);
+        let mut body = Vec::with_capacity(4_000);
+        let text = format!(r#"420["echo",{payload}]"#);
+        compress.compress_vec(text.as_bytes(), &mut body, flate2::FlushCompress::Sync).expect("room");
+        let said = Frame { reserved: 4, ..Frame::new(1, &body[..body.len() - 4]) };
+        let said = encode_frame(&said, Some([1, 2, 3, 4]));
+
+        let kept = [None, Some(Deflate::default()), Some(keeping)].map(|deflate| {
+            let mut subject = Subject::with(Operation::JoinAndLeave, Duration::ZERO, deflate);
+            let speaks = |subject: &mut Subject| {
+                if deflate.is_some() {
+                    subject.ask_each(CONNECTIONS, &said);
+                }
+            };
+            // What the worker has for all of them is there.
+            subject.connect(CONNECTIONS);
+            speaks(&mut subject);
+            let region = Region::new(ALLOCATOR);
+            subject.connect(CONNECTIONS);
+            speaks(&mut subject);
+            let change = region.change();
+            (change.bytes_allocated - change.bytes_deallocated) / CONNECTIONS
+        });
+        let [plain, shared, own] = kept;
+        println!("a connection keeps {plain} bytes, {shared} with compression, {own} with context of its own");
+        assert!((plain..=plain + 128).contains(&shared), "it keeps {shared} bytes, {plain} without compression");
+        assert!(own > 200_000, "context is kept: {own} bytes");
     });
 }

@@ -127,8 +127,8 @@ impl Compression {
         }
         let key = |bytes: &[u8], bits| Key { address: bytes.as_ptr() as usize, len: bytes.len(), app, bits };
         let bits = state.terms().server_max_window_bits;
-        if let Some(run) = self.runs.get(&key(bytes, bits))
-            && state.terms().server_no_context_takeover
+        if state.terms().server_no_context_takeover
+            && let Some(run) = self.runs.get(&key(bytes, bits))
         {
             return Some(run.clone());
         }

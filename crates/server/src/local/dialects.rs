@@ -136,8 +136,8 @@ impl Local {
                 (_, Some(form)) => packet.form(form, || translated(dialect, packet.frames()).map(Bytes::from)),
             };
             if let Some(frames) = frames {
-                let staged = self.worker.stage_shared(&frames);
-                self.worker.deliver(&staged, its, volatile);
+                let staged = self.stage(&frames, how);
+                self.worker.deliver(&staged, its, how.volatile);
             }
         }
     }

@@ -11,6 +11,7 @@ mod catch_all;
 mod causes;
 mod cheatsheet;
 mod cluster;
+mod compression;
 mod connect;
 mod disconnect;
 mod dropping;

@@ -45,7 +45,7 @@ impl Client {
 
     fn compress(&mut self, payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(payload.len() * 2 + 128);
-        self.0.compress_vec(payload, &mut out, FlushCompress::Sync).unwrap();
+        self.0.compress_vec(payload, &mut out, FlushCompress::Sync).expect("room for all of it");
         assert!(out.len() < out.capacity());
         match out.strip_suffix(&TAIL) {
             Some(rest) => rest.to_vec(),
@@ -252,7 +252,7 @@ fn payload_of(bytes: &[u8]) -> &[u8] {
     assert_eq!(bytes[0] & 0xf0, FIN | COMPRESSED, "final and compressed");
     let mut plain = bytes.to_vec();
     plain[0] &= !COMPRESSED;
-    let header = FrameHeader::parse(&plain).unwrap().unwrap();
+    let header = FrameHeader::parse(&plain).ok().flatten().expect("a whole header");
     assert_eq!(header.frame_len(), bytes.len() as u64);
     &bytes[header.header_len..]
 }
