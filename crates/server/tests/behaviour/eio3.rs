@@ -106,7 +106,7 @@ async fn the_query_of_another_namespace_is_the_auth_and_its_name_is_part_of_the_
     }
     socket.send_text(r#"42/chat,["fetch"]"#).await.unwrap();
     assert_eq!(socket.text().await, r#"42/chat,["fetched",1]"#);
-    assert_eq!(rooms.all(), [own.clone()]);
+    assert_eq!(rooms.all(), std::slice::from_ref(&own));
     socket.send_text(r#"42/chat,1["whoami"]"#).await.unwrap();
     assert_eq!(
         socket.text().await,
