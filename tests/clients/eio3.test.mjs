@@ -102,7 +102,7 @@ eachSubject("revision 3", (server) => {
   });
 
   check("a body that is none ends the session, and is answered", async () => {
-    for (const body of ["abc", "9:4a", "1:", "2:4a3"]) {
+    for (const body of ["abc", "9:4a", "1:", "1:63"]) {
       const session = await Session.open(server);
       assert.deepEqual([(await session.post(body)).status], [200], body);
       assert.equal((await session.poll()).status, 400, body);
