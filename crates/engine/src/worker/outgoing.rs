@@ -172,9 +172,9 @@ impl Connection {
             let written = stream.write(shared).map_err(gone)?;
             return keep_rest(&mut self.outbox, shared, written, limits).map_err(slow);
         }
-        let mut pieces = Vec::with_capacity(taken.more.len() + 1);
+        let mut pieces = Vec::with_capacity(taken.more().len() + 1);
         pieces.push(taken.first(turn));
-        pieces.extend(taken.more.iter().map(|piece| piece.bytes(turn)));
+        pieces.extend(taken.more().iter().map(|piece| piece.bytes(turn)));
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         if total <= CORK {
             let gathered = pieces.concat();
@@ -355,7 +355,7 @@ fn keep_from(
     if skipped < first.len() {
         outbox.push(&first[skipped..], count(first), limits)?;
     }
-    for piece in &taken.more {
+    for piece in taken.more() {
         let bytes = piece.bytes(turn);
         let skipped = skip(bytes.len());
         if skipped == bytes.len() {

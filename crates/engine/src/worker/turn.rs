@@ -114,20 +114,27 @@ impl Out {
     /// The pieces in order; nothing is left.
     pub(super) fn take(&mut self) -> Taken {
         let Self { start, len, more } = std::mem::take(self);
-        Taken { first: (start as usize, len as usize), more: more.map_or_else(Vec::new, |more| *more) }
+        Taken { first: (start as usize, len as usize), more }
     }
 }
 
 /// What [`Out::take`] took.
 pub(super) struct Taken {
     first: (usize, usize),
-    pub(super) more: Vec<Piece>,
+    // As it was in `Out`: a broadcast to thousands makes as many of these, and drops them.
+    #[expect(clippy::box_collection, reason = "as it was in `Out`")]
+    more: Option<Box<Vec<Piece>>>,
 }
 
 impl Taken {
     /// The one range of the turn's buffer, when that is all.
     pub(super) fn single<'a>(&self, turn: &'a [u8]) -> Option<&'a [u8]> {
-        self.more.is_empty().then(|| self.first(turn))
+        self.more.is_none().then(|| self.first(turn))
+    }
+
+    /// The pieces behind the first range.
+    pub(super) fn more(&self) -> &[Piece] {
+        self.more.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// The one shared piece, when that is all.
@@ -140,7 +147,7 @@ impl Taken {
 
     /// All pieces in order.
     pub(super) fn pieces<'a>(&'a self, turn: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        std::iter::once(self.first(turn)).chain(self.more.iter().map(|piece| piece.bytes(turn)))
+        std::iter::once(self.first(turn)).chain(self.more().iter().map(|piece| piece.bytes(turn)))
     }
 
     /// Other pieces in the place of these.
