@@ -58,10 +58,11 @@ export class Cell {
     return socket;
   }
 
-  /** Some binary. */
+  /** Binary data. In browsers the official MessagePack parser takes an ArrayBuffer for such, and nothing else. */
   bytes(length) {
     const data = bytes(length);
-    return this.isSecond ? Buffer.from(data.buffer) : data;
+    if (this.isSecond) return Buffer.from(data.buffer);
+    return this.parser === "msgpack" ? data.buffer : data;
   }
 
   async arrived(socket) {
@@ -160,7 +161,7 @@ scenario(
       socket.emit("echo", ...args);
       equal(await answer, args);
     }
-    equal(await ask(socket, "bin-info", data, { a: [bytes(300).buffer.slice(0, 7)] }), { count: 2, bytes: 307 });
+    equal(await ask(socket, "bin-info", data, { a: [bytes(7).buffer] }), { count: 2, bytes: 307 });
   },
 );
 

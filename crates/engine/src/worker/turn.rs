@@ -139,7 +139,7 @@ impl Taken {
 
     /// The one shared piece, when that is all.
     pub(super) fn single_shared(&self) -> Option<&Bytes> {
-        match &self.more[..] {
+        match self.more() {
             [Piece::Shared(bytes)] if self.first.1 == 0 => Some(bytes),
             _ => None,
         }
@@ -152,7 +152,7 @@ impl Taken {
 
     /// Other pieces in the place of these.
     pub(super) fn of(pieces: Vec<Piece>) -> Self {
-        Self { first: (0, 0), more: pieces }
+        Self { first: (0, 0), more: Some(Box::new(pieces)) }
     }
 
     /// All pieces in order, the first range among them if there is one.
@@ -160,7 +160,7 @@ impl Taken {
         let (start, len) = self.first;
         // The first came as two numbers of 32 bits.
         let first = (len > 0).then_some(Piece::Range { start: start as u32, len: len as u32 });
-        first.into_iter().chain(self.more.iter().cloned())
+        first.into_iter().chain(self.more().iter().cloned())
     }
 
     /// All pieces behind one another.
