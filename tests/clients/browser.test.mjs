@@ -57,7 +57,12 @@ eachSubject("browser", { concurrency: modes.length }, (server) => {
 
     for (const mode of modes) {
       for (const scenario of Object.keys(scenarios)) {
-        check(`${scenario} over ${mode}`, () => page.run(scenario, mode, "msgpack"));
+        check(`${scenario} over ${mode}`, async () => {
+          const runtime = `Chromium ${browser.version()}`;
+          const client = names.chromiumPacked;
+          const place = { subject: server.subject, client, version: bundleVersion, runtime, mode, scenario };
+          await noted(place, () => page.run(scenario, mode, "msgpack"));
+        });
       }
     }
   });

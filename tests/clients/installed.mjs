@@ -33,6 +33,7 @@ export const names = {
   node: "socket.io-client in Node",
   packed: "socket.io-client in Node, MessagePack",
   chromium: "socket.io-client in Chromium",
+  chromiumPacked: "socket.io-client in Chromium, MessagePack",
   python: ["python-socketio Client", "python-socketio AsyncClient"],
 };
 
@@ -41,5 +42,6 @@ export const rows = [
   ...nodeClients.map(({ version }) => ({ client: names.node, version })),
   { client: names.packed, version: packedClient.version },
   { client: names.chromium, version: bundleVersion },
+  { client: names.chromiumPacked, version: bundleVersion },
   ...names.python.map((client) => ({ client, version: pythonVersion })),
 ];
