@@ -39,7 +39,7 @@ fn from_json(text: &str, attachments: &[Bytes]) -> Packet<'static> {
 /// A packet with its JSON as values: numbers may be spelled in several ways.
 fn meaning(packet: &Packet<'_>) -> (u8, String, Option<u64>, String, Value, Vec<Bytes>) {
     let read = |text: &str| parse_json::<Value>(text).expect(text);
-    let list = |args: &Args<'_>| args.iter().map(|arg| deep_value(arg)).collect::<Value>();
+    let list = |args: &Args<'_>| args.iter().map(deep_value).collect::<Value>();
     let namespace = packet.namespace().to_owned();
     match packet {
         Packet::Connect { auth, .. } => {
