@@ -82,7 +82,7 @@ pub const TARGETS: &[Target] = &[
         words: deflate::BLOCKS,
     },
     Target {
-        name: "websocket-extensions",
+        name: "websocket-offers",
         about: "offers of permessage-deflate, against a model",
         run: deflate::offers,
         seeds: deflate::OFFERS,

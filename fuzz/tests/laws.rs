@@ -44,7 +44,7 @@ laws! {
     websocket_frames: "websocket-frames",
     websocket_upgrade: "websocket-upgrade",
     websocket_deflate: "websocket-deflate",
-    websocket_extensions: "websocket-extensions",
+    websocket_offers: "websocket-offers",
     engine_payload: "engine-payload",
     engine_payload_v3: "engine-payload-v3",
     engine_query: "engine-query",
