@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use posthaste_history::contract::{InMemory, history};
+use posthaste_history::store::SessionRecord;
 use posthaste_history::{Claim, Epoch, OffsetKey, Pid, Position, SessionLimits, Sessions};
 
 use crate::input::Input;
@@ -254,5 +256,17 @@ pub(crate) fn sessions(data: &[u8]) {
         assert!(sessions.parked() <= limits.max_sessions && sessions.bytes() <= limits.max_bytes);
         let held = model.entries.iter().filter(|(_, entry)| !matches!(entry, Entry::Live(_) | Entry::Claimed(None)));
         assert_eq!(inside.len(), held.count(), "nothing is lost");
+    }
+}
+
+/// Laws: whatever happens to it, the memory store is what the model of the contract says; and what is read as a stored session is
+/// written the same again.
+pub(crate) fn store(data: &[u8]) {
+    if let Some(record) = SessionRecord::decode(data.to_vec().into()) {
+        assert_eq!(SessionRecord::decode(record.encode()), Some(record));
+    }
+    // Each step compares all with all: a long tape says nothing that a short one cannot.
+    if let Err(violation) = history(&InMemory(None), &data[..data.len().min(400)]) {
+        panic!("{violation}");
     }
 }

@@ -205,6 +205,16 @@ pub const TARGETS: &[Target] = &[
         ],
         words: &[],
     },
+    Target {
+        name: "history-store",
+        about: "a store of streams, sessions and cursors after any history, against a model that is lists",
+        run: history::store,
+        seeds: &[
+            b"\x00\x03\x00\x00\x05\x01\x01\x09\x03\x0f\x02\x01\x00\x00\x03\x09\x00\x01\x02\x07\x00\x02\x10\x02\x00\x09\x01\x09\x02\x09",
+            b"\x08\x00\x03\x40\x10\x00\x00\x02\x01\x00\x05\x01\x00\x07\x03\x0c\x01\x40\x0e\x20\x0f\x11\x01\x03\x02\x13\x00",
+        ],
+        words: &[],
+    },
 ];
 
 /// The target of this name.

@@ -58,4 +58,5 @@ laws! {
     socket_acks: "socket-acks",
     history_texts: "history-texts",
     history_sessions: "history-sessions",
+    history_store: "history-store",
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use crate::log::Log;
 use crate::position::Position;
+use crate::store::{Range, SessionRecord, StreamName};
 use crate::trail::Trail;
 
 /// Why a session starts afresh. The client is not told: it sees a connection like its first.
@@ -60,7 +61,23 @@ pub fn replay_start<R: Clone + Eq + Hash>(
     trail: &Trail<R>,
     offered: Option<Position>,
 ) -> Result<u64, NotRecovered> {
-    let head = log.head();
+    start_of(log.head(), trail, offered)
+}
+
+/// The position behind which a stored session has to be replayed, while its shard is at `head`: [`replay_start`] without a log.
+/// What is still missing is whether everything behind it is kept: [`gaps`].
+///
+/// # Errors
+/// As [`replay_start`]; [`NotRecovered::Trimmed`] when it is no longer known where the session was.
+pub fn recover(head: Position, record: &SessionRecord, offered: Option<Position>) -> Result<u64, NotRecovered> {
+    let start = start_of(head, &record.trail, offered)?;
+    if start < record.trail.floor() {
+        return Err(NotRecovered::Trimmed);
+    }
+    Ok(start)
+}
+
+fn start_of<R: Eq>(head: Position, trail: &Trail<R>, offered: Option<Position>) -> Result<u64, NotRecovered> {
     if trail.start().epoch != head.epoch || trail.start().pos > head.pos {
         return Err(NotRecovered::OtherEpoch);
     }
@@ -69,6 +86,28 @@ pub fn replay_start<R: Clone + Eq + Hash>(
         Some(offered) => Ok(offered.pos.max(trail.confirmed())),
         None => Ok(trail.confirmed()),
     }
+}
+
+/// A part of a stream that was forgotten before it was replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The stream.
+    pub stream: StreamName,
+    /// Everything up to here is not missing.
+    pub after: u64,
+    /// Everything behind this is kept.
+    pub through: u64,
+}
+
+/// What of these ranges is forgotten, by the floors of their streams ([`Page::floors`](crate::store::Page::floors)). A session
+/// whose ranges have no gap is recovered; one that has is told which.
+#[must_use]
+pub fn gaps(ranges: &[Range], floors: &[u64]) -> Vec<Gap> {
+    let forgotten = |(range, floor): (&Range, &u64)| {
+        let through = range.until.min(*floor);
+        (through > range.after).then(|| Gap { stream: range.stream.clone(), after: range.after, through })
+    };
+    ranges.iter().zip(floors).filter_map(forgotten).collect()
 }
 
 #[cfg(test)]
@@ -121,5 +160,39 @@ mod tests {
             let trail = Trail::new(start);
             assert_eq!(replay_start(&log, &trail, Some(at(7, 5))), Err(NotRecovered::OtherEpoch));
         }
+    }
+
+    #[test]
+    fn what_was_forgotten_behind_the_offset_is_named() {
+        let range = |after, until| Range { stream: "room".into(), after, until };
+        for (asked, floor, expected) in [
+            (range(5, u64::MAX), 0, None),
+            (range(5, u64::MAX), 5, None),
+            (range(5, u64::MAX), 6, Some((5, 6))),
+            (range(5, 8), 20, Some((5, 8))),
+            (range(5, 5), 20, None),
+        ] {
+            let found = gaps(&[asked], &[floor]);
+            let found = found.first().map(|gap| (gap.after, gap.through));
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_stored_session_is_judged_like_one_that_is_not() {
+        let (log, trail) = scene();
+        let stays = Vec::new();
+        let record = |floor| SessionRecord {
+            identity: "me".into(),
+            own: "own".into(),
+            trail: Trail::restore(at(7, 3), 3, floor, stays.clone()),
+            expires: crate::store::Timestamp(0),
+            data: Bytes::new(),
+        };
+        for offered in [None, Some(at(7, 5)), Some(at(7, 10)), Some(at(7, 11)), Some(at(6, 9)), Some(at(7, 1))] {
+            assert_eq!(recover(log.head(), &record(0), offered), replay_start(&log, &trail, offered));
+        }
+        assert_eq!(recover(log.head(), &record(4), None), Err(NotRecovered::Trimmed));
+        assert_eq!(recover(log.head(), &record(4), Some(at(7, 4))), Ok(4));
     }
 }

@@ -36,6 +36,13 @@ impl<R: Eq> Trail<R> {
         Self { start, confirmed: start.pos, floor: start.pos, stays: Vec::new(), left: 0 }
     }
 
+    /// A trail as it was stored.
+    #[must_use]
+    pub fn restore(start: Position, confirmed: u64, floor: u64, stays: Vec<Stay<R>>) -> Self {
+        let left = stays.iter().filter(|stay| stay.until.is_some()).count();
+        Self { start, confirmed, floor, stays, left }
+    }
+
     /// It came into the namespace after this position.
     #[must_use]
     pub const fn start(&self) -> Position {
