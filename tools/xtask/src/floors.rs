@@ -3,6 +3,7 @@
 //! ```text
 //! roof     standalone
 //! second   server ─► engine · load
+//! wing     backend-embedded
 //! first    adapter · history
 //! ground   socket-proto ─► engine-proto ─► websocket-proto
 //! ```
@@ -30,6 +31,7 @@ const HOUSE: &[Storey] = &[
     Storey { floor: GROUND, packages: &["posthaste-engine-proto"] },
     Storey { floor: GROUND, packages: &["posthaste-socket-proto"] },
     Storey { floor: "first", packages: &["posthaste-adapter", "posthaste-history"] },
+    Storey { floor: "wing", packages: &["posthaste-backend-embedded"] },
     Storey { floor: "second", packages: &["posthaste-engine", "posthaste-load"] },
     Storey { floor: "second", packages: &["posthaste"] },
     Storey { floor: "roof", packages: &["posthaste-standalone"] },

@@ -1,0 +1,345 @@
+//! The thread that commits: the only one that writes to its shard.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use fjall::PersistMode;
+use posthaste_history::store::{Durability, Group, Message, Receipt, Reply, StoreError, StreamName, Timestamp, Write};
+
+use crate::codec::{
+    Checkpoint, GroupRecord, Stored, cursor_key, encode_head, group_key, seal, session_key, stream_key,
+};
+use crate::content::Part;
+use crate::queue::News;
+use crate::shard::Inner;
+
+/// What is asked of the committer.
+pub(crate) enum Request {
+    Commit(Timestamp, Vec<Write>, Reply<Vec<Receipt>>),
+    Retain(Timestamp, Reply<u64>),
+    Checkpoint(Reply<()>),
+}
+
+/// One write to the disk has at most so much.
+const GROUP_BYTES: usize = 8 << 20;
+const GROUP_COMMITS: usize = 4_096;
+/// Heads are written down after so many groups: a start has to go over no more.
+const CHECKPOINT_GROUPS: u64 = 2_048;
+
+pub(crate) struct Committer {
+    shard: Arc<Inner>,
+    /// The last group that is written.
+    written: u64,
+    /// The last group that is synced.
+    synced: u64,
+    /// When what is not synced was written.
+    unsynced_since: Option<Instant>,
+    /// Whether the disk knows that less than `disk` was promised in this run.
+    is_marked: bool,
+    checkpoint: Checkpoint,
+    /// Streams whose heads are not in the checkpoint.
+    dirty: HashSet<StreamName>,
+    /// The last position of each group that is kept behind the checkpoint for its keys.
+    groups: std::collections::VecDeque<(u64, u64)>,
+}
+
+type Waiting = (Reply<Vec<Receipt>>, Vec<Receipt>);
+
+impl Committer {
+    pub(crate) fn new(
+        shard: Arc<Inner>,
+        checkpoint: Checkpoint,
+        dirty: HashSet<StreamName>,
+        groups: std::collections::VecDeque<(u64, u64)>,
+    ) -> Self {
+        let synced = shard.lock_heads().group();
+        Self { shard, written: synced, synced, unsynced_since: None, is_marked: false, checkpoint, dirty, groups }
+    }
+
+    pub(crate) fn run(mut self) {
+        let interval = self.shard.config.sync_interval;
+        loop {
+            let patience = self.unsynced_since.map(|since| interval.saturating_sub(since.elapsed()));
+            match self.shard.queue.take(GROUP_BYTES, GROUP_COMMITS, patience) {
+                News::Work(requests) => self.work(requests),
+                News::Nothing => {}
+                News::Closed => break,
+            }
+            let is_due = self.unsynced_since.is_some_and(|since| since.elapsed() >= interval);
+            if is_due && let Err(error) = self.sync() {
+                self.shard.poison(&error);
+            }
+        }
+        if let Err(error) = self.finish() {
+            self.shard.poison(&error);
+        }
+    }
+
+    /// Requests in order: commits that follow each other are one group.
+    fn work(&mut self, requests: Vec<Request>) {
+        let mut commits = Vec::new();
+        for request in requests {
+            match request {
+                Request::Commit(now, writes, reply) => commits.push((now, writes, reply)),
+                Request::Retain(now, reply) => {
+                    self.commit(std::mem::take(&mut commits));
+                    let answer = self.guarded(|committer| committer.retain(now));
+                    reply.answer(answer);
+                }
+                Request::Checkpoint(reply) => {
+                    self.commit(std::mem::take(&mut commits));
+                    let answer = self.guarded(Self::write_checkpoint);
+                    reply.answer(answer);
+                }
+            }
+        }
+        self.commit(commits);
+    }
+
+    /// Does nothing on a store that is poisoned, and poisons it if this fails.
+    fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.shard.healthy()?;
+        let result = act(self);
+        if let Err(error) = &result {
+            self.shard.poison(error);
+        }
+        result
+    }
+
+    fn commit(&mut self, commits: Vec<(Timestamp, Vec<Write>, Reply<Vec<Receipt>>)>) {
+        if commits.is_empty() {
+            return;
+        }
+        if let Err(error) = self.shard.healthy() {
+            commits.into_iter().for_each(|(_, _, reply)| reply.answer(Err(error.clone())));
+            return;
+        }
+        let shard = self.shard.clone();
+        let source = Part { content: &shard.content, shard: shard.number };
+        let free = shard.free_bytes();
+        let is_full = free < shard.config.reserved_bytes;
+        let mut waiting: Vec<Waiting> = Vec::with_capacity(commits.len());
+        let mut heads = shard.lock_heads();
+        let mut group = heads.begin();
+        for (now, writes, reply) in commits {
+            if is_full && writes.iter().any(|write| matches!(write, Write::Put(_))) {
+                reply.answer(Err(StoreError::Full { free_bytes: free }));
+                continue;
+            }
+            match heads.add(&mut group, now, writes, &source) {
+                Ok(receipts) => waiting.push((reply, receipts)),
+                Err(error) => reply.answer(Err(error)),
+            }
+        }
+        if group.is_empty() {
+            heads.cancel(&group);
+        }
+        drop(heads);
+        match self.write(&group) {
+            Ok(()) => {
+                let reached = if self.unsynced_since.is_none() { Durability::Disk } else { Durability::Os };
+                for (reply, mut receipts) in waiting {
+                    receipts.iter_mut().for_each(|receipt| receipt.durability = reached);
+                    reply.answer(Ok(receipts));
+                }
+            }
+            Err(error) => {
+                self.shard.poison(&error);
+                let error = self.shard.healthy().err().unwrap_or(error);
+                waiting.into_iter().for_each(|(reply, _)| reply.answer(Err(error.clone())));
+            }
+        }
+    }
+
+    /// Writes a group, as durably as somebody in it was promised, and shows it.
+    fn write(&mut self, group: &Group) -> Result<(), StoreError> {
+        let shard = self.shard.clone();
+        let is_durable = group.durability >= Durability::Disk;
+        if !group.is_empty() {
+            if !is_durable {
+                self.mark()?;
+            }
+            self.put(group)?;
+            if self.unsynced_since.is_none() {
+                self.unsynced_since = Some(Instant::now());
+            }
+        }
+        if is_durable && self.unsynced_since.is_some() {
+            self.sync()?;
+        }
+        if group.is_empty() {
+            return Ok(());
+        }
+        let source = Part { content: &shard.content, shard: shard.number };
+        let mut heads = shard.lock_heads();
+        let forgotten = heads.settle(group, &source)?;
+        let head = heads.head().pos;
+        drop(heads);
+        shard.visible.store(head, Ordering::Release);
+        shard.forgotten.fetch_add(forgotten, Ordering::Relaxed);
+        shard.groups.fetch_add(1, Ordering::Relaxed);
+        self.dirty.extend(group.touched().cloned());
+        self.groups.push_back((group.number, head));
+        if !group.records.is_empty()
+            && let Some(follower) = shard.follower()
+        {
+            let messages: Vec<Message> = group.records.iter().map(|record| record.message.clone()).collect();
+            follower(&messages);
+        }
+        if group.number - self.checkpoint.group >= CHECKPOINT_GROUPS {
+            self.write_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, group: &Group) -> Result<(), StoreError> {
+        let shard = &self.shard;
+        let (content, number) = (&shard.content, shard.number);
+        let head = shard.lock_heads().head().pos;
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(content.engine.clone(), group.records.len() + 4);
+        for record in &group.records {
+            let key = stream_key(number, record.stream, record.message.pos);
+            let Message { at, prev, n, ref payload, .. } = record.message;
+            let stored = Stored { at, prev, n, payload: payload.clone() }.encode(&key);
+            batch.insert(&content.messages, key, stored);
+        }
+        for ((stream, device), pos) in &group.cursors {
+            let key = cursor_key(number, *stream, device);
+            match pos {
+                Some(pos) => batch.insert(&content.cursors, &key[..], seal(&key, pos.to_be_bytes().to_vec())),
+                None => batch.remove(&content.cursors, &key[..]),
+            }
+        }
+        for (pid, record) in &group.sessions {
+            let key = session_key(number, pid.to_text().as_str());
+            match record {
+                Some(record) => batch.insert(&content.sessions, &key[..], seal(&key, record.encode().to_vec())),
+                None => batch.remove(&content.sessions, &key[..]),
+            }
+        }
+        let record = GroupRecord::new(number, self.synced, head, group).encode();
+        batch.insert(&content.groups, group_key(number, group.number), record);
+        batch.commit().map_err(|error| write_failed(&error))?;
+        // The engine's buffer would be lost with the process.
+        content.engine.persist(PersistMode::Buffer).map_err(|error| write_failed(&error))?;
+        self.written = group.number;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.shard.fail_if_told()?;
+        self.shard.content.engine.persist(PersistMode::SyncData).map_err(|error| write_failed(&error))?;
+        self.shard.syncs.fetch_add(1, Ordering::Relaxed);
+        self.synced = self.written;
+        self.unsynced_since = None;
+        Ok(())
+    }
+
+    /// Before anything is shown that a power cut could take back: notes which start of the system this is.
+    fn mark(&mut self) -> Result<(), StoreError> {
+        if !self.is_marked {
+            let key = mark_key(self.shard.number);
+            let value = seal(&key, self.shard.boot.clone().into_bytes());
+            self.shard.content.heads.insert(&key[..], value).map_err(|error| write_failed(&error))?;
+            self.sync()?;
+            self.is_marked = true;
+        }
+        Ok(())
+    }
+
+    fn retain(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        let shard = self.shard.clone();
+        let source = Part { content: &shard.content, shard: shard.number };
+        let mut heads = shard.lock_heads();
+        let before: HashMap<u64, u64> = heads.streams().map(|(_, head)| (head.id, head.floor)).collect();
+        let forgotten = heads.settle_all(now, &source)?;
+        let mut group = heads.begin();
+        let moved = heads.streams().filter(|(_, head)| before.get(&head.id) != Some(&head.floor));
+        let moved: Vec<(StreamName, u64, u64)> =
+            moved.map(|(name, head)| (name.clone(), head.id, head.floor)).collect();
+        group.trims.extend(moved.iter().map(|(_, id, floor)| (*id, *floor)));
+        self.dirty.extend(moved.into_iter().map(|(name, ..)| name));
+        let expired = shard.expired(now)?;
+        let count = expired.len() as u64;
+        group.sessions.extend(expired.into_iter().map(|pid| (pid, None)));
+        if group.is_empty() {
+            heads.cancel(&group);
+        }
+        drop(heads);
+        shard.forgotten.fetch_add(forgotten, Ordering::Relaxed);
+        if !group.is_empty() {
+            group.durability = Durability::Disk;
+            self.write(&group)?;
+        }
+        Ok(forgotten + count)
+    }
+
+    /// Writes the heads of all streams that changed, and lets go of groups that nobody needs.
+    fn write_checkpoint(&mut self) -> Result<(), StoreError> {
+        let shard = self.shard.clone();
+        let (content, number) = (&shard.content, shard.number);
+        let mut batch = content.engine.batch();
+        let heads = shard.lock_heads();
+        for name in self.dirty.drain() {
+            let Some(head) = heads.stream(&name) else { continue };
+            let key = head_key(number, head.id);
+            batch.insert(&content.heads, &key[..], encode_head(&key, &name, head));
+        }
+        let needed = heads.oldest_key().unwrap_or(u64::MAX);
+        let mut from = self.checkpoint.from.max(1);
+        while let Some((group, _)) = self.groups.front().filter(|(_, last)| *last < needed) {
+            batch.remove(&content.groups, group_key(number, *group));
+            from = group + 1;
+            self.groups.pop_front();
+        }
+        let floors: Vec<((u32, u64), u64)> = heads
+            .streams()
+            .filter(|(_, head)| head.floor > 0)
+            .map(|(_, head)| ((number, head.id), head.floor))
+            .collect();
+        self.checkpoint = Checkpoint { group: heads.group(), head: heads.head().pos, from };
+        drop(heads);
+        let key = checkpoint_key(number);
+        batch.insert(&content.heads, &key[..], self.checkpoint.encode(&key));
+        batch.commit().map_err(|error| write_failed(&error))?;
+        self.sync()?;
+        shard.allow_dropping(floors);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), StoreError> {
+        self.shard.healthy()?;
+        self.write_checkpoint()?;
+        if self.is_marked {
+            self.shard.content.heads.remove(mark_key(self.shard.number)).map_err(|error| write_failed(&error))?;
+            self.sync()?;
+        }
+        Ok(())
+    }
+}
+
+fn write_failed(error: &fjall::Error) -> StoreError {
+    StoreError::Poisoned(error.to_string())
+}
+
+pub(crate) fn head_key(shard: u32, stream: u64) -> Vec<u8> {
+    [&b"h"[..], &group_key(shard, stream)].concat()
+}
+
+pub(crate) fn heads_prefix(shard: u32) -> Vec<u8> {
+    [&b"h"[..], &shard.to_be_bytes()].concat()
+}
+
+pub(crate) fn checkpoint_key(shard: u32) -> Vec<u8> {
+    [&b"c"[..], &shard.to_be_bytes()].concat()
+}
+
+pub(crate) fn mark_key(shard: u32) -> Vec<u8> {
+    [&b"u"[..], &shard.to_be_bytes()].concat()
+}
+
+pub(crate) fn shard_key(name: &str) -> Vec<u8> {
+    [b"s", name.as_bytes()].concat()
+}

@@ -1,0 +1,53 @@
+//! Where the data is, and what it may take.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use posthaste_history::store::{Retention, WindowLimits};
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data folder; made if it is not there. One process at a time.
+    pub path: PathBuf,
+    /// How much a stream keeps that was not told otherwise.
+    pub retention: Retention,
+    /// How long keys are remembered.
+    pub window: WindowLimits,
+    /// What was written without a sync is synced within this; default 100 ms.
+    pub sync_interval: Duration,
+    /// Messages are refused when the disk has less than this left; default 64 MiB. What frees space is still accepted.
+    pub reserved_bytes: u64,
+    /// Blocks of the disk that are kept in memory; default 32 MiB.
+    pub cache_bytes: u64,
+    /// What is gathered in memory before it becomes a table, for each of five tables; default 16 MiB.
+    pub memtable_bytes: u64,
+    /// Bytes of commits and reads that may wait, for each shard; default 64 MiB. More is refused.
+    pub max_waiting_bytes: usize,
+    /// Tells one start of the system from another; the system's own by default.
+    #[doc(hidden)]
+    pub boot: Option<String>,
+}
+
+impl Config {
+    /// The defaults, for this folder.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            retention: Retention::default(),
+            window: WindowLimits::default(),
+            sync_interval: Duration::from_millis(100),
+            reserved_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
+            memtable_bytes: 16 << 20,
+            max_waiting_bytes: 64 << 20,
+            boot: None,
+        }
+    }
+
+    pub(crate) fn boot(&self) -> String {
+        let system = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        self.boot.clone().unwrap_or_else(system).trim().to_owned()
+    }
+}

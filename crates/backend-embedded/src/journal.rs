@@ -1,0 +1,165 @@
+//! The engine's journals, before the engine reads them.
+//!
+//! The engine takes the first thing that it cannot read for the end of a journal: a write that a crash cut short. It cannot know
+//! better; but groups are numbered, and each says up to which one the disk was synced. If behind the unreadable place there is a
+//! group that knows the missing ones to have been synced, they were not cut short: they are lost, and that is an error.
+//! Otherwise the rest of the journal is what a crash left, and is cut off.
+//!
+//! ```text
+//!   batch = 1 · items: u32 · seqno: u64   (little-endian, as the engine writes it)
+//!         · items × ( 2 · kind: u8 · compression: u8 · keyspace: u64 · key: u16 · value: u32 · stored: u32 · key · stored value )
+//!         · 3 · xxh3 of the items: u64 · "FJL" 3
+//! ```
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Buf;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::codec::{GroupRecord, MAGIC};
+use crate::error::OpenError;
+
+/// What a journal has.
+#[derive(Debug, Default)]
+struct Journal {
+    /// It can be read up to here.
+    readable: usize,
+    /// The last group of each shard up to there.
+    last: HashMap<u32, u64>,
+    /// Groups behind it: shard, number, and up to which one the disk was synced then.
+    beyond: Vec<(u32, u64, u64)>,
+    /// Whether there is anything behind it.
+    has_rest: bool,
+}
+
+/// Looks through all journals. What a crash left unfinished is cut off.
+///
+/// # Errors
+/// [`OpenError::Damaged`] if something that was synced cannot be read any more. Nothing was changed then.
+pub(crate) fn examine(data: &Path) -> Result<(), OpenError> {
+    go_through(data, false).map(drop)
+}
+
+/// Cuts off whatever cannot be read, lost or unfinished. Returns what was lost, a sentence each.
+///
+/// # Errors
+/// [`OpenError::Io`].
+pub(crate) fn salvage(data: &Path) -> Result<Vec<String>, OpenError> {
+    go_through(data, true)
+}
+
+fn go_through(data: &Path, salvages: bool) -> Result<Vec<String>, OpenError> {
+    let mut losses = Vec::new();
+    let failed = |path: &Path, source| OpenError::Io { path: path.to_owned(), source };
+    let mut last: HashMap<u32, u64> = HashMap::new();
+    let journals = list(data).map_err(|error| failed(data, error))?;
+    for path in &journals {
+        let bytes = fs::read(path).map_err(|error| failed(path, error))?;
+        let journal = read(&bytes);
+        for (shard, number) in &journal.last {
+            last.insert(*shard, *number);
+        }
+        let mut lost: Vec<String> = Vec::new();
+        for (shard, number, synced) in &journal.beyond {
+            // What lies between the last one that is read and the one that knows.
+            let first = last.get(shard).map_or(*number, |last| last + 1);
+            if *synced >= first {
+                lost.push(format!("groups {first} to {synced} of shard {shard}"));
+            }
+        }
+        if let Some(lost) = lost.last() {
+            let place = format!("{} cannot be read behind byte {}", path.display(), journal.readable);
+            let detail = format!("{place}: {lost} were synced and are missing");
+            if !salvages {
+                return Err(OpenError::Damaged { path: data.to_owned(), detail });
+            }
+            losses.push(detail);
+        }
+        if journal.has_rest && (salvages || journals.last() == Some(path)) {
+            tracing::warn!(path = %path.display(), at = journal.readable, "cutting off a write that was not finished");
+            let file = File::options().write(true).open(path).map_err(|error| failed(path, error))?;
+            file.set_len(journal.readable as u64)
+                .and_then(|()| file.sync_all())
+                .map_err(|error| failed(path, error))?;
+        }
+    }
+    Ok(losses)
+}
+
+/// The journals of an engine, the oldest first.
+fn list(data: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(data) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut journals = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
+        journals.extend(number.map(|number| (number, path)));
+    }
+    journals.sort();
+    Ok(journals.into_iter().map(|(_, path)| path).collect())
+}
+
+fn read(bytes: &[u8]) -> Journal {
+    let mut journal = Journal::default();
+    while let Some(rest) = bytes.get(journal.readable..)
+        && let Some((length, groups)) = batch(rest)
+    {
+        journal.readable += length;
+        for group in groups {
+            journal.last.insert(group.shard, group.number);
+        }
+    }
+    let rest = written(&bytes[journal.readable..]);
+    journal.has_rest = !rest.is_empty();
+    if journal.has_rest {
+        let starts = rest.windows(MAGIC.len()).enumerate().filter(|(_, window)| window == MAGIC);
+        let groups = starts.filter_map(|(start, _)| GroupRecord::decode(&rest[start..]));
+        journal.beyond = groups.map(|group| (group.shard, group.number, group.synced)).collect();
+    }
+    journal
+}
+
+/// What is not the zeros at the end, which a journal is made with: in whole blocks.
+fn written(bytes: &[u8]) -> &[u8] {
+    const BLOCK: usize = 4_096;
+    let last = bytes.chunks(BLOCK).rposition(|block| block != &[0; BLOCK][..block.len()]);
+    last.map_or(&[], |last| &bytes[..bytes.len().min((last + 1) * BLOCK)])
+}
+
+/// The batch at the beginning: its length, and the groups in it. `None` if it is not whole.
+fn batch(bytes: &[u8]) -> Option<(usize, Vec<GroupRecord>)> {
+    let mut from = bytes;
+    (from.try_get_u8().ok()? == 1).then_some(())?;
+    let (count, _) = (from.try_get_u32_le().ok()?, from.try_get_u64_le().ok()?);
+    let items = from;
+    let mut groups = Vec::new();
+    for _ in 0..count {
+        match from.try_get_u8().ok()? {
+            2 => {
+                (from.remaining() >= 20).then_some(())?;
+                from.advance(10);
+                let key = usize::from(from.get_u16_le());
+                let (_, stored) = (from.get_u32_le(), from.get_u32_le() as usize);
+                let value = from.get(key..key.checked_add(stored)?)?;
+                groups.extend(value.starts_with(MAGIC).then(|| GroupRecord::decode(value)).flatten());
+                from.advance(key + stored);
+            }
+            4 => {
+                from.try_get_u64_le().ok()?;
+            }
+            _ => return None,
+        }
+    }
+    let items = &items[..items.len() - from.len()];
+    (from.try_get_u8().ok()? == 3).then_some(())?;
+    (from.try_get_u64_le().ok()? == xxh3_64(items)).then_some(())?;
+    let from = from.strip_prefix(b"FJL\x03")?;
+    Some((bytes.len() - from.len(), groups))
+}

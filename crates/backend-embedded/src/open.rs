@@ -1,0 +1,167 @@
+//! Taking up a shard: its checkpoint, the groups behind it, and whether all of that is there.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use fjall::PersistMode;
+use posthaste_history::Epoch;
+use posthaste_history::store::{Heads, StoreError, StreamHead, StreamName};
+
+use crate::codec::{Checkpoint, GroupRecord, decode_head, group_key, seal, stream_key, unseal};
+use crate::committer::{checkpoint_key, heads_prefix, mark_key, shard_key};
+use crate::config::Config;
+use crate::content::{Content, Part};
+use crate::error::{io, read_failed};
+use crate::shard::CAPABILITIES;
+
+/// A shard as it was found.
+pub(crate) struct Found {
+    pub(crate) number: u32,
+    pub(crate) heads: Heads,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) dirty: HashSet<StreamName>,
+    pub(crate) groups: VecDeque<(u64, u64)>,
+}
+
+fn damaged(detail: String) -> StoreError {
+    StoreError::Damaged(detail)
+}
+
+/// Number and epoch of a shard; a new one gets both, and they are synced.
+pub(crate) fn identify(content: &Content, name: &str, boot: &str) -> Result<(u32, Epoch), StoreError> {
+    let key = shard_key(name);
+    let there = content.heads.get(&key).map_err(read_failed)?;
+    let (number, epoch) = match &there {
+        Some(value) => {
+            let fields = unseal(&key, value).and_then(|fields| <[u8; 8]>::try_from(fields).ok());
+            let [n0, n1, n2, n3, e0, e1, e2, e3] =
+                fields.ok_or_else(|| damaged(format!("the entry of shard {name:?} is not what was written")))?;
+            (u32::from_be_bytes([n0, n1, n2, n3]), Epoch(u32::from_be_bytes([e0, e1, e2, e3])))
+        }
+        None => (content.heads.prefix(b"s").count() as u32 + 1, random()?),
+    };
+    let mark = mark_key(number);
+    let marked = content.heads.get(&mark).map_err(read_failed)?;
+    let is_cut = match &marked {
+        Some(value) => unseal(&mark, value).is_none_or(|noted| noted != boot.as_bytes() || boot.is_empty()),
+        None => false,
+    };
+    // The system stopped while positions were out that it may have lost: what was given to one message must not be given to another.
+    let epoch = if is_cut { random()? } else { epoch };
+    if there.is_none() || marked.is_some() {
+        let mut batch = content.engine.batch();
+        let fields = [number.to_be_bytes(), epoch.0.to_be_bytes()].concat();
+        batch.insert(&content.heads, &key[..], seal(&key, fields));
+        if is_cut {
+            batch.remove(&content.heads, &mark[..]);
+        }
+        batch.commit().and_then(|()| content.engine.persist(PersistMode::SyncAll)).map_err(read_failed)?;
+    }
+    Ok((number, epoch))
+}
+
+pub(crate) fn random() -> Result<Epoch, StoreError> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(|error| io("random bytes for an epoch", error))?;
+    Ok(Epoch(u32::from_be_bytes(bytes)))
+}
+
+/// Reads a shard: every group since the checkpoint has to be there, and the last message of each stream they touched.
+pub(crate) fn load(content: &Content, config: &Config, name: &str) -> Result<Found, StoreError> {
+    let (number, epoch) = identify(content, name, &config.boot())?;
+    let key = checkpoint_key(number);
+    let checkpoint = match content.heads.get(&key).map_err(read_failed)? {
+        None => Checkpoint { from: 1, ..Checkpoint::default() },
+        Some(value) => Checkpoint::decode(&key, &value)
+            .ok_or_else(|| damaged(format!("the checkpoint of shard {name:?} is not what was written")))?,
+    };
+    let mut streams: HashMap<u64, (StreamName, StreamHead)> = HashMap::new();
+    for entry in content.heads.prefix(heads_prefix(number)) {
+        let (key, value) = entry.into_inner().map_err(read_failed)?;
+        let (stream, head) = decode_head(&key, &value)
+            .ok_or_else(|| damaged(format!("a stream's head in shard {name:?} is not what was written")))?;
+        streams.insert(head.id, (stream, head));
+    }
+    let mut heads = Heads::new(epoch, config.retention, config.window, CAPABILITIES);
+    let (mut next, mut head) = (checkpoint.from, checkpoint.head);
+    let (mut trims, mut dirty, mut groups) = (HashMap::<u64, u64>::new(), HashSet::new(), VecDeque::new());
+    let mut keys = Vec::new();
+    for entry in content.groups.range(group_key(number, checkpoint.from)..=group_key(number, u64::MAX)) {
+        let (key, value) = entry.into_inner().map_err(read_failed)?;
+        let group = GroupRecord::decode(&value).filter(|group| group_key(number, group.number)[..] == key[..]);
+        let Some(group) = group else {
+            return Err(damaged(format!("group {next} of shard {name:?} is not what was written")));
+        };
+        if group.number != next {
+            let missing = format!("groups {next} to {} of shard {name:?} are missing", group.number - 1);
+            return Err(damaged(missing));
+        }
+        next += 1;
+        groups.push_back((group.number, group.head));
+        keys.extend(group.keys.clone());
+        if group.number > checkpoint.group {
+            head = group.head;
+            apply(group, &mut streams, &mut trims, &mut dirty)?;
+        }
+    }
+    let last = next - 1;
+    if last < checkpoint.group {
+        let missing = format!("groups {next} to {} of shard {name:?} are missing", checkpoint.group);
+        // Those behind a checkpoint may have been let go, all of them.
+        if !groups.is_empty() {
+            return Err(damaged(missing));
+        }
+    }
+    let touched = dirty.clone();
+    for stream in &touched {
+        let Some((name, head)) = streams.get(stream) else { continue };
+        let key = stream_key(number, head.id, head.head);
+        if head.n > head.floor_n && content.messages.get(key).map_err(read_failed)?.is_none() {
+            return Err(damaged(format!("the last message of stream {name:?}, at {}, is missing", head.head)));
+        }
+    }
+    let names: HashMap<u64, StreamName> = streams.iter().map(|(id, (name, _))| (*id, name.clone())).collect();
+    heads.restore(head, last.max(checkpoint.group), streams.into_values());
+    keys.into_iter().for_each(|key| heads.remember(key));
+    let source = Part { content, shard: number };
+    let mut dirty = HashSet::new();
+    for stream in touched {
+        let Some(name) = names.get(&stream) else { continue };
+        heads.forget(name, trims.get(&stream).copied().unwrap_or(0), None, &source)?;
+        dirty.insert(name.clone());
+    }
+    Ok(Found { number, heads, checkpoint, dirty, groups })
+}
+
+/// What a group did to the heads.
+fn apply(
+    group: GroupRecord,
+    streams: &mut HashMap<u64, (StreamName, StreamHead)>,
+    trims: &mut HashMap<u64, u64>,
+    dirty: &mut HashSet<u64>,
+) -> Result<(), StoreError> {
+    let number = group.number;
+    let unknown = |stream: u64| damaged(format!("group {number} names stream {stream}, which is unknown"));
+    for touched in group.streams {
+        let id = touched.stream;
+        if let Some(name) = touched.name {
+            let head = StreamHead { id, head: 0, n: 0, floor: 0, floor_n: 0, bytes: 0, retention: None };
+            streams.insert(id, (name, head));
+        }
+        let (_, head) = streams.get_mut(&id).ok_or_else(|| unknown(id))?;
+        if touched.n > 0 {
+            (head.head, head.n) = (touched.head, touched.n);
+        }
+        head.bytes += touched.cost;
+        dirty.insert(id);
+    }
+    for (id, retention) in group.retentions {
+        streams.get_mut(&id).ok_or_else(|| unknown(id))?.1.retention = Some(retention);
+        dirty.insert(id);
+    }
+    for (id, through) in group.trims {
+        let furthest = trims.entry(id).or_insert(0);
+        *furthest = through.max(*furthest);
+        dirty.insert(id);
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! The store of one data folder.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use fjall::PersistMode;
+use posthaste_history::store::{Capabilities, Shard, Store, StoreError, reply, wait};
+
+use crate::committer::{Committer, Request};
+use crate::config::Config;
+use crate::content::Content;
+use crate::error::{OpenError, io, read_failed};
+use crate::folder::Folder;
+use crate::journal;
+use crate::open::{self, Found};
+use crate::queue::{News, Queue};
+use crate::salvage;
+use crate::shard::{CAPABILITIES, EmbeddedShard, Inner, Read};
+use crate::tools::DiskUse;
+
+/// Streams, sessions and cursors in one data folder, for one process.
+///
+/// Threads: a committer for each shard, one reader, and the engine's own.
+pub struct EmbeddedStore {
+    config: Config,
+    content: Content,
+    reads: Arc<Queue<Read>>,
+    state: Mutex<State>,
+    /// Let go last.
+    _folder: Folder,
+}
+
+#[derive(Default)]
+struct State {
+    shards: HashMap<String, Arc<Inner>>,
+    threads: Vec<JoinHandle<()>>,
+    is_closed: bool,
+}
+
+impl EmbeddedStore {
+    /// Opens a data folder, or makes it.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do about it. Damage is found in all shards, before anything is changed.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let folder = Folder::take(&config.path)?;
+        let data = folder.data();
+        journal::examine(&data)?;
+        let content = Content::open(&data, &config)?;
+        let reads = Arc::new(Queue::new(config.max_waiting_bytes));
+        let store = Self { config, content, reads, state: Mutex::default(), _folder: folder };
+        store.take_up()?;
+        Ok(store)
+    }
+
+    /// Opens a data folder that [`EmbeddedStore::open`] finds damaged, without what is lost. Returns what that is, a sentence each.
+    ///
+    /// Of every shard everything is read once; its epoch is a new one, so that no client is told it missed nothing. What cannot be read is
+    /// gone for good afterwards: copy the folder first.
+    ///
+    /// # Errors
+    /// [`OpenError`], if even the engine cannot open what is there.
+    pub fn salvage(config: Config) -> Result<(Self, Vec<String>), OpenError> {
+        let folder = Folder::take(&config.path)?;
+        let data = folder.data();
+        let mut losses = journal::salvage(&data)?;
+        let content = Content::open(&data, &config)?;
+        for name in names(&content).map_err(|error| OpenError::engine(&config.path, error))? {
+            let number = open::identify(&content, &name, &config.boot());
+            let (number, _) =
+                number.map_err(|error| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() })?;
+            losses.extend(salvage::shard(&content, &name, number)?);
+        }
+        let reads = Arc::new(Queue::new(config.max_waiting_bytes));
+        let store = Self { config, content, reads, state: Mutex::default(), _folder: folder };
+        store.take_up()?;
+        Ok((store, losses))
+    }
+
+    /// Takes up every shard that is there.
+    fn take_up(&self) -> Result<(), OpenError> {
+        let damaged = |error: StoreError| {
+            let path = self.config.path.clone();
+            OpenError::Damaged { path, detail: error.to_string() }
+        };
+        let names = names(&self.content).map_err(|error| OpenError::engine(&self.config.path, error))?;
+        for name in names {
+            self.start(&name).map_err(damaged)?;
+        }
+        let reads = self.reads.clone();
+        let reader = std::thread::Builder::new().name("posthaste-reader".into()).spawn(move || {
+            while let News::Work(work) = reads.take(usize::MAX, 64, None) {
+                work.into_iter().for_each(|read| read());
+            }
+        });
+        let reader = reader.map_err(|source| OpenError::Io { path: self.config.path.clone(), source })?;
+        self.lock().threads.push(reader);
+        Ok(())
+    }
+
+    fn start(&self, name: &str) -> Result<Arc<Inner>, StoreError> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(StoreError::Closed);
+        }
+        if let Some(inner) = state.shards.get(name) {
+            return Ok(inner.clone());
+        }
+        let Found { number, heads, checkpoint, dirty, groups } = open::load(&self.content, &self.config, name)?;
+        let (config, content) = (self.config.clone(), self.content.clone());
+        let inner = Arc::new(Inner::new(number, config, content, self.reads.clone(), heads));
+        let committer = Committer::new(inner.clone(), checkpoint, dirty, groups);
+        let thread = std::thread::Builder::new().name(format!("posthaste-shard-{number}"));
+        let thread = thread.spawn(move || committer.run()).map_err(|error| io("starting a shard's thread", error))?;
+        state.threads.push(thread);
+        state.shards.insert(name.to_owned(), inner.clone());
+        Ok(inner)
+    }
+
+    /// Frees the disk of what is forgotten: writes checkpoints, then has everything compacted. Blocks until that is done, and takes
+    /// as long as writing what is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`] if something could not be written.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        let shards: Vec<Arc<Inner>> = self.lock().shards.values().cloned().collect();
+        for shard in shards {
+            let (asked, answer) = reply();
+            shard.queue.push(Request::Checkpoint(asked), 0).map_err(|(_, error)| error)?;
+            wait(answer)?;
+            shard.forgotten.store(0, Ordering::Relaxed);
+        }
+        // What is in memory keeps the journal it came from.
+        for keyspace in self.content.all() {
+            keyspace.rotate_memtable_and_wait().map_err(read_failed)?;
+        }
+        self.content.messages.major_compact().map_err(read_failed)?;
+        self.content.groups.major_compact().map_err(read_failed)?;
+        // The engine deletes tables that nobody reads any more when it next makes one.
+        self.content.heads.insert("touch", []).map_err(read_failed)?;
+        self.content.heads.rotate_memtable_and_wait().map_err(read_failed)
+    }
+
+    /// Messages that were forgotten since the disk was freed of them ([`EmbeddedStore::compact`]).
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.lock().shards.values().map(|shard| shard.forgotten.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What the folder takes on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn disk_use(&self) -> Result<DiskUse, StoreError> {
+        crate::tools::disk_use(&self.config.path).map_err(|error| io("reading the data folder", error))
+    }
+
+    /// For tests: every sync from now on fails.
+    #[doc(hidden)]
+    pub fn fail_syncs(&self) {
+        self.lock().shards.values().for_each(|shard| shard.fails.store(true, Ordering::Relaxed));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The names of all shards.
+fn names(content: &Content) -> Result<Vec<String>, fjall::Error> {
+    let shards = content.heads.prefix(b"s");
+    shards.map(|entry| entry.key().map(|key| String::from_utf8_lossy(&key[1..]).into_owned())).collect()
+}
+
+impl Store for EmbeddedStore {
+    fn shard(&self, name: &str) -> Result<Arc<dyn Shard>, StoreError> {
+        if name.len() > CAPABILITIES.max_name {
+            return Err(StoreError::Refused(format!("a shard's name of {} bytes", name.len())));
+        }
+        Ok(Arc::new(EmbeddedShard(self.start(name)?)))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        let (shards, threads) = {
+            let mut state = self.lock();
+            state.is_closed = true;
+            (std::mem::take(&mut state.shards), std::mem::take(&mut state.threads))
+        };
+        shards.values().for_each(|shard| shard.queue.close());
+        self.reads.close();
+        let here = std::thread::current().id();
+        // The last reference may be let go by a thread of ours, which cannot wait for itself.
+        let panicked: HashSet<bool> =
+            threads.into_iter().filter(|it| it.thread().id() != here).map(|it| it.join().is_err()).collect();
+        for shard in shards.values() {
+            shard.healthy()?;
+        }
+        if panicked.contains(&true) {
+            return Err(StoreError::Poisoned("a thread of the store has panicked".into()));
+        }
+        self.content.engine.persist(PersistMode::SyncAll).map_err(read_failed)
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        if !self.lock().is_closed
+            && let Err(error) = self.close()
+        {
+            tracing::error!(%error, "the store was not closed as it should be");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What is done with a data folder that no server uses: verify, back up, restore.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use fjall::Guard;
+
+use crate::codec::{Stored, decode_head, unseal};
+use crate::config::Config;
+use crate::content::Content;
+use crate::error::OpenError;
+use crate::folder::Folder;
+use crate::journal;
+use crate::store::EmbeddedStore;
+
+/// What a data folder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Messages, those included that are forgotten and not yet dropped.
+    pub messages: u64,
+    /// Cursors and sessions.
+    pub records: u64,
+    /// What is wrong, a sentence each.
+    pub damage: Vec<String>,
+}
+
+/// Reads everything, and checks every checksum and that no stream has a hole.
+///
+/// # Errors
+/// [`OpenError`] if the folder cannot be opened.
+pub fn verify(config: Config) -> Result<Report, OpenError> {
+    let path = config.path.clone();
+    // Opened as a server would: groups, and the last message of each stream.
+    drop(EmbeddedStore::open(config.clone())?);
+    let folder = Folder::take(&path)?;
+    journal::examine(&folder.data())?;
+    let content = Content::open(&folder.data(), &config)?;
+    let mut report = Report::default();
+    let mut heads = HashMap::new();
+    let failed = |error| OpenError::engine(&path, error);
+    for entry in content.heads.prefix(b"h") {
+        let (key, value) = entry.into_inner().map_err(failed)?;
+        match decode_head(&key, &value) {
+            Some((name, head)) => drop(heads.insert(key[1..].to_vec(), (name, head))),
+            None => report.damage.push("the head of a stream is not what was written".into()),
+        }
+    }
+    // By stream: the last number that was met.
+    let mut last: Option<([u8; 12], u64)> = None;
+    let mut ends: HashMap<Vec<u8>, u64> = HashMap::new();
+    for entry in content.messages.iter() {
+        let (key, value) = match entry.into_inner() {
+            Ok(pair) => pair,
+            Err(error) => {
+                report.damage.push(format!("messages behind the {}th cannot be read: {error}", report.messages));
+                break;
+            }
+        };
+        report.messages += 1;
+        let Some(stream) = key.first_chunk::<12>().copied() else { continue };
+        let name = heads.get(&stream[..]).map_or("", |(name, _)| &**name);
+        let Some(stored) = Stored::decode(&key, &value) else {
+            report.damage.push(format!("a message of stream {name:?} is not what was written"));
+            continue;
+        };
+        let floor = heads.get(&stream[..]).map_or(0, |(_, head)| head.floor_n);
+        let before = match last {
+            Some((other, n)) if other == stream => n,
+            // Compaction drops from the beginning, up to the floor.
+            _ => floor.min(stored.n - 1),
+        };
+        if stored.n > before + 1 && stored.n > floor + 1 {
+            let first = (before + 1).max(floor + 1);
+            report.damage.push(format!("stream {name:?} lacks its messages {first} to {}", stored.n - 1));
+        }
+        last = Some((stream, stored.n));
+        ends.insert(stream.to_vec(), stored.n);
+    }
+    for (key, (name, head)) in &heads {
+        let end = ends.get(key).copied().unwrap_or(head.floor_n);
+        if end < head.n {
+            report.damage.push(format!("stream {name:?} lacks its messages {} to {}", end + 1, head.n));
+        }
+    }
+    for (keyspace, what) in [(&content.cursors, "cursor"), (&content.sessions, "session"), (&content.groups, "group")] {
+        for entry in keyspace.iter() {
+            let (key, value) = Guard::into_inner(entry).map_err(failed)?;
+            report.records += u64::from(what != "group");
+            if unseal(&key, &value).is_none() {
+                report.damage.push(format!("a {what} is not what was written"));
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Copies a data folder that no process uses to a folder that is not there yet, and syncs the copy.
+///
+/// # Errors
+/// [`OpenError`] if the folder is in use, or if something cannot be read or written.
+pub fn backup(from: &Path, to: &Path) -> Result<(), OpenError> {
+    let folder = Folder::take(from)?;
+    copy_folder(folder.path(), to)
+}
+
+/// Copies a backup to a folder that is not there yet, checks that it can be opened, and leaves it ready.
+///
+/// # Errors
+/// [`OpenError`] if the copy cannot be made or opened.
+pub fn restore(from: &Path, to: &Path) -> Result<Report, OpenError> {
+    let folder = Folder::take(from)?;
+    copy_folder(folder.path(), to)?;
+    verify(Config::new(to))
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Io { path: to.to_owned(), source };
+    fs::create_dir(to).map_err(failed)?;
+    copy(from, to).map_err(failed)
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy(&entry.path(), &target)?;
+        } else if entry.file_name() != "lock" || from.ends_with("data") {
+            fs::copy(entry.path(), &target)?;
+            File::open(&target)?.sync_all()?;
+        }
+    }
+    File::open(to)?.sync_all()
+}
+
+/// What a data folder takes on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    /// Tables: what was written from memory and compacted since. This is what follows retention.
+    pub tables_bytes: u64,
+    /// Journals: what was committed last, whether or not it is kept. Between 0 and some 128 MiB, however little is stored.
+    pub journals_bytes: u64,
+}
+
+pub(crate) fn disk_use(path: &Path) -> io::Result<DiskUse> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut found = DiskUse::default();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            let inner = disk_use(&entry.path())?;
+            found.tables_bytes += inner.tables_bytes;
+            found.journals_bytes += inner.journals_bytes;
+            continue;
+        }
+        // Journals are made longer than what is in them: what counts is what is on the disk.
+        let bytes = entry.metadata()?.blocks() * 512;
+        let is_journal = entry.path().extension().is_some_and(|extension| extension == "jnl");
+        *(if is_journal { &mut found.journals_bytes } else { &mut found.tables_bytes }) += bytes;
+    }
+    Ok(found)
+}

@@ -1,0 +1,85 @@
+//! What every store must do, and what the model says after any history: on a disk, with kills.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use posthaste_backend_embedded::{Config, EmbeddedStore};
+use posthaste_history::contract::{Bed, Place, check, history};
+use posthaste_history::store::{Retention, Store, WindowLimits};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+struct OnDisk;
+
+struct Folder {
+    root: TempDir,
+    generation: u32,
+}
+
+impl Folder {
+    fn path(&self) -> PathBuf {
+        self.root.path().join(self.generation.to_string())
+    }
+}
+
+impl Place for OnDisk {
+    fn fresh(&self) -> Box<dyn Bed> {
+        // In memory where there is such a place: syncs are not what is tested here.
+        let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+        Box::new(Folder { root, generation: 0 })
+    }
+}
+
+impl Bed for Folder {
+    fn open(&mut self, retention: Retention, window: WindowLimits) -> Arc<dyn Store> {
+        let config = Config { retention, window, reserved_bytes: 0, ..Config::new(self.path()) };
+        Arc::new(EmbeddedStore::open(config).expect("it opens"))
+    }
+
+    /// What a killed process leaves is what the system has of its files.
+    fn kill(&mut self, store: Arc<dyn Store>) {
+        let from = self.path();
+        self.generation += 1;
+        copy(&from, &self.path());
+        drop(store);
+        fs::remove_dir_all(from).expect("it goes");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            // Journals are 64 MiB of mostly nothing: holes stay holes.
+            let bytes = fs::read(entry.path()).expect("a file");
+            let last = bytes.chunks(4_096).rposition(|block| block != &[0; 4_096][..block.len()]);
+            let end = last.map_or(0, |last| bytes.len().min((last + 1) * 4_096));
+            fs::write(&target, &bytes[..end]).expect("a copy");
+            File::options()
+                .write(true)
+                .open(&target)
+                .and_then(|file| file.set_len(bytes.len() as u64))
+                .expect("its length");
+        }
+    }
+}
+
+#[test]
+fn the_store_keeps_the_rules() {
+    check(&OnDisk).expect("it keeps them");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn the_store_and_the_model_agree_after_any_history(tape in prop::collection::vec(any::<u8>(), 0..300)) {
+        if let Err(violation) = history(&OnDisk, &tape) {
+            prop_assert!(false, "{violation}");
+        }
+    }
+}
