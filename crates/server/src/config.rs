@@ -16,6 +16,7 @@ use posthaste_engine::{
 };
 use posthaste_socket_proto::ConnectionLimits;
 
+use crate::durable::Durable;
 use crate::error::BuildError;
 use crate::limits::Excess;
 use crate::parser::Parser;
@@ -58,6 +59,8 @@ pub struct ServerConfig {
     pub cleanup_empty_namespaces: bool,
     /// How clients that lose their connection are recovered; not at all by default.
     pub recovery: Option<Recovery>,
+    /// What outlives the process; nothing by default.
+    pub durable: Option<Durable>,
     /// How clients write packets; JSON by default.
     pub parser: Parser,
     /// Whether there may be clients of Socket.IO 1 and 2: the engine's setting.
@@ -81,6 +84,7 @@ impl Default for ServerConfig {
             max_created_namespaces: 256,
             cleanup_empty_namespaces: false,
             recovery: None,
+            durable: None,
             parser: Parser::Json,
             allows_eio3: false,
         }
@@ -362,6 +366,18 @@ impl Builder {
     /// and give to their handlers as well.
     pub fn recovery(mut self, recovery: Recovery) -> Self {
         self.config.recovery = Some(recovery);
+        self
+    }
+
+    /// Keeps durable events, and the sessions of clients, in a store that outlives the process if it is one on a disk: clients are
+    /// recovered after a restart, and a crash, and after a day. Turns [`Builder::recovery`] on, if it is not.
+    ///
+    /// What is durable: rooms that were declared so ([`Server::durable_rooms`](crate::Server::durable_rooms)), and what is emitted with
+    /// [`Operator::durable`](crate::Operator::durable). Middlewares are then asked about every client that comes back, and who it is
+    /// ([`Socket::identify`](crate::Socket::identify)) has to be the same.
+    pub fn durable(mut self, durable: Durable) -> Self {
+        self.config.durable = Some(durable);
+        self.config.recovery.get_or_insert_default();
         self
     }
 

@@ -14,7 +14,7 @@ struct Stored(Arc<str>);
 
 impl Socket {
     /// Keeps `data` with the socket, as JSON: servers that [fetch](crate::Operator::fetch_sockets) it get a copy. It replaces what
-    /// was there.
+    /// was there. Where sessions are [durable](crate::Builder::durable) it is among what outlives the process.
     ///
     /// What only this process needs, or what is no JSON, is kept with [`Socket::insert`].
     ///
@@ -36,8 +36,18 @@ impl Socket {
     /// When it cannot be JSON; what was there stays then.
     pub fn set_data<T: Serialize + ?Sized>(&self, data: &T) -> Result<(), serde_json::Error> {
         let text = serde_json::to_string(data)?;
-        self.insert(Stored(text.into()));
+        let text: Arc<str> = text.into();
+        self.insert(Stored(text.clone()));
+        if self.0.namespace.journal.as_ref().is_some_and(|journal| journal.kept().is_some()) {
+            let socket = self.clone();
+            self.run_on_worker(move |local| local.store_data(&socket, text));
+        }
         Ok(())
+    }
+
+    /// What the store had of it, for a socket that is back.
+    pub(crate) fn restore_data(&self, text: Arc<str>) {
+        self.insert(Stored(text));
     }
 
     /// What [`Socket::set_data`] keeps, as a type; `{}` when it was never called.

@@ -8,6 +8,7 @@ use posthaste_adapter::AdapterError;
 use posthaste_socket_proto::{ArgsError, EncodeError};
 use serde_json::value::RawValue;
 
+use crate::durable::DurableError;
 use crate::namespace::ParamsError;
 
 /// Why something was not sent.
@@ -23,6 +24,9 @@ pub enum SendError {
     /// This node's sockets have it, others may not.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// One of the rooms is durable, and the store did not take it: nobody was sent it.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
 }
 
 /// Why a socket was not put into rooms.
@@ -201,6 +205,9 @@ pub enum ExtractError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// What outlives the process could not be opened.
+    #[error("the store: {0}")]
+    Durable(#[from] DurableError),
     /// A rate that lets nothing through at all.
     #[error("{what} must be more than zero")]
     Zero {

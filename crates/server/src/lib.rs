@@ -33,6 +33,7 @@ mod bundle;
 mod config;
 mod data;
 mod dialect;
+mod durable;
 mod encode;
 mod error;
 mod extract;
@@ -59,6 +60,10 @@ mod values;
 
 pub use ack::{Ack, AckFuture, AckStream, Acks, AcksFuture};
 pub use config::{Builder, ServerConfig};
+pub use durable::{
+    Durable, DurableError, DurableOperator, History, HistoryPage, HistoryStart, RoomPattern, RoomPatternError, Stored, StoredAt,
+    StoredEvent,
+};
 pub use error::{AckError, BuildError, ConnectError, EventError, ExtractError, FetchError, JoinError, SendError};
 pub use extract::{AckId, Auth, Data, Event, FromConnect, FromDisconnect, FromEvent, Rooms, State};
 pub use handler::{
@@ -80,6 +85,7 @@ pub use posthaste_engine::{
     OriginError, Origins, OutboxLimits, Rate, Refused, RemoteAddr, RequestError, Revision, SameSite, Secure, Stop,
     Transport, TransportSet, WorkerStalls, Workers,
 };
+pub use posthaste_history::{Budget, store};
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
 pub use reason::DisconnectReason;
 pub use recovery::Recovery;

@@ -11,6 +11,7 @@ use posthaste_engine_proto::session::deadline_after;
 use posthaste_socket_proto::{EmitArgs, FromArgs, encode_event};
 
 use crate::ack::{AckFuture, AcksFuture};
+use crate::durable::DurableOperator;
 use crate::encode::{packet_frames, with_packet};
 use crate::error::{AckError, FetchError, SendError};
 use crate::how::How;
@@ -83,6 +84,14 @@ impl Operator {
         self
     }
 
+    /// Kept in the store, then sent: what follows says more about that.
+    ///
+    /// Needs [`Builder::durable`](crate::Builder::durable). It reaches the sockets of this node.
+    pub fn durable(self) -> DurableOperator {
+        let Self { namespace, target } = self;
+        DurableOperator { namespace, target, key: None }
+    }
+
     /// Sends an event. A tuple is several arguments, `()` none, anything else one; bytes travel as binary.
     ///
     /// It never waits for a slow socket. Two calls are delivered everywhere in the order they were made.
@@ -100,6 +109,10 @@ impl Operator {
         match frames {
             Ok(frames) => {
                 let packet = Packet::from_frames(frames);
+                if !target.flags.volatile && namespace.0.is_durable(&target.rooms) {
+                    let stored = DurableOperator { namespace, target, key: None }.put(&packet);
+                    return Sent::pending(async { Ok(stored.await.map(drop)?) });
+                }
                 let sent = Sent::by(namespace.0.adapter().broadcast(Broadcast { target, packet, answers: None }));
                 namespace.0.held_back(sent)
             }
@@ -280,6 +293,13 @@ impl SocketOperator {
         self
     }
 
+    /// To the socket alone, kept in the store before it is sent; see [`Operator::durable`].
+    pub fn durable(self) -> DurableOperator {
+        let Self { socket, flags } = self;
+        let target = Target { rooms: std::iter::once(Room::from(socket.id())).collect(), flags, ..Target::default() };
+        DurableOperator { namespace: socket.namespace(), target, key: None }
+    }
+
     /// To everyone in these rooms but the socket itself.
     pub fn to(self, rooms: impl IntoRooms) -> Operator {
         self.broadcast().to(rooms)
@@ -330,6 +350,11 @@ macro_rules! begins_chain {
             /// Not to the sockets in these rooms; see [`Operator::except`].
             pub fn except(&self, rooms: impl IntoRooms) -> Operator {
                 $begin(self).except(rooms)
+            }
+
+            /// Kept in the store, then sent; see [`Operator::durable`].
+            pub fn durable(&self) -> DurableOperator {
+                $begin(self).durable()
             }
 
             /// Not to a socket that cannot take it at once.

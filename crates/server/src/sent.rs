@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use posthaste_adapter::{AdapterError, Delivery};
+use posthaste_adapter::Delivery;
 
 use crate::error::SendError;
 
@@ -22,7 +22,7 @@ pub struct Sent(State);
 
 enum State {
     Ready(Option<Result<(), SendError>>),
-    Pending(Pin<Box<dyn Future<Output = Result<(), AdapterError>> + Send>>),
+    Pending(Pin<Box<dyn Future<Output = Result<(), SendError>> + Send>>),
 }
 
 impl Sent {
@@ -33,8 +33,13 @@ impl Sent {
     pub(crate) fn by(delivery: Delivery) -> Self {
         match delivery {
             Delivery::Done => Self::ready(Ok(())),
-            Delivery::Pending(rest) => Self(State::Pending(rest)),
+            Delivery::Pending(rest) => Self::pending(async { Ok(rest.await?) }),
         }
+    }
+
+    /// What becomes of it is not known yet.
+    pub(crate) fn pending(rest: impl Future<Output = Result<(), SendError>> + Send + 'static) -> Self {
+        Self(State::Pending(Box::pin(rest)))
     }
 
     /// Whether it is known that the socket it was for has left.
@@ -94,7 +99,7 @@ impl Future for Sent {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.get_mut().0 {
             State::Ready(result) => Poll::Ready(result.take().unwrap_or(Ok(()))),
-            State::Pending(rest) => rest.as_mut().poll(cx).map_err(SendError::from),
+            State::Pending(rest) => rest.as_mut().poll(cx),
         }
     }
 }

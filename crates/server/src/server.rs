@@ -19,7 +19,8 @@ use crate::config::{Builder, ServerConfig, States, WorkerChoice};
 use crate::error::BuildError;
 use crate::local::{self, App};
 use crate::namespace::{self, Bounds, IntoAllowed, Matcher, Namespace, NamespaceError, NamespaceRequest, Registry};
-use crate::recovery::Journals;
+use crate::durable::{DurableError, offset_key};
+use crate::recovery::{Journals, random};
 use crate::stats::Stats;
 
 /// A Socket.IO server. Cloning shares it; it ends with [`Server::close`], or when the last clone is dropped.
@@ -71,8 +72,13 @@ impl Server {
             let silence = engine.settings.ping_interval.saturating_add(engine.settings.ping_timeout);
             // The other half is for what happens meanwhile.
             let budget = Budget { max_bytes: engine.outbox.bytes / 2, max_events: engine.outbox.packets / 2 };
-            Journals::new(recovery, silence, budget)
+            let durable = config.durable.clone();
+            let keyed = durable.map(|durable| Ok((offset_key(&*durable.store, random())?, durable)));
+            let keyed: Option<Result<_, DurableError>> = keyed;
+            let durable = keyed.transpose()?.map(|(key, durable)| (durable, key));
+            Ok::<_, BuildError>(Journals::new(recovery, silence, budget, durable))
         });
+        let journals = journals.transpose()?;
         let bounds = Bounds { max_dynamic: config.max_dynamic_namespaces, cleanup: config.cleanup_empty_namespaces };
         let server = Self(Arc::new_cyclic(|server| Inner {
             config,
@@ -83,6 +89,10 @@ impl Server {
             states,
         }));
         server.0.registry.open("/");
+        if server.0.config.durable.is_some() {
+            // Of a later namespace that is in the log, and an error of whoever sends there.
+            server.main().0.keeper()?;
+        }
         let app = Arc::new(App(Arc::downgrade(&server.0)));
         let mut engine = Engine::new(app, engine, workers)?;
         if serve_client {

@@ -11,6 +11,7 @@ use posthaste_engine::{ConnectionId, Frames, Request, Revision, Transport, Worke
 use posthaste_socket_proto::{EmitArgs, EncodeError, FromArgs, encode_event};
 
 use crate::ack::AckFuture;
+use crate::durable::DurableError;
 use crate::encode::{packet_frames, with_packet};
 use crate::error::{AckError, SendError};
 use crate::handshake::Handshake;
@@ -46,6 +47,10 @@ pub(crate) struct SocketInner {
     /// connection was lost.
     pub(crate) values: OnceLock<Arc<Values>>,
 }
+
+/// Who a socket is: among its values, like all that only some have.
+#[derive(Clone)]
+pub(crate) struct Identity(pub(crate) Arc<str>);
 
 /// Where a socket is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +195,33 @@ impl Socket {
     /// ([`join_rate`](crate::Builder::join_rate)), are not joined, with a warning in the log: [`Socket::try_join`] tells.
     pub fn join(&self, rooms: impl IntoRooms) {
         self.with_rooms(rooms, |local, socket, rooms| local.join_or_warn(socket, rooms));
+    }
+
+    /// Says who it is, in a middleware: a client that comes back for this socket's session has to be the same, where sessions are
+    /// [durable](crate::Builder::durable). What is said after it was let in is ignored, with a warning in the log.
+    pub fn identify(&self, identity: impl Into<Arc<str>>) {
+        let (identity, socket) = (identity.into(), self.clone());
+        self.run_on_worker(move |local| local.identify(&socket, identity));
+    }
+
+    /// Who it is, if a middleware has [said](Socket::identify) so.
+    #[must_use]
+    pub fn identity(&self) -> Option<Arc<str>> {
+        self.get::<Identity>().map(|identity| identity.0)
+    }
+
+    /// Waits until the store knows of everything that was done to this socket before: the rooms it joined and left, and its
+    /// [data](Socket::set_data). What a client is told behind it, no crash takes back. Ready at once where nothing is durable.
+    ///
+    /// # Errors
+    /// [`DurableError::Store`] when the store could not take it.
+    pub async fn journalled(&self) -> Result<(), DurableError> {
+        let socket = self.clone();
+        let written = self.on_worker(move |local| local.write_session(&socket)).await.flatten();
+        if let Some(written) = written {
+            written.await?;
+        }
+        Ok(())
     }
 
     /// Leaves rooms. The room of its own id cannot be left.
@@ -343,7 +375,7 @@ impl Socket {
     }
 
     /// Runs `job` on the socket's worker: at once when this is its thread, else behind everything posted before.
-    fn run_on_worker(&self, job: impl FnOnce(&Local) + Send + 'static) {
+    pub(crate) fn run_on_worker(&self, job: impl FnOnce(&Local) + Send + 'static) {
         if let Some(local) = local::here(self) {
             local.worker.apply_mail();
             return job(&local);

@@ -324,6 +324,12 @@ impl Worker {
         self.0.core.borrow().get(id).map(|connection| connection.session.transport())
     }
 
+    /// Bytes that wait for a connection to take them, and packets; `None` when it is gone. What is sent later than that waits behind.
+    #[must_use]
+    pub fn queued(&self, id: ConnectionId) -> Option<(usize, usize)> {
+        self.0.core.borrow().get(id).map(|connection| (connection.outbox.bytes(), connection.outbox.packets()))
+    }
+
     /// The session id of a connection: a secret between it and its client. `None` when it is gone.
     #[must_use]
     pub fn sid(&self, id: ConnectionId) -> Option<Sid> {

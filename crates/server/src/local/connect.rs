@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use posthaste_engine::{CloseReason, ConnectionId, Revision};
-use posthaste_history::PidText;
+use posthaste_history::{Gap, PidText};
 use posthaste_socket_proto::{encode_connect, encode_connect_error, encode_disconnect, encode_legacy_connect};
 
 use super::resolve::INVALID;
-use super::{Handle, Local};
+use super::resume::Comeback;
+use super::{Early, Handle, Local};
 use crate::encode::with_plain_packet;
 use crate::error::ConnectError;
 use crate::extract::{ConnectContext, DisconnectContext};
@@ -18,8 +19,7 @@ use crate::handler::BoxedCheck;
 use crate::how::How;
 use crate::namespace::Namespace;
 use crate::reason::DisconnectReason;
-use crate::recovery::Claimed;
-use crate::socket::{Phase, Socket};
+use crate::socket::{Identity, Phase, Socket};
 
 /// What a client is told when the application's code panicked.
 pub(super) const INTERNAL: &str = "Internal server error";
@@ -35,28 +35,36 @@ impl Local {
         if let Some(only) = namespace.0.router().parser.filter(|only| !only.takes(parser)) {
             return self.refuse(id, &namespace.0.name, &only.refusal());
         }
-        if self.is_legacy(id) || !self.resume(id, namespace, auth) {
+        if self.is_legacy(id) || !self.resume(id, namespace, auth) && !self.revive(id, namespace, auth) {
             self.begin(id, namespace, auth);
         }
     }
 
     /// Asks the middlewares of a namespace whether a client may join it, and lets it in as a new socket or refuses it.
     pub(super) fn begin(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) {
+        self.begin_with(id, namespace, auth, Vec::new());
+    }
+
+    /// As [`Local::begin`], for a client that is to hear what it missed for good.
+    pub(super) fn begin_with(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>, gaps: Vec<Gap>) {
         let Some(request) = self.with_client(id, |client| client.request.clone()) else { return };
         let serial = self.next_serial();
         let revision = self.revision_of(&request);
         let own = if revision == Revision::V3 { self.legacy_id(id) } else { None };
         let public_id = own.unwrap_or_else(|| self.new_id());
         let socket = Socket::new(public_id, id, serial, namespace.0.clone(), request, revision, auth.map(Box::from));
+        if !gaps.is_empty() {
+            self.early.borrow_mut().entry(serial).or_default().gaps = gaps;
+        }
         let middlewares = self.middlewares(namespace);
         if middlewares.is_empty() {
-            return self.accept(&socket, None);
+            return self.accept(&socket, Comeback::New);
         }
         let Some(this) = self.this.upgrade() else { return };
         let asked = socket.clone();
         let checks = async move {
             if this.ask_middlewares(&middlewares, &socket).await {
-                this.accept(&socket, None);
+                this.accept(&socket, Comeback::New);
             }
         };
         self.worker.start(id, serial, Box::pin(checks));
@@ -90,7 +98,7 @@ impl Local {
         socket.silence();
         socket.set_phase(Phase::Gone);
         self.lose_answers(socket);
-        self.pending_joins.borrow_mut().remove(&socket.0.serial);
+        self.early.borrow_mut().remove(&socket.0.serial);
     }
 
     pub(super) fn refuse(&self, id: ConnectionId, name: &str, refusal: &ConnectError) {
@@ -111,12 +119,12 @@ impl Local {
         );
     }
 
-    /// Lets a socket into its namespace: a new one, or one whose session was claimed.
-    pub(super) fn accept(&self, socket: &Socket, claimed: Option<Claimed>) {
+    /// Lets a socket into its namespace.
+    pub(super) fn accept(&self, socket: &Socket, comeback: Comeback) {
         let id = socket.0.connection;
         // Made only now: it may have been given up while the middlewares were asked.
         let namespace = self.enter(&socket.namespace());
-        let rooms = self.pending_joins.borrow_mut().remove(&socket.0.serial);
+        let Early { rooms, identity, gaps } = self.early.borrow_mut().remove(&socket.0.serial).unwrap_or_default();
         let member = namespace.membership.borrow_mut().insert(socket.id(), id.slot);
         let handle = Handle { namespace: namespace.shared.number(), member };
         let accepted = self
@@ -129,7 +137,10 @@ impl Local {
             self.leave_if_empty(&namespace);
             return;
         }
-        let pid = namespace.track(member, socket, claimed, rooms.as_deref().unwrap_or_default(), || self.new_pid());
+        if let Some(identity) = identity {
+            socket.insert(Identity(identity));
+        }
+        let pid = namespace.track(member, socket, comeback, &rooms, || self.new_pid());
         {
             let mut sockets = namespace.sockets.borrow_mut();
             let place = member.0 as usize;
@@ -150,6 +161,9 @@ impl Local {
             },
             |frames| self.send(id, frames, How::USUAL),
         );
+        if !gaps.is_empty() {
+            self.tell_gaps(socket, &gaps);
+        }
         namespace.tell_entered(member, socket.id());
         let router = namespace.router();
         for handler in &router.connect {

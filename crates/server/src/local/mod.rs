@@ -24,8 +24,10 @@ mod outgoing;
 mod recoverable;
 mod resolve;
 mod resume;
+mod revive;
 mod rooms;
 mod stalls;
+mod stored;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -38,7 +40,7 @@ use bytes::Bytes;
 use posthaste_adapter::{Member, Membership, Room, Rooms, SocketId};
 use posthaste_engine::{Application, CloseReason, ConnectionId, Request, Revision, Worker, WorkerApplication};
 use posthaste_engine_proto::session::deadline_after;
-use posthaste_history::Pid;
+use posthaste_history::{Gap, Pid};
 use posthaste_socket_proto::{AckTable, Connection};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -56,7 +58,8 @@ use dialects::Dialects;
 pub(crate) use dispatch::guarded;
 pub(crate) use node::{LocalNode, gather};
 use recoverable::Tracking;
-pub(crate) use recoverable::send_recoverable;
+pub(crate) use recoverable::{publish_stored, send_recoverable};
+pub(crate) use stored::StoredTrail;
 
 /// A server's half on one worker.
 pub(crate) struct Local {
@@ -78,8 +81,8 @@ pub(crate) struct Local {
     timer_changed: Rc<Notify>,
     /// Reused by every broadcast.
     slots: RefCell<Vec<u32>>,
-    /// By the serial number of the socket.
-    pending_joins: RefCell<FxHashMap<u32, Rooms>>,
+    /// What sockets were told before they joined, by their serial number.
+    early: RefCell<FxHashMap<u32, Early>>,
     /// Sessions that are being taken up, and by whom.
     claims: RefCell<Vec<(ConnectionId, Rc<resume::Claim>)>>,
     /// How many calls of outgoing listeners are on the stack.
@@ -88,6 +91,16 @@ pub(crate) struct Local {
     serials: Cell<u32>,
     max_rooms: usize,
     this: RcWeak<Self>,
+}
+
+/// What a socket was told while it was being checked: done when it is let in.
+#[derive(Default)]
+struct Early {
+    rooms: Rooms,
+    /// Who it is.
+    identity: Option<Arc<str>>,
+    /// What it missed and cannot be sent any more.
+    gaps: Vec<Gap>,
 }
 
 struct Client {
@@ -162,7 +175,7 @@ impl Application for App {
             deadlines: RefCell::default(),
             timer_changed: Rc::default(),
             slots: RefCell::default(),
-            pending_joins: RefCell::default(),
+            early: RefCell::default(),
             claims: RefCell::default(),
             showing: Cell::new(0),
             entropy: RefCell::default(),
@@ -313,8 +326,8 @@ impl Local {
     pub(crate) fn join(&self, socket: &Socket, rooms: &Rooms) -> Result<(), JoinError> {
         if socket.phase() == Phase::Joining {
             // Done when it is let in; until then no broadcast may find it.
-            let mut pending = self.pending_joins.borrow_mut();
-            let pending = pending.entry(socket.0.serial).or_default();
+            let mut early = self.early.borrow_mut();
+            let pending = &mut early.entry(socket.0.serial).or_default().rooms;
             self.admits_rooms(pending.len(), rooms.len(), || {
                 rooms.iter().filter(|room| !pending.contains(room)).count()
             })?;
@@ -339,8 +352,8 @@ impl Local {
 
     pub(crate) fn leave(&self, socket: &Socket, rooms: &Rooms) {
         if socket.phase() == Phase::Joining {
-            if let Some(pending) = self.pending_joins.borrow_mut().get_mut(&socket.0.serial) {
-                pending.retain(|room| !rooms.contains(room));
+            if let Some(early) = self.early.borrow_mut().get_mut(&socket.0.serial) {
+                early.rooms.retain(|room| !rooms.contains(room));
             }
             return;
         }

@@ -6,16 +6,18 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use posthaste_adapter::{Broadcast, Member, Packet, Room, Target};
-use posthaste_engine::{Revision, Worker};
+use posthaste_engine::{Revision, Worker, WorkerHandle};
+use posthaste_history::store::{Answer, Receipt, SessionRecord};
 use posthaste_history::{Audience, Pid, Trail};
 
+use super::stored::StoredTrail;
 use super::{Local, LocalNamespace};
 use crate::dialect::Dialect;
 use crate::error::SendError;
 use crate::how::How;
 use crate::namespace::NamespaceInner;
 use crate::reason::DisconnectReason;
-use crate::recovery::{Away, Journal, Kept, Published};
+use crate::recovery::{Away, Journal, Kept, Place, Published};
 use crate::sent::Sent;
 use crate::server::Inner;
 use crate::socket::{Phase, Socket};
@@ -24,7 +26,7 @@ use crate::socket::{Phase, Socket};
 pub(super) struct Tracking {
     journal: Arc<Journal>,
     /// What concerns this worker's sockets has been delivered up to here.
-    applied: Cell<u64>,
+    applied: Cell<Place>,
     /// By member.
     tracked: RefCell<Vec<Option<Box<Tracked>>>>,
 }
@@ -33,6 +35,8 @@ pub(super) struct Tracking {
 struct Tracked {
     pid: Pid,
     trail: Trail<Room>,
+    /// What outlives the process.
+    stored: Option<Box<StoredTrail>>,
 }
 
 impl Tracking {
@@ -50,55 +54,115 @@ impl Tracking {
         Self { journal: journal.clone(), applied: Cell::new(applied), tracked: RefCell::default() }
     }
 
-    pub(super) const fn applied(&self) -> u64 {
+    pub(super) const fn applied(&self) -> Place {
         self.applied.get()
     }
 
-    /// A new socket.
-    pub(super) fn enter(&self, member: Member, pid: Pid, socket: &Socket) {
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// A socket that this process did not know, `stored` if the store does.
+    pub(super) fn enter(&self, member: Member, pid: Pid, socket: &Socket, stored: Option<Box<StoredTrail>>) {
         self.journal.open(pid, socket.0.connection);
-        self.track(member, pid, Trail::new(self.journal.position(self.applied.get())));
+        let Place { pos, stored: at } = self.applied.get();
+        let stored = stored.or_else(|| {
+            let keeper = self.journal.kept()?;
+            let identity = socket.identity().unwrap_or_default();
+            Some(Box::new(StoredTrail::new(socket.id(), identity, socket.raw_data(), keeper, at)))
+        });
+        self.track(member, pid, Trail::new(self.journal.position(pos)), stored);
     }
 
     /// A socket that is back.
-    pub(super) fn track(&self, member: Member, pid: Pid, trail: Trail<Room>) {
+    pub(super) fn track(&self, member: Member, pid: Pid, trail: Trail<Room>, stored: Option<Box<StoredTrail>>) {
         let mut tracked = self.tracked.borrow_mut();
         let place = member.0 as usize;
         if tracked.len() <= place {
             tracked.resize_with(place + 1, || None);
         }
-        tracked[place] = Some(Box::new(Tracked { pid, trail }));
+        tracked[place] = Some(Box::new(Tracked { pid, trail, stored }));
     }
 
     pub(super) fn joined(&self, member: Member, room: &Room) {
         if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize) {
-            tracked.trail.join(room.clone(), self.applied.get());
+            let applied = self.applied.get();
+            tracked.trail.join(room.clone(), applied.pos);
+            if let Some(stored) = &mut tracked.stored {
+                stored.join(room, applied.stored);
+            }
         }
     }
 
     pub(super) fn left_room(&self, member: Member, room: &Room) {
         if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize) {
-            tracked.trail.leave(room, self.applied.get());
+            let applied = self.applied.get();
+            tracked.trail.leave(room, applied.pos);
+            if let Some(stored) = &mut tracked.stored {
+                stored.leave(room, applied.stored);
+            }
         }
+    }
+
+    /// Has the store know a socket as it is now, if anything outlives the process.
+    pub(super) fn note(&self, member: Member) {
+        if let Some(keeper) = self.journal.kept()
+            && let Some(Some(tracked)) = self.tracked.borrow().get(member.0 as usize)
+            && let Some(stored) = &tracked.stored
+        {
+            stored.note(keeper, tracked.pid);
+        }
+    }
+
+    /// Changes what the store has of a socket, and has it know.
+    pub(super) fn change_stored(&self, member: Member, change: impl FnOnce(&mut StoredTrail)) {
+        if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize)
+            && let Some(stored) = &mut tracked.stored
+        {
+            change(stored);
+        }
+        self.note(member);
+    }
+
+    /// Writes what the store has of a socket; `None` if it has nothing.
+    pub(super) fn write(&self, member: Member) -> Option<Answer<Vec<Receipt>>> {
+        let keeper = self.journal.kept()?;
+        let tracked = self.tracked.borrow();
+        let tracked = tracked.get(member.0 as usize)?.as_ref()?;
+        Some(keeper.write_sessions([(tracked.pid, Some(tracked.stored.as_ref()?.record(keeper)))]))
+    }
+
+    /// What the store is to know of all sockets here, so that none expires that is live.
+    pub(super) fn records(&self) -> Vec<(Pid, Option<SessionRecord>)> {
+        let Some(keeper) = self.journal.kept() else { return Vec::new() };
+        let tracked = self.tracked.borrow();
+        let stored = tracked.iter().flatten().filter_map(|it| Some((it.pid, it.stored.as_ref()?)));
+        stored.map(|(pid, stored)| (pid, Some(stored.record(keeper)))).collect()
     }
 
     /// A socket is gone: from the moment its session is kept, nothing is logged for it alone.
     pub(super) fn left(&self, member: Member, socket: &Socket, reason: DisconnectReason) {
         let tracked = self.tracked.borrow_mut().get_mut(member.0 as usize).and_then(Option::take);
         let Some(tracked) = tracked else { return socket.set_phase(Phase::Gone) };
-        let Tracked { pid, trail } = *tracked;
+        let Tracked { pid, trail, stored } = *tracked;
         if !reason.is_recoverable() {
+            if let Some(keeper) = self.journal.kept() {
+                keeper.note_session(pid, None);
+            }
             return self.journal.close(pid, socket.id(), || socket.set_phase(Phase::Gone));
+        }
+        if let (Some(keeper), Some(stored)) = (self.journal.kept(), &stored) {
+            stored.note(keeper, pid);
         }
         self.journal.park(pid, |until| {
             let away = Away::new(socket);
             let namespace = socket.0.namespace.is_child().then(|| socket.0.namespace.clone());
-            Kept { id: socket.id(), trail, until, values: socket.values(), away, _namespace: namespace }
+            Kept { id: socket.id(), trail, stored, until, values: socket.values(), away, _namespace: namespace }
         });
     }
 
     fn deliver(&self, published: &Published) {
-        self.applied.set(self.applied.get().max(published.pos));
+        self.applied.set(self.applied.get().max(published.place));
     }
 }
 
@@ -120,6 +184,7 @@ pub(super) fn broadcast(namespace: &Arc<NamespaceInner>, journal: &Journal, broa
     let posted = journal.publish(
         audience,
         &broadcast.packet,
+        None,
         || true,
         |mut published| {
             if server.config.is_multilingual() {
@@ -135,18 +200,7 @@ pub(super) fn broadcast(namespace: &Arc<NamespaceInner>, journal: &Journal, broa
                     at_once = Some(event.clone());
                     continue;
                 }
-                // The job holds the namespace: until it is done no other has its number.
-                let event = event.clone();
-                let (bytes, held) = (event.0.packet.frames().len(), namespace.clone());
-                // A worker that has ended has nobody to deliver to.
-                let posted = handle.post_bytes(bytes, move |_| {
-                    if let Some(local) = super::of(&held.server) {
-                        local.deliver_published(held.number(), &event.0, &event.1);
-                    }
-                });
-                if posted == Ok(true) {
-                    namespace.behind.note();
-                }
+                post_published(namespace, handle, &event);
             }
             at_once
         },
@@ -156,6 +210,43 @@ pub(super) fn broadcast(namespace: &Arc<NamespaceInner>, journal: &Journal, broa
         Some(event) => local.deliver_published(namespace.number(), &event.0, &event.1),
         // Behind what waits here already.
         None => local.worker.apply_mail(),
+    }
+}
+
+/// Has every worker deliver an event that the store has committed. Called by the thread that commits: nothing is delivered here.
+pub(crate) fn publish_stored(namespace: &Arc<NamespaceInner>, stored: u64, target: Target, packet: &Packet) {
+    let Some(server) = namespace.server.upgrade() else { return };
+    let Some(journal) = &namespace.journal else { return };
+    let audience = Audience { rooms: target.rooms.clone(), except: target.except.clone() };
+    journal.publish(
+        audience,
+        packet,
+        Some(stored),
+        || true,
+        |mut published| {
+            if server.config.is_multilingual() {
+                published.packet = with_original(&published.packet, packet);
+            }
+            let event = Arc::new((published, target));
+            for handle in server.workers.handles() {
+                post_published(namespace, handle, &event);
+            }
+        },
+    );
+}
+
+/// Has a worker deliver an event, behind what was posted to it before.
+fn post_published(namespace: &Arc<NamespaceInner>, handle: &WorkerHandle, event: &Arc<(Published, Target)>) {
+    // The job holds the namespace: until it is done no other has its number.
+    let (event, held) = (event.clone(), namespace.clone());
+    // A worker that has ended has nobody to deliver to.
+    let posted = handle.post_bytes(event.0.packet.frames().len(), move |_| {
+        if let Some(local) = super::of(&held.server) {
+            local.deliver_published(held.number(), &event.0, &event.1);
+        }
+    });
+    if posted == Ok(true) {
+        namespace.behind.note();
     }
 }
 
@@ -184,7 +275,7 @@ pub(crate) fn send_recoverable(socket: &Socket, journal: &Journal, packet: &Pack
     let audience = Audience { rooms: std::iter::once(Room::from(socket.id())).collect(), ..Audience::default() };
     // Asked under the lock: what is logged is delivered, or replayed to whoever takes its session up.
     let is_there = || socket.phase() != Phase::Gone;
-    let posted = journal.publish(audience, packet, is_there, |published| {
+    let posted = journal.publish(audience, packet, None, is_there, |published| {
         if here.as_ref().is_some_and(|local| local.worker.is_caught_up()) {
             return Err(published);
         }
@@ -216,12 +307,14 @@ pub(crate) fn send_recoverable(socket: &Socket, journal: &Journal, packet: &Pack
 pub(super) async fn purge(server: Weak<Inner>) {
     let settings = server.upgrade().and_then(|server| server.registry.journals().map(|journals| *journals.settings()));
     let Some(settings) = settings else { return };
+    let mut refreshed = Instant::now();
     let interval = (settings.max_disconnection / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
     loop {
         tokio::time::sleep(interval).await;
         let Some(server) = server.upgrade() else { return };
         if let Some(journals) = server.registry.journals() {
             journals.purge(Instant::now());
+            super::stored::retain(&server, journals, &mut refreshed);
         }
     }
 }
@@ -261,19 +354,19 @@ impl Local {
     }
 
     /// Sends what is not logged, with the offset of what the socket was sent before: it must not be taken for anything later.
-    fn send_unlogged(&self, socket: &Socket, packet: &Packet, how: How) -> bool {
+    pub(super) fn send_unlogged(&self, socket: &Socket, packet: &Packet, how: How) -> bool {
         let Some(journal) = &socket.0.namespace.journal else { return false };
-        let pos = match socket.phase() {
+        let place = match socket.phase() {
             Phase::Gone => return false,
             // Before everything: whatever it was sent earlier, it was sent over another connection.
-            Phase::Joining => 0,
+            Phase::Joining => Place::default(),
             Phase::Connected => {
                 let namespace = self.namespace(socket.0.namespace.number());
-                namespace.and_then(|namespace| namespace.tracking.as_deref().map(Tracking::applied)).unwrap_or(0)
+                namespace.and_then(|namespace| namespace.tracking.as_deref().map(Tracking::applied)).unwrap_or_default()
             }
         };
         let packet = match socket.0.revision {
-            Revision::V4 => packet.with_last_argument(journal.offset(pos).as_str()),
+            Revision::V4 => packet.with_last_argument(journal.offset(place).as_str()),
             Revision::V3 => packet.clone(),
         };
         let sent = self.send(socket.0.connection, packet.frames(), how);

@@ -18,17 +18,28 @@ use posthaste_history::{NotRecovered, Pid, PidText};
 use tokio::sync::oneshot;
 
 use super::recoverable::Tracking;
+use super::stored::StoredTrail;
 use super::{Local, LocalNamespace};
 use crate::how::How;
 use crate::namespace::{Namespace, NamespaceInner};
 use crate::reason::DisconnectReason;
-use crate::recovery::{Claimed, Kept, Wish};
+use crate::durable::Taking;
+use crate::recovery::{Claimed, Kept, Place, Wish};
 use crate::socket::Socket;
 
 /// A replay above this many bytes gives the worker's other connections a turn after each such page.
 const PAGE: usize = 64 * 1024;
 /// How often a replay is continued with what happened meanwhile before the rest goes out in one piece.
 const ROUNDS: usize = 16;
+
+/// As whom a socket is let in.
+pub(super) enum Comeback {
+    New,
+    /// Its session was in this process.
+    Claimed(Claimed),
+    /// Its session was in the store.
+    Revived(Taking, Box<StoredTrail>),
+}
 
 /// A claim that its connection's end takes away.
 pub(super) type Claim = RefCell<Option<Claimed>>;
@@ -118,12 +129,16 @@ impl Local {
         // What was posted before the session was claimed is done then; what comes later is not for the socket that was.
         self.worker.apply_mail();
         let applied = self.applied(namespace);
+        let offered = journal.offered(wish);
         let planned = with_kept(claim, |kept| {
-            let after = journal.replay_start(kept, wish)?;
+            let after = journal.replay_start(kept, offered)?;
             let until = kept.until.max(applied);
-            let missed = journal.missed(kept, after, until)?;
+            let missed = journal.missed(kept, after, until.pos)?;
             // The client said so itself.
             kept.trail.confirm(after);
+            if let (Some(stored), Some(heard)) = (&mut kept.stored, offered.stored) {
+                stored.trail.confirm(heard.pos.min(until.stored));
+            }
             Ok::<_, NotRecovered>((kept.id, kept.values.clone(), until, missed))
         });
         let (public_id, values, mut until, mut missed) = match planned {
@@ -133,15 +148,23 @@ impl Local {
                     Some(Err(why)) => tracing::debug!(%why, "a session was not recovered"),
                     _ => tracing::debug!("a session ended for good while its connection was being closed"),
                 }
-                discard(claim);
-                return self.begin(id, namespace, auth.as_deref());
+                return self.fall_back(id, namespace, auth.as_deref(), claim);
             }
         };
         let Some(request) = self.with_client(id, |client| client.request.clone()) else { return };
         let socket = Socket::resumed(public_id, id, serial, namespace.0.clone(), request, auth.clone(), values);
-        if !self.skips_middlewares() && !self.ask_middlewares(&self.middlewares(namespace), &socket).await {
+        let is_asked = journal.kept().is_some() || !self.skips_middlewares();
+        if is_asked && !self.ask_middlewares(&self.middlewares(namespace), &socket).await {
             // The session waits on: whoever refused may think better of it.
             return drop(claim.take());
+        }
+        let is_same = |kept: &mut Kept| kept.stored.as_ref().is_none_or(|it| self.is_identity(&socket, &it.identity));
+        if with_kept(claim, is_same) == Some(false) {
+            tracing::debug!("a session was not recovered: it is somebody else's");
+            self.turn_away(&socket);
+            // It waits on for whoever it belongs to.
+            drop(claim.take());
+            return self.begin(id, namespace, auth.as_deref());
         }
         for round in 0.. {
             let in_pages = round < ROUNDS && missed.iter().map(Bytes::len).sum::<usize>() > PAGE;
@@ -155,7 +178,7 @@ impl Local {
             if reached == until {
                 break;
             }
-            match with_kept(claim, |kept| journal.missed(kept, until, reached)) {
+            match with_kept(claim, |kept| journal.missed(kept, until.pos, reached.pos)) {
                 Some(Ok(more)) => missed = more,
                 Some(Err(why)) => {
                     tracing::debug!(%why, "a session was not recovered: its replay was overtaken");
@@ -168,14 +191,22 @@ impl Local {
             until = reached;
         }
         match claim.take() {
-            Some(claimed) => self.accept(&socket, Some(claimed)),
+            Some(claimed) => self.accept(&socket, Comeback::Claimed(claimed)),
             None => self.turn_away(&socket),
         }
     }
 
     /// What has been delivered to this worker's sockets of a namespace, none of which may miss anything from now on.
-    fn applied(&self, namespace: &Namespace) -> u64 {
-        self.enter(namespace).tracking.as_deref().map_or(0, Tracking::applied)
+    pub(super) fn applied(&self, namespace: &Namespace) -> Place {
+        self.enter(namespace).tracking.as_deref().map(Tracking::applied).unwrap_or_default()
+    }
+
+    /// What this process has of a session is not enough: the store may have more.
+    fn fall_back(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>, claim: &Claim) {
+        discard(claim);
+        if !self.revive(id, namespace, auth) {
+            self.begin(id, namespace, auth);
+        }
     }
 
     /// Sends frames to a connection. Returns whether it is there.
@@ -218,7 +249,7 @@ impl LocalNamespace {
         &self,
         member: Member,
         socket: &Socket,
-        claimed: Option<Claimed>,
+        comeback: Comeback,
         rooms: &[Room],
         new_pid: impl FnOnce() -> Pid,
     ) -> Option<PidText> {
@@ -227,20 +258,29 @@ impl LocalNamespace {
         }
         // Clients of revision 3 know nothing of coming back.
         let tracking = self.tracking.as_ref().filter(|_| socket.0.revision == Revision::V4)?;
-        let pid = match claimed {
-            None => {
+        let pid = match comeback {
+            Comeback::New => {
                 let pid = new_pid();
-                tracking.enter(member, pid, socket);
+                tracking.enter(member, pid, socket, None);
                 pid
             }
-            Some(claimed) => {
+            Comeback::Revived(taking, stored) => {
+                let rooms: Vec<Room> = stored.rooms().collect();
+                tracking.enter(member, taking.pid, socket, Some(stored));
+                for room in &rooms {
+                    self.membership.borrow_mut().join(member, room);
+                    tracking.joined(member, room);
+                }
+                taking.pid
+            }
+            Comeback::Claimed(claimed) => {
                 let pid = claimed.pid();
                 if let Some(mut kept) = claimed.reopen(socket.0.connection) {
                     kept.away.replaced();
                     for room in kept.trail.rooms() {
                         self.membership.borrow_mut().join(member, room);
                     }
-                    tracking.track(member, pid, kept.trail);
+                    tracking.track(member, pid, kept.trail, kept.stored);
                 }
                 pid
             }
@@ -248,6 +288,7 @@ impl LocalNamespace {
         for room in rooms {
             tracking.joined(member, room);
         }
+        tracking.note(member);
         Some(pid.to_text())
     }
 }

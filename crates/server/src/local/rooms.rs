@@ -29,10 +29,12 @@ impl LocalNamespace {
     /// Puts a socket into rooms. May call the application, so nothing may be borrowed.
     pub(super) fn join<'a>(&self, member: Member, socket: SocketId, rooms: impl Iterator<Item = &'a Room>) {
         let mut joined = Rooms::new();
+        let mut changed = false;
         {
             let mut membership = self.membership.borrow_mut();
             for room in rooms {
                 if membership.join(member, room) {
+                    changed = true;
                     if let Some(tracking) = &self.tracking {
                         tracking.joined(member, room);
                     }
@@ -42,16 +44,26 @@ impl LocalNamespace {
                 }
             }
         }
+        self.note(member, changed);
         self.tell_joined(socket, &joined);
+    }
+
+    /// Has the store know in which rooms a socket is now.
+    fn note(&self, member: Member, changed: bool) {
+        if changed && let Some(tracking) = &self.tracking {
+            tracking.note(member);
+        }
     }
 
     /// Takes a socket out of rooms. May call the application, so nothing may be borrowed.
     pub(super) fn leave(&self, member: Member, socket: SocketId, rooms: &Rooms) {
         let mut left = Rooms::new();
+        let mut changed = false;
         {
             let mut membership = self.membership.borrow_mut();
             for room in rooms {
                 if membership.leave(member, room) {
+                    changed = true;
                     if let Some(tracking) = &self.tracking {
                         tracking.left_room(member, room);
                     }
@@ -61,6 +73,7 @@ impl LocalNamespace {
                 }
             }
         }
+        self.note(member, changed);
         self.tell_left(socket, &left);
     }
 

@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-use posthaste_adapter::Adapter;
+use posthaste_adapter::{Adapter, Room};
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
@@ -31,6 +31,7 @@ pub use self::params::{Params, ParamsError};
 use self::registry::Number;
 pub(crate) use self::registry::{Bounds, Parent, Registry};
 pub(crate) use self::router::Router;
+use crate::durable::{DurableError, Keeper};
 use crate::local::{Behind, guarded};
 use crate::recovery::Journal;
 use crate::room_events::RoomWatch;
@@ -121,6 +122,18 @@ impl NamespaceInner {
     /// its way included.
     pub(crate) fn number(&self) -> u32 {
         self.number.get()
+    }
+
+    /// What of it outlives the process.
+    pub(crate) fn keeper(&self) -> Result<&Arc<Keeper>, DurableError> {
+        let none = || DurableError::NoStore(self.name.to_string());
+        self.journal.as_ref().ok_or_else(none)?.keeper()
+    }
+
+    /// Whether what is sent to these rooms is to be kept.
+    pub(crate) fn is_durable(&self, rooms: &[Room]) -> bool {
+        let keeper = self.journal.as_ref().and_then(|journal| journal.kept());
+        keeper.is_some_and(|keeper| keeper.is_durable(rooms))
     }
 
     pub(crate) fn version(&self) -> u64 {

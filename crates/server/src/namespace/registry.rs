@@ -241,16 +241,19 @@ impl Registry {
 
     fn make(self: &Arc<Self>, name: Arc<str>, kind: Kind, router: Arc<Router>) -> Namespace {
         let watchers = AtomicUsize::new(router.outgoing.len());
-        Namespace(Arc::new(NamespaceInner {
+        let journal = match kind {
+            // Nobody is in it.
+            Kind::Parent(_) => None,
+            Kind::Plain | Kind::Child { .. } => {
+                self.journals.as_ref().map(|journals| journals.add(&name, matches!(kind, Kind::Plain)))
+            }
+        };
+        let namespace = Namespace(Arc::new(NamespaceInner {
             name,
             number: Number::next(&self.numbers),
             server: self.server.clone(),
             adapter: AdapterCell::new(),
-            journal: match kind {
-                // Nobody is in it.
-                Kind::Parent(_) => None,
-                Kind::Plain | Kind::Child { .. } => self.journals.as_ref().map(Journals::add),
-            },
+            journal,
             kind,
             registry: Arc::downgrade(self),
             router: RwLock::new(router),
@@ -261,7 +264,11 @@ impl Registry {
             watchers,
             settled: AtomicBool::new(false),
             on_settled: Notify::new(),
-        }))
+        }));
+        if let Some(keeper) = namespace.0.journal.as_ref().and_then(|journal| journal.kept()) {
+            keeper.follow(Arc::downgrade(&namespace.0));
+        }
+        namespace
     }
 
     /// A new namespace begins: it gets its adapter, and whoever wants to hear of new ones does. All of that may ask for namespaces,

@@ -9,12 +9,15 @@ use posthaste_adapter::{Packet, Room, SocketId};
 use posthaste_engine::ConnectionId;
 use posthaste_engine_proto::session::deadline_after;
 use posthaste_history::{
-    Audience, Budget, Claim, Epoch, Log, LogLimits, NotRecovered, Offset, OffsetKey, Pid, Position, SessionLimits,
+    Audience, Budget, Claim, Epoch, Log, LogLimits, NotRecovered, OffsetKey, Pid, Position, SessionLimits,
     Sessions, Trail, replay_start,
 };
 
+use super::place::{Offered, OffsetText, Place};
 use super::shared::Shared;
 use super::{Away, Recovery, Wish};
+use crate::durable::{Durable, DurableError, Keeper};
+use crate::local::StoredTrail;
 use crate::namespace::NamespaceInner;
 use crate::values::Values;
 
@@ -24,17 +27,25 @@ const SESSION_OVERHEAD: usize = 512;
 const STAY_OVERHEAD: usize = 64;
 
 /// The journals of a server.
-pub(crate) struct Journals(Arc<Shared>);
+pub(crate) struct Journals {
+    shared: Arc<Shared>,
+    /// What outlives the process, if anything does, and the key of its offsets.
+    durable: Option<(Durable, OffsetKey)>,
+}
 
 /// The log and the sessions of one namespace.
 pub(crate) struct Journal {
     shared: Arc<Shared>,
     epoch: Epoch,
+    /// What outlives the process, or why nothing does.
+    keeper: Result<Arc<Keeper>, DurableError>,
     state: Mutex<State>,
 }
 
 struct State {
     log: Log<Room>,
+    /// What the store has committed is in the log up to here.
+    stored: u64,
     sessions: Sessions<ConnectionId, Kept>,
     /// What of the shared numbers is this namespace's.
     bytes: usize,
@@ -45,8 +56,10 @@ struct State {
 pub(crate) struct Kept {
     pub(crate) id: SocketId,
     pub(crate) trail: Trail<Room>,
+    /// What the store has of it.
+    pub(crate) stored: Option<Box<StoredTrail>>,
     /// Everything that was only for this socket is in the log up to here, and nothing behind it.
-    pub(crate) until: u64,
+    pub(crate) until: Place,
     pub(crate) values: Option<Arc<Values>>,
     pub(crate) away: Away,
     /// A namespace that would be forgotten with its last socket stays for those who may come back.
@@ -56,90 +69,144 @@ pub(crate) struct Kept {
 /// An event that is in the log, on its way to the workers.
 #[derive(Clone, Debug)]
 pub(crate) struct Published {
-    pub(crate) pos: u64,
+    pub(crate) place: Place,
     pub(crate) packet: Packet,
 }
 
 impl Journals {
     /// `silence` is how long it takes to find out that a client is gone; `budget` what may be replayed to one socket.
-    pub(crate) fn new(settings: Recovery, silence: Duration, budget: Budget) -> Self {
+    pub(crate) fn new(
+        settings: Recovery,
+        silence: Duration,
+        budget: Budget,
+        durable: Option<(Durable, OffsetKey)>,
+    ) -> Self {
         let max_age = settings.max_disconnection.saturating_add(silence);
-        Self(Arc::new(Shared::new(settings, max_age, budget, OffsetKey::from_bytes(random()))))
+        let shared = Arc::new(Shared::new(settings, max_age, budget, OffsetKey::from_bytes(random())));
+        Self { shared, durable }
     }
 
     pub(crate) fn settings(&self) -> &Recovery {
-        &self.0.settings
+        &self.shared.settings
     }
 
-    /// The journal of a new namespace.
-    pub(crate) fn add(&self) -> Arc<Journal> {
-        let Recovery { max_bytes, max_events, max_sessions, .. } = self.0.settings;
+    /// The journal of a new namespace, with a shard of the store if it may have one.
+    pub(crate) fn add(&self, name: &str, may_be_durable: bool) -> Arc<Journal> {
+        let Recovery { max_bytes, max_events, max_sessions, .. } = self.shared.settings;
+        let keeper = match &self.durable {
+            Some((settings, key)) if may_be_durable => {
+                Keeper::open(settings, key.clone(), name).map(Arc::new).map_err(DurableError::from)
+            }
+            _ => Err(DurableError::NoStore(name.to_owned())),
+        };
+        if let Err(error @ DurableError::Store(_)) = &keeper {
+            tracing::error!(namespace = name, %error, "the store of a namespace could not be opened: nothing durable can be sent there");
+        }
         let epoch = Epoch(u32::from_be_bytes(random()));
         let state = State {
-            log: Log::new(epoch, LogLimits { max_bytes, max_events, max_age: self.0.max_age }),
+            log: Log::new(epoch, LogLimits { max_bytes, max_events, max_age: self.shared.max_age }),
+            stored: keeper.as_ref().map_or(0, |keeper| keeper.head().pos),
             sessions: Sessions::new(SessionLimits { max_sessions, max_bytes }),
             bytes: 0,
             parked: 0,
         };
-        let journal = Arc::new(Journal { shared: self.0.clone(), epoch, state: Mutex::new(state) });
-        self.0.add(&journal);
+        let journal = Arc::new(Journal { shared: self.shared.clone(), epoch, keeper, state: Mutex::new(state) });
+        self.shared.add(&journal);
         journal
     }
 
     /// Drops what has become too old.
     pub(crate) fn purge(&self, now: Instant) {
-        for journal in self.0.each() {
+        for journal in self.shared.each() {
             journal.purge(now);
         }
     }
 
+    /// The shards of the namespaces that have one.
+    pub(crate) fn keepers(&self) -> Vec<Arc<Keeper>> {
+        self.shared.each().iter().filter_map(|journal| journal.kept().cloned()).collect()
+    }
+
+    pub(crate) fn durable(&self) -> Option<&Durable> {
+        self.durable.as_ref().map(|(durable, _)| durable)
+    }
+
     /// How many absent clients may come back.
     pub(crate) fn parked(&self) -> usize {
-        self.0.parked()
+        self.shared.parked()
     }
 }
 
 impl Drop for Journals {
     fn drop(&mut self) {
         // Sessions may keep their namespace, which keeps its journal.
-        for journal in self.0.each() {
+        for journal in self.shared.each() {
             journal.with(|state| std::iter::from_fn(|| state.sessions.shed()).collect());
         }
     }
 }
 
 impl Journal {
-    /// The offset of a position, as clients carry it.
-    pub(crate) fn offset(&self, pos: u64) -> Offset {
-        self.shared.key.write(self.position(pos))
+    /// What outlives the process, if anything does.
+    pub(crate) fn kept(&self) -> Option<&Arc<Keeper>> {
+        self.keeper.as_ref().ok()
+    }
+
+    /// What outlives the process, or why nothing does.
+    pub(crate) fn keeper(&self) -> Result<&Arc<Keeper>, DurableError> {
+        self.keeper.as_ref().map_err(Clone::clone)
+    }
+
+    /// The text of a place, as clients carry it.
+    pub(crate) fn offset(&self, place: Place) -> OffsetText {
+        let stored = self.kept().map(|keeper| keeper.offset(place.stored));
+        OffsetText::new(stored, self.shared.key.write(self.position(place.pos)))
+    }
+
+    /// What a client's text says, as far as it can be read.
+    pub(crate) fn offered(&self, wish: &Wish) -> Offered {
+        let mut offered = Offered::default();
+        for half in wish.offset.as_deref().into_iter().flat_map(OffsetText::halves) {
+            if let Some(passing) = self.shared.key.read(half) {
+                offered.passing = Some(passing);
+            } else if let Some(keeper) = self.kept()
+                && let Some(stored) = keeper.read_offset(half)
+            {
+                offered.stored = Some(stored);
+            }
+        }
+        offered
     }
 
     pub(crate) const fn position(&self, pos: u64) -> Position {
         Position { epoch: self.epoch, pos }
     }
 
-    /// The position of the last event.
-    pub(crate) fn head(&self) -> u64 {
-        self.lock().log.head().pos
+    /// The place of the last event.
+    pub(crate) fn head(&self) -> Place {
+        self.lock().head()
     }
 
-    /// Gives an event its position and its offset, logs it and has `post` hand it to the workers: all under the lock, so that
+    /// Gives an event its place and its offset, logs it and has `post` hand it to the workers: all under the lock, so that
     /// every worker receives events in the order of the log. Nothing happens if `wanted`, asked under the lock, says no.
+    /// `stored` is the event's position in the store, if it is there.
     pub(crate) fn publish<R>(
         &self,
         audience: Audience<Room>,
         packet: &Packet,
+        stored: Option<u64>,
         wanted: impl FnOnce() -> bool,
         post: impl FnOnce(Published) -> R,
     ) -> Option<R> {
         let posted = {
             let mut state = self.lock();
             wanted().then(|| {
-                let position = state.log.next();
-                let packet = packet.with_last_argument(self.shared.key.write(position).as_str());
+                state.stored = stored.unwrap_or(state.stored);
+                let place = Place { pos: state.log.next().pos, stored: state.stored };
+                let packet = packet.with_last_argument(self.offset(place).as_str());
                 state.log.append(Instant::now(), audience, packet.frames().clone());
                 self.account(&mut state);
-                post(Published { pos: position.pos, packet })
+                post(Published { place, packet })
             })
         };
         self.shared.forget_events();
@@ -153,10 +220,10 @@ impl Journal {
 
     /// A socket has lost its connection and may come back. `keep` is called under the lock, with the last position: nothing that
     /// is only for this socket may be logged behind it.
-    pub(crate) fn park(&self, pid: Pid, keep: impl FnOnce(u64) -> Kept) {
+    pub(crate) fn park(&self, pid: Pid, keep: impl FnOnce(Place) -> Kept) {
         let expires = deadline_after(Instant::now(), self.shared.settings.max_disconnection);
         self.with(|state| {
-            let kept = keep(state.log.head().pos);
+            let kept = keep(state.head());
             let bytes = kept.bytes();
             state.sessions.park(pid, kept, bytes, expires)
         });
@@ -187,9 +254,8 @@ impl Journal {
     }
 
     /// Where a replay to a session starts, by what its client says.
-    pub(crate) fn replay_start(&self, kept: &Kept, wish: &Wish) -> Result<u64, NotRecovered> {
-        let offered = wish.offset.as_deref().and_then(|offset| self.shared.key.read(offset));
-        replay_start(&self.lock().log, &kept.trail, offered)
+    pub(crate) fn replay_start(&self, kept: &Kept, offered: Offered) -> Result<u64, NotRecovered> {
+        replay_start(&self.lock().log, &kept.trail, offered.passing)
     }
 
     /// What a session missed after `after`, up to `until`: frames, in order.
@@ -289,10 +355,16 @@ fn count(sum: &AtomicUsize, part: &mut usize, now: usize) {
     sum.fetch_add(now.wrapping_sub(std::mem::replace(part, now)), Ordering::Relaxed);
 }
 
+impl State {
+    fn head(&self) -> Place {
+        Place { pos: self.log.head().pos, stored: self.stored }
+    }
+}
+
 impl Kept {
     fn bytes(&self) -> usize {
         let stays = self.trail.stays().iter().map(|stay| stay.room.len() + STAY_OVERHEAD).sum::<usize>();
-        SESSION_OVERHEAD + stays
+        SESSION_OVERHEAD + stays + self.stored.as_ref().map_or(0, |stored| stored.bytes())
     }
 }
 
@@ -371,7 +443,7 @@ impl Drop for Claimed {
     }
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("invariant: the system gives random bytes, or nothing is safe");
     bytes

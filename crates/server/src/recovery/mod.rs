@@ -13,18 +13,21 @@
 
 mod away;
 mod journal;
+mod place;
 mod shared;
 mod wish;
 
 use std::time::Duration;
 
 pub(crate) use away::Away;
-pub(crate) use journal::{Claimed, Journal, Journals, Kept, Published};
+pub(crate) use journal::{Claimed, Journal, Journals, Kept, Published, random};
+pub(crate) use place::{OffsetText, Place};
 pub(crate) use wish::Wish;
 
 /// How clients that lose their connection are recovered: [`Builder::recovery`](crate::Builder::recovery).
 ///
-/// Kept in the memory of this process: a client that reaches another one, or the same one restarted, connects afresh.
+/// Kept in the memory of this process: a client that reaches another one, or the same one restarted, connects afresh. What is to outlive
+/// the process is for [`Builder::durable`](crate::Builder::durable).
 ///
 /// What was missed is sent before the answer that the client is back, as the official server does it. The official client keeps it until
 /// then: one that is lost again in the middle of a long replay hears the first part of it twice.

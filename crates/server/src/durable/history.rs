@@ -1,0 +1,180 @@
+//! Reading what durable rooms were sent.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use posthaste_adapter::{RawEvent, Room};
+use posthaste_history::store::{Page, Range, StreamName, Timestamp};
+use posthaste_history::{Budget, Offset, Position};
+
+use super::keeper::stream_of;
+use super::{DurableError, Form, Keeper};
+use crate::namespace::Namespace;
+use crate::recovery::OffsetText;
+use crate::server::Server;
+
+/// What a durable room was sent: [`Namespace::history`].
+#[derive(Clone)]
+pub struct History {
+    keeper: Arc<Keeper>,
+    stream: StreamName,
+}
+
+/// Where to begin to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HistoryStart<'a> {
+    /// With the oldest that is kept.
+    Oldest,
+    /// Behind what is at this offset.
+    After(&'a str),
+    /// With the last so many.
+    Last(usize),
+}
+
+/// A page of a room's events.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HistoryPage {
+    /// In order.
+    pub events: Vec<StoredEvent>,
+    /// Whether that was everything.
+    pub complete: bool,
+    /// Whether something between the offset that was named and the first event was forgotten.
+    pub gap: bool,
+    /// The offset to go on from.
+    pub next: String,
+    /// The position of [`HistoryPage::next`], for [`History::changed`].
+    pub pos: u64,
+}
+
+/// An event as it was stored.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StoredEvent {
+    /// Where it is.
+    pub offset: String,
+    /// Where the one before it in this room is, or was; `None` if it is the first.
+    pub prev: Option<String>,
+    /// Its number in this room, without holes from 1.
+    pub n: u64,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// Its name and arguments.
+    pub event: RawEvent,
+}
+
+impl History {
+    /// Events in order, at most so many bytes of them, and at least one if there is one.
+    ///
+    /// # Errors
+    /// [`DurableError::Offset`] for a text that is no offset of this store, as after the store was made anew; [`DurableError::Store`] when
+    /// it could not be read.
+    pub async fn page(&self, start: HistoryStart<'_>, max: Budget) -> Result<HistoryPage, DurableError> {
+        let head = self.keeper.head();
+        let (after, named) = match start {
+            HistoryStart::Oldest => (0, None),
+            HistoryStart::After(text) => {
+                let pos = self.position(text).filter(|it| it.epoch == head.epoch && it.pos <= head.pos);
+                let pos = pos.ok_or(DurableError::Offset)?.pos;
+                (pos, Some(pos))
+            }
+            HistoryStart::Last(count) => (self.before_last(count).await?, None),
+        };
+        let range = Range { stream: self.stream.clone(), after, until: head.pos };
+        let page = self.keeper.shard().read(vec![range], max).await?;
+        Ok(self.page_of(page, after, named))
+    }
+
+    /// Ready when something was committed to the namespace behind `pos`.
+    pub fn changed(&self, pos: u64) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let mut news = self.keeper.news();
+        async move {
+            // The keeper lives as long as its namespace; whoever waits longer waits for nothing.
+            let _ = news.wait_for(|head| *head > pos).await;
+        }
+    }
+
+    /// The position behind which the last `count` are.
+    async fn before_last(&self, count: usize) -> Result<u64, DurableError> {
+        let Some(info) = self.keeper.shard().stream(&self.stream) else { return Ok(0) };
+        let wanted = info.messages.min(count as u64);
+        if wanted == 0 {
+            return Ok(info.head);
+        }
+        // The store reads forwards, and numbers have no holes: look for the first that is wanted.
+        let number = info.n - wanted + 1;
+        let (mut low, mut high) = (info.floor, info.head);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let range = Range { stream: self.stream.clone(), after: middle, until: info.head };
+            let page = self.keeper.shard().read(vec![range], Budget { max_events: 1, max_bytes: 1 }).await?;
+            match page.messages.first() {
+                Some(found) if found.n == number => return Ok(found.pos - 1),
+                Some(found) if found.n < number => low = found.pos,
+                // Behind it, or forgotten meanwhile.
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    fn page_of(&self, page: Page, after: u64, named: Option<u64>) -> HistoryPage {
+        let gap = named.is_some_and(|named| page.floors.first().is_some_and(|floor| *floor > named));
+        let pos = page.through.max(after);
+        let offset = |pos| self.keeper.offset(pos).to_string();
+        let events = page.messages.into_iter().filter_map(|message| {
+            let form = Form::decode(message.payload)?;
+            Some(StoredEvent {
+                offset: offset(message.pos),
+                prev: (message.prev > 0).then(|| offset(message.prev)),
+                n: message.n,
+                at: message.at,
+                event: form.packet.event(),
+            })
+        });
+        HistoryPage { events: events.collect(), complete: page.complete, gap, next: offset(pos), pos }
+    }
+
+    fn position(&self, text: &str) -> Option<Position> {
+        // Live events carry two of them.
+        (text.len() <= 2 * Offset::CHARS).then_some(())?;
+        OffsetText::halves(text).find_map(|half| self.keeper.read_offset(half))
+    }
+}
+
+/// Where durable rooms are read.
+macro_rules! reads {
+    ($name:ty, $namespace:expr) => {
+        impl $name {
+            /// What a durable room was sent.
+            ///
+            /// ```no_run
+            /// # use posthaste::{HistoryStart, Budget};
+            /// # async fn example(io: posthaste::Server) -> Result<(), posthaste::DurableError> {
+            /// let page = io.history("orders")?.page(HistoryStart::Last(20), Budget::UNLIMITED).await?;
+            /// for stored in &page.events {
+            ///     println!("{} {:?}", stored.offset, stored.event.name());
+            /// }
+            /// # Ok(()) }
+            /// ```
+            ///
+            /// # Errors
+            /// [`DurableError::NoStore`] without [`Builder::durable`](crate::Builder::durable).
+            pub fn history(&self, room: impl Into<Room>) -> Result<History, DurableError> {
+                let namespace: Namespace = $namespace(self);
+                let keeper = namespace.0.keeper()?.clone();
+                Ok(History { keeper, stream: stream_of(&room.into()) })
+            }
+        }
+    };
+}
+
+reads!(Namespace, Clone::clone);
+reads!(Server, Server::main);
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}

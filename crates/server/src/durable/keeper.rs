@@ -1,0 +1,266 @@
+//! The shard of a namespace.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use posthaste_adapter::{Flags, Packet, Room, Rooms, Target};
+use posthaste_history::store::{
+    Answer, Message, Put, Receipt, Retention, SessionRecord, Shard, Store, StoreError, StreamName, Timestamp, Write,
+    wait,
+};
+use posthaste_history::{Budget, Epoch, Offset, OffsetKey, Pid, Position};
+use tokio::sync::watch;
+
+use super::{Durable, Form, Rule};
+use crate::local;
+use crate::namespace::NamespaceInner;
+
+/// The stream of a room.
+const ROOM: &str = "r:";
+/// The stream of what everybody is sent.
+const EVERYBODY: &str = "a:";
+/// Where the key of offsets is kept, in the main namespace's shard.
+const KEY: &str = "k:offsets";
+/// Of how many streams it is remembered that they were told how much to keep.
+const MAX_TOLD: usize = 100_000;
+
+/// What a namespace keeps in its shard of the store.
+pub(crate) struct Keeper {
+    shard: Arc<dyn Shard>,
+    key: OffsetKey,
+    epoch: Epoch,
+    settings: Durable,
+    max_name: usize,
+    rules: RwLock<Arc<Vec<Rule>>>,
+    /// Streams that know how much to keep.
+    told: Mutex<HashSet<StreamName>>,
+    /// Sessions that are being taken up.
+    taken: Mutex<HashSet<Pid>>,
+    /// The position of the last event.
+    news: watch::Sender<u64>,
+}
+
+/// The time of day.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The key of a store's offsets: made when the store is new. Blocks.
+pub(crate) fn offset_key(store: &dyn Store, random: [u8; 16]) -> Result<OffsetKey, StoreError> {
+    let shard = store.shard("/")?;
+    let stream = StreamName::from(KEY);
+    let page = wait(shard.read(vec![posthaste_history::store::Range::after(&stream, 0)], Budget::UNLIMITED))?;
+    if let Some(message) = page.messages.first() {
+        let bytes = <[u8; 16]>::try_from(&*message.payload);
+        let bytes = bytes.map_err(|_| StoreError::Damaged("the key of offsets has another length".into()))?;
+        return Ok(OffsetKey::from_bytes(bytes));
+    }
+    let put = Put::new(&stream, Bytes::copy_from_slice(&random), store.capabilities().durability);
+    let retain = Write::Retain { stream, retention: Retention::UNLIMITED };
+    wait(shard.commit(now(), vec![retain, Write::Put(put)]))?;
+    Ok(OffsetKey::from_bytes(random))
+}
+
+impl Keeper {
+    /// Opens the shard of a namespace. May block.
+    pub(crate) fn open(settings: &Durable, key: OffsetKey, namespace: &str) -> Result<Self, StoreError> {
+        let shard = settings.store.shard(namespace)?;
+        let max_name = settings.store.capabilities().max_name;
+        let head = shard.head();
+        Ok(Self {
+            shard,
+            key,
+            epoch: head.epoch,
+            settings: settings.clone(),
+            max_name,
+            rules: RwLock::default(),
+            told: Mutex::default(),
+            taken: Mutex::default(),
+            news: watch::Sender::new(head.pos),
+        })
+    }
+
+    /// Has what is committed from now on sent to the sockets of its namespace.
+    pub(crate) fn follow(self: &Arc<Self>, namespace: Weak<NamespaceInner>) {
+        let this = Arc::downgrade(self);
+        self.shard.follow(Some(Arc::new(move |messages: &[Message]| {
+            let (Some(this), Some(namespace)) = (this.upgrade(), namespace.upgrade()) else { return };
+            this.publish(&namespace, messages);
+        })));
+    }
+
+    fn publish(&self, namespace: &Arc<NamespaceInner>, messages: &[Message]) {
+        for copies in messages.chunk_by(|one, next| one.pos == next.pos) {
+            let pos = copies[0].pos;
+            let is_for_all = copies.iter().any(|copy| &*copy.stream == EVERYBODY);
+            let rooms: Rooms = copies.iter().filter_map(|copy| room_of(&copy.stream)).collect();
+            if is_for_all || !rooms.is_empty() {
+                match Form::decode(copies[0].payload.clone()) {
+                    Some(Form { except, compress, packet }) => {
+                        let rooms = if is_for_all { Rooms::new() } else { rooms };
+                        let flags = Flags { compress, ..Flags::default() };
+                        local::publish_stored(namespace, pos, Target { rooms, except, flags }, &packet);
+                    }
+                    None => tracing::error!(pos, "what was committed is no event"),
+                }
+            }
+            self.news.send_replace(pos);
+        }
+    }
+
+    /// The last position that readers see.
+    pub(crate) fn head(&self) -> Position {
+        self.shard.head()
+    }
+
+    pub(crate) fn shard(&self) -> &Arc<dyn Shard> {
+        &self.shard
+    }
+
+    pub(crate) const fn settings(&self) -> &Durable {
+        &self.settings
+    }
+
+    /// The text of a position in the store.
+    pub(crate) fn offset(&self, pos: u64) -> Offset {
+        self.key.write(self.position(pos))
+    }
+
+    pub(crate) const fn position(&self, pos: u64) -> Position {
+        Position { epoch: self.epoch, pos }
+    }
+
+    /// The position of a text, if it is one of the store's.
+    pub(crate) fn read_offset(&self, text: &str) -> Option<Position> {
+        self.key.read(text)
+    }
+
+    /// Tells of the position of the last event, now and whenever there is another.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    /// Adds a rule, behind those there are.
+    pub(crate) fn add_rule(&self, rule: Rule) {
+        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = rules.to_vec();
+        all.push(rule);
+        *rules = all.into();
+        drop(rules);
+        // A stream may have to keep something else now.
+        lock(&self.told).clear();
+    }
+
+    /// Whether a rule says so of one of these rooms.
+    pub(crate) fn is_durable(&self, rooms: &[Room]) -> bool {
+        let rules = self.rules();
+        !rules.is_empty() && rooms.iter().any(|room| rules.iter().any(|rule| rule.pattern.matches(room).is_some()))
+    }
+
+    fn rules(&self) -> Arc<Vec<Rule>> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Commits an event; its target's sockets are sent it when that is done.
+    pub(crate) fn put(&self, target: &Target, packet: &Packet, key: Option<Bytes>) -> Answer<Vec<Receipt>> {
+        let Target { rooms, except, flags } = target;
+        let form = Form { except: except.clone(), compress: flags.compress, packet: packet.clone() };
+        let mut streams: Vec<StreamName> = Vec::with_capacity(rooms.len().max(1));
+        if rooms.is_empty() {
+            streams.push(EVERYBODY.into());
+        }
+        for room in rooms {
+            let stream = stream_of(room);
+            if !streams.contains(&stream) {
+                streams.push(stream);
+            }
+        }
+        let rules = self.rules();
+        let mut writes = Vec::with_capacity(1);
+        {
+            let mut told = lock(&self.told);
+            if told.len() > MAX_TOLD {
+                told.clear();
+            }
+            for room in rooms {
+                let rule = rules.iter().find(|rule| rule.pattern.matches(room).is_some());
+                let stream = stream_of(room);
+                if let Some(Rule { retention, .. }) = rule
+                    && told.insert(stream.clone())
+                {
+                    writes.push(Write::Retain { stream, retention: *retention });
+                }
+            }
+        }
+        writes.push(Write::Put(Put { streams, payload: form.encode(), durability: self.settings.durability, key }));
+        self.shard.commit(now(), writes)
+    }
+
+    /// Writes what is known of sessions, behind everything that was written before; `None` forgets one.
+    pub(crate) fn write_sessions(
+        &self,
+        records: impl IntoIterator<Item = (Pid, Option<SessionRecord>)>,
+    ) -> Answer<Vec<Receipt>> {
+        let write = |(pid, record): (Pid, Option<SessionRecord>)| Write::Session { pid, record: record.map(Box::new) };
+        self.shard.commit(now(), records.into_iter().map(write).collect())
+    }
+
+    /// As [`Keeper::write_sessions`], for whoever does not wait. What is refused is in the log; the next change writes all of it again.
+    pub(crate) fn note_session(&self, pid: Pid, record: Option<SessionRecord>) {
+        let mut answer = self.write_sessions([(pid, record)]);
+        if let Poll::Ready(Err(error)) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            tracing::warn!(%error, "a session was not stored: it may not survive the process");
+        }
+    }
+
+    /// When a session expires that is there now.
+    pub(crate) fn expires(&self) -> Timestamp {
+        let away = u64::try_from(self.settings.max_away.as_millis()).unwrap_or(u64::MAX);
+        Timestamp(now().0.saturating_add(away))
+    }
+
+    /// Takes the right to take a session up, unless somebody has it.
+    pub(crate) fn take(self: &Arc<Self>, pid: Pid) -> Option<Taking> {
+        lock(&self.taken).insert(pid).then(|| Taking { keeper: self.clone(), pid })
+    }
+
+    /// Whether a room may be a stream. Others are rooms like any, but nothing of them is kept.
+    pub(crate) fn takes(&self, stream: &StreamName) -> bool {
+        stream.len() <= self.max_name
+    }
+}
+
+/// The right to take up a session, until it is dropped.
+pub(crate) struct Taking {
+    keeper: Arc<Keeper>,
+    pub(crate) pid: Pid,
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        lock(&self.keeper.taken).remove(&self.pid);
+    }
+}
+
+/// The stream of a room.
+pub(crate) fn stream_of(room: &Room) -> StreamName {
+    [ROOM, room].concat().into()
+}
+
+/// The room whose stream this is.
+pub(crate) fn room_of(stream: &str) -> Option<Room> {
+    stream.strip_prefix(ROOM).map(Room::from)
+}
+
+/// The stream of what everybody is sent.
+pub(crate) fn everybody() -> StreamName {
+    EVERYBODY.into()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,85 @@
+//! Durable events: what outlives a connection, and the process.
+//!
+//! ```text
+//!   emit to a durable room ─► Keeper (one per namespace) ─► Shard.commit ─► Follower ─► Journal ─► mail to every worker
+//!   join, leave, connection lost ─► SessionRecord ─► Shard.commit
+//!   CONNECT with a pid that this process does not know ─► Shard.session ─► replay, in pages ─► the socket it was
+//! ```
+//!
+//! An event is committed first and sent then, with its offset: what a client has heard of, no crash takes back. A session's changes are
+//! committed in order with the events, so whatever event is in the store, the joins before it are there as well.
+
+mod emit;
+mod form;
+mod history;
+mod keeper;
+mod rules;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use emit::{DurableOperator, Stored, StoredAt};
+pub(crate) use form::Form;
+pub use history::{History, HistoryPage, HistoryStart, StoredEvent};
+pub(crate) use keeper::{Keeper, Taking, everybody, now, offset_key, room_of, stream_of};
+use posthaste_history::store::{Durability, Store};
+pub use rules::{RoomPattern, RoomPatternError};
+pub(crate) use rules::Rule;
+
+/// How durable events and sessions are kept: [`Builder::durable`](crate::Builder::durable).
+///
+/// Every namespace that is opened by its name has a shard of the store, of the same name. Those that clients make by asking for a name that a
+/// [parent](crate::Server::namespaces) matches have none: [`Recovery`](crate::Recovery) keeps them in memory.
+#[derive(Clone)]
+pub struct Durable {
+    /// Where.
+    pub store: Arc<dyn Store>,
+    /// What has to be reached before an event is sent; the best that the store can promise by default, but no more than
+    /// [`Durability::Disk`].
+    pub durability: Durability,
+    /// How long a client may stay away and still be who it was; 24 hours by default. In the memory of this process it is kept for
+    /// [`Recovery::max_disconnection`](crate::Recovery::max_disconnection), and with it what is not durable.
+    pub max_away: Duration,
+    /// The most events that one client is sent when it comes back; 200,000 by default. Who missed more starts afresh.
+    pub max_replay: usize,
+}
+
+impl Durable {
+    /// The defaults, in this store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        let durability = store.capabilities().durability.min(Durability::Disk);
+        Self { store, durability, max_away: Duration::from_secs(24 * 3600), max_replay: 200_000 }
+    }
+}
+
+impl std::fmt::Debug for Durable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { store: _, durability, max_away, max_replay } = self;
+        f.debug_struct("Durable")
+            .field("durability", durability)
+            .field("max_away", max_away)
+            .field("max_replay", max_replay)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why something durable was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DurableError {
+    /// The event could not be encoded.
+    #[error("the event could not be encoded: {0}")]
+    Encode(String),
+    /// The namespace has no shard: the server was built without [`Builder::durable`](crate::Builder::durable), or a client made it.
+    #[error("{0} has no store")]
+    NoStore(String),
+    /// The pattern does not parse.
+    #[error(transparent)]
+    Pattern(RoomPatternError),
+    /// The text is no offset of this store.
+    #[error("the offset is none of this store")]
+    Offset,
+    /// The store says why.
+    #[error(transparent)]
+    Store(#[from] posthaste_history::store::StoreError),
+}

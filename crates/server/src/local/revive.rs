@@ -1,0 +1,249 @@
+//! Coming back to a process that does not know one: the store does.
+//!
+//! ```text
+//!   CONNECT {pid, offset} ─► Shard.session ─► where from? ─► middlewares, and the same identity?
+//!                         ─► what the store has of its rooms since, in pages ─► live from here ─► CONNECT with the old id
+//! ```
+//!
+//! What was not durable is gone with the process that sent it.
+
+use std::sync::Arc;
+
+use posthaste_adapter::{Packet, RawEvent};
+use posthaste_engine::ConnectionId;
+use posthaste_history::store::{Range, StoreError};
+use posthaste_history::{Budget, Gap, NotRecovered, gaps, recover};
+
+use super::Local;
+use super::resume::Comeback;
+use super::stored::StoredTrail;
+use crate::durable::{Form, Keeper, Taking, now, room_of};
+use crate::how::How;
+use crate::namespace::Namespace;
+use crate::recovery::Wish;
+use crate::socket::Socket;
+
+/// A page of a replay, in bytes and events: then the worker's other connections have a turn.
+const PAGE: Budget = Budget { max_bytes: 64 * 1024, max_events: 512 };
+/// How often a replay is continued with what happened meanwhile before the client starts afresh.
+const ROUNDS: usize = 64;
+/// What tells a client of what it missed for good.
+const GAP: &str = "sio:gap";
+
+/// Why a client starts afresh.
+enum Afresh {
+    /// Nothing is known of it, or nothing that helps.
+    Unknown,
+    /// A part of what it missed is forgotten: it is told.
+    Gaps(Vec<Gap>),
+    /// It has gone again, or was refused.
+    Gone,
+}
+
+impl Local {
+    /// Looks for the session that a client asks for in the store, if there is one. Returns whether the client is being seen to.
+    pub(super) fn revive(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) -> bool {
+        let keeper = namespace.0.journal.as_ref().and_then(|journal| journal.kept());
+        let (Some(keeper), Some(wish)) = (keeper, auth.and_then(Wish::read)) else { return false };
+        let Some(taking) = keeper.take(wish.pid) else { return false };
+        let Some(this) = self.this.upgrade() else { return false };
+        let (namespace, keeper, auth) = (namespace.clone(), keeper.clone(), auth.map(Box::<str>::from));
+        let serial = self.next_serial();
+        let reviving = async move {
+            let afresh = match this.take_from_store(id, serial, &namespace, &keeper, auth.clone(), &wish, taking).await {
+                Ok(()) | Err(Afresh::Gone) => None,
+                Err(Afresh::Unknown) => Some(Vec::new()),
+                Err(Afresh::Gaps(gaps)) => Some(gaps),
+            };
+            if let Some(gaps) = afresh
+                && this.with_client(id, |_| ()).is_some()
+            {
+                this.begin_with(id, &namespace, auth.as_deref(), gaps);
+            }
+            // Its half here was made to know what has been delivered, which nobody may need after all.
+            if let Some(local) = this.namespace(namespace.0.number()) {
+                this.leave_if_empty(&local);
+            }
+        };
+        self.worker.start(id, serial, Box::pin(reviving));
+        true
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what one client's coming back is about")]
+    async fn take_from_store(
+        &self,
+        id: ConnectionId,
+        serial: u32,
+        namespace: &Namespace,
+        keeper: &Arc<Keeper>,
+        auth: Option<Box<str>>,
+        wish: &Wish,
+        taking: Taking,
+    ) -> Result<(), Afresh> {
+        let Some(journal) = &namespace.0.journal else { return Err(Afresh::Unknown) };
+        let record = keeper.shard().session(now(), wish.pid).await.map_err(unread)?.ok_or(Afresh::Unknown)?;
+        let start = recover(keeper.head(), &record, journal.offered(wish).stored).map_err(|why| self.not_recovered(why))?;
+        let first = record.owed(start, keeper.head().pos);
+        let mut stored = StoredTrail::restored(record).ok_or(Afresh::Unknown)?;
+        // Nothing is sent before it is known that all of it can be.
+        let first: Vec<Range> = first.into_iter().filter(|range| keeper.takes(&range.stream)).collect();
+        let none = Budget { max_bytes: 1, max_events: 1 };
+        let floors = keeper.shard().read(first.clone(), none).await.map_err(unread)?.floors;
+        let forgotten = gaps(&first, &floors);
+        if !forgotten.is_empty() {
+            tracing::debug!(streams = forgotten.len(), "a session was not recovered: a part of what it missed is forgotten");
+            // It is over: the client is somebody new from here on.
+            keeper.note_session(wish.pid, None);
+            return Err(Afresh::Gaps(forgotten));
+        }
+        let request = self.with_client(id, |client| client.request.clone()).ok_or(Afresh::Gone)?;
+        let socket = Socket::resumed(stored.id, id, serial, namespace.0.clone(), request, auth, None);
+        socket.restore_data(stored.data.clone());
+        if !self.ask_middlewares(&self.middlewares(namespace), &socket).await {
+            return Err(Afresh::Gone);
+        }
+        if !self.is_identity(&socket, &stored.identity) {
+            tracing::debug!("a session was not recovered: it is somebody else's");
+            self.turn_away(&socket);
+            return Err(Afresh::Unknown);
+        }
+        match self.replay_stored(id, namespace, keeper, &mut stored, start).await {
+            Ok(()) => {
+                self.accept(&socket, Comeback::Revived(taking, Box::new(stored)));
+                Ok(())
+            }
+            Err(afresh) => {
+                self.turn_away(&socket);
+                Err(afresh)
+            }
+        }
+    }
+
+    /// Sends a client what it missed behind `start`, up to what this worker's sockets have been sent. Nothing is waited for behind that.
+    async fn replay_stored(
+        &self,
+        id: ConnectionId,
+        namespace: &Namespace,
+        keeper: &Arc<Keeper>,
+        stored: &mut StoredTrail,
+        start: u64,
+    ) -> Result<(), Afresh> {
+        let journal = namespace.0.journal.as_ref().ok_or(Afresh::Unknown)?;
+        let (mut through, mut sent) = (start, 0);
+        stored.trail.confirm(start);
+        for _ in 0..ROUNDS {
+            self.worker.apply_mail();
+            let goal = self.applied(namespace).stored;
+            if through >= goal {
+                return Ok(());
+            }
+            while through < goal {
+                let ranges = owed(stored, keeper, through, goal);
+                let page = keeper.shard().read(ranges.clone(), PAGE).await.map_err(unread)?;
+                if !gaps(&ranges, &page.floors).is_empty() {
+                    // Overtaken by forgetting, after a part was sent: that it is not all must not look like recovery.
+                    return Err(self.not_recovered(NotRecovered::Trimmed));
+                }
+                sent += page.messages.len();
+                if sent > keeper.settings().max_replay {
+                    return Err(self.not_recovered(NotRecovered::TooMuch));
+                }
+                for message in page.messages {
+                    let Some(Form { except, compress, packet }) = Form::decode(message.payload) else { continue };
+                    if stored.is_excepted(&except, message.pos) {
+                        continue;
+                    }
+                    let place = crate::recovery::Place { pos: 0, stored: message.pos };
+                    let packet = packet.with_last_argument(journal.offset(place).as_str());
+                    if !self.send(id, packet.frames(), How { volatile: false, compress }) {
+                        return Err(Afresh::Gone);
+                    }
+                }
+                through = if page.complete { goal } else { page.through.min(goal) };
+                self.drained(id).await?;
+            }
+        }
+        Err(self.not_recovered(NotRecovered::TooMuch))
+    }
+
+    /// Waits until most of what a client was sent has left, so that a long replay fits through a small outbox.
+    async fn drained(&self, id: ConnectionId) -> Result<(), Afresh> {
+        loop {
+            tokio::task::yield_now().await;
+            match self.worker.queued(id) {
+                None => return Err(Afresh::Gone),
+                Some((bytes, packets)) if bytes <= PAGE.max_bytes && packets <= PAGE.max_events => return Ok(()),
+                Some(_) => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+            }
+        }
+    }
+
+    fn not_recovered(&self, why: NotRecovered) -> Afresh {
+        tracing::debug!(%why, "a session was not recovered");
+        Afresh::Unknown
+    }
+
+    /// Tells a new socket what its client missed for good.
+    pub(super) fn tell_gaps(&self, socket: &Socket, gaps: &[Gap]) {
+        let Some(keeper) = socket.0.namespace.journal.as_ref().and_then(|journal| journal.kept()) else { return };
+        let lost: Vec<serde_json::Value> = gaps
+            .iter()
+            .map(|gap| {
+                serde_json::json!({
+                    "room": room_of(&gap.stream).map(|room| room.to_string()),
+                    "after": keeper.offset(gap.after).as_str(),
+                    "through": keeper.offset(gap.through).as_str(),
+                })
+            })
+            .collect();
+        let Ok(event) = RawEvent::encode(GAP, &(lost,)) else { return };
+        if let Ok(packet) = Packet::encode(&socket.0.namespace.name, None, &event) {
+            self.send_unlogged(socket, &packet, How::USUAL);
+        }
+    }
+
+    /// A middleware says who a socket is.
+    pub(crate) fn identify(&self, socket: &Socket, identity: Arc<str>) {
+        if socket.phase() != crate::socket::Phase::Joining {
+            tracing::warn!(socket = %socket.id(), "a socket says who it is after it was let in: that is for middlewares");
+            return;
+        }
+        self.early.borrow_mut().entry(socket.0.serial).or_default().identity = Some(identity);
+    }
+
+    /// Whether a socket that was checked is who a session belongs to.
+    pub(super) fn is_identity(&self, socket: &Socket, identity: &str) -> bool {
+        let early = self.early.borrow();
+        early.get(&socket.0.serial).and_then(|early| early.identity.as_deref()).unwrap_or_default() == identity
+    }
+
+    /// Has the store know what the application keeps with a socket.
+    pub(crate) fn store_data(&self, socket: &Socket, data: Arc<str>) {
+        let Some(handle) = self.handle(socket) else { return };
+        if let Some(namespace) = self.namespace(handle.namespace)
+            && let Some(tracking) = &namespace.tracking
+        {
+            tracking.change_stored(handle.member, |stored| stored.data = data);
+        }
+    }
+
+    /// Writes what the store has of a socket; `None` if it has nothing.
+    pub(crate) fn write_session(
+        &self,
+        socket: &Socket,
+    ) -> Option<posthaste_history::store::Answer<Vec<posthaste_history::store::Receipt>>> {
+        let handle = self.handle(socket)?;
+        self.namespace(handle.namespace)?.tracking.as_ref()?.write(handle.member)
+    }
+}
+
+/// What a session is owed behind `after`, up to `until`, as far as the store may have it.
+fn owed(stored: &StoredTrail, keeper: &Keeper, after: u64, until: u64) -> Vec<Range> {
+    let ranges = stored.record(keeper).owed(after, until);
+    ranges.into_iter().filter(|range| keeper.takes(&range.stream)).collect()
+}
+
+fn unread(error: StoreError) -> Afresh {
+    tracing::error!(%error, "a session could not be read from the store");
+    Afresh::Unknown
+}
