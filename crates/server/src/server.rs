@@ -16,10 +16,10 @@ use posthaste_history::Budget;
 use tower_service::Service;
 
 use crate::config::{Builder, ServerConfig, States, WorkerChoice};
+use crate::durable::{DurableError, offset_key};
 use crate::error::BuildError;
 use crate::local::{self, App};
 use crate::namespace::{self, Bounds, IntoAllowed, Matcher, Namespace, NamespaceError, NamespaceRequest, Registry};
-use crate::durable::{DurableError, offset_key};
 use crate::recovery::{Journals, random};
 use crate::stats::Stats;
 

@@ -23,8 +23,8 @@ pub(crate) use form::Form;
 pub use history::{History, HistoryPage, HistoryStart, StoredEvent};
 pub(crate) use keeper::{Keeper, Taking, everybody, now, offset_key, room_of, stream_of};
 use posthaste_history::store::{Durability, Store};
-pub use rules::{RoomPattern, RoomPatternError};
 pub(crate) use rules::Rule;
+pub use rules::{RoomPattern, RoomPatternError};
 
 /// How durable events and sessions are kept: [`Builder::durable`](crate::Builder::durable).
 ///

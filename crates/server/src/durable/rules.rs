@@ -63,7 +63,8 @@ impl RoomPattern {
                 rest = after;
             } else {
                 let open = rest.strip_prefix('{').and_then(|open| open.split_once('}'));
-                let Some((name, after)) = open.filter(|(name, _)| !name.is_empty() && !name.contains(['{', '*'])) else {
+                let Some((name, after)) = open.filter(|(name, _)| !name.is_empty() && !name.contains(['{', '*']))
+                else {
                     return error(RoomPatternError::Braces);
                 };
                 if matches!(parts.last(), Some(Part::Open(_))) {

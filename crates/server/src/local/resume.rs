@@ -20,10 +20,10 @@ use tokio::sync::oneshot;
 use super::recoverable::Tracking;
 use super::stored::StoredTrail;
 use super::{Local, LocalNamespace};
+use crate::durable::Taking;
 use crate::how::How;
 use crate::namespace::{Namespace, NamespaceInner};
 use crate::reason::DisconnectReason;
-use crate::durable::Taking;
 use crate::recovery::{Claimed, Kept, Place, Wish};
 use crate::socket::Socket;
 
@@ -131,6 +131,9 @@ impl Local {
         let applied = self.applied(namespace);
         let offered = journal.offered(wish);
         let planned = with_kept(claim, |kept| {
+            if offered.passing.is_none() && kept.stored.as_ref().is_some_and(|stored| stored.is_revived) {
+                return Err(NotRecovered::OtherEpoch);
+            }
             let after = journal.replay_start(kept, offered)?;
             let until = kept.until.max(applied);
             let missed = journal.missed(kept, after, until.pos)?;

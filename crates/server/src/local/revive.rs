@@ -50,7 +50,8 @@ impl Local {
         let (namespace, keeper, auth) = (namespace.clone(), keeper.clone(), auth.map(Box::<str>::from));
         let serial = self.next_serial();
         let reviving = async move {
-            let afresh = match this.take_from_store(id, serial, &namespace, &keeper, auth.clone(), &wish, taking).await {
+            let afresh = match this.take_from_store(id, serial, &namespace, &keeper, auth.clone(), &wish, taking).await
+            {
                 Ok(()) | Err(Afresh::Gone) => None,
                 Err(Afresh::Unknown) => Some(Vec::new()),
                 Err(Afresh::Gaps(gaps)) => Some(gaps),
@@ -81,8 +82,11 @@ impl Local {
         taking: Taking,
     ) -> Result<(), Afresh> {
         let Some(journal) = &namespace.0.journal else { return Err(Afresh::Unknown) };
+        // Behind what was noted of it when its connection was closed, perhaps just now.
+        keeper.shard().commit(now(), Vec::new()).await.map_err(unread)?;
         let record = keeper.shard().session(now(), wish.pid).await.map_err(unread)?.ok_or(Afresh::Unknown)?;
-        let start = recover(keeper.head(), &record, journal.offered(wish).stored).map_err(|why| self.not_recovered(why))?;
+        let start =
+            recover(keeper.head(), &record, journal.offered(wish).stored).map_err(|why| self.not_recovered(why))?;
         let first = record.owed(start, keeper.head().pos);
         let mut stored = StoredTrail::restored(record).ok_or(Afresh::Unknown)?;
         // Nothing is sent before it is known that all of it can be.
@@ -91,7 +95,10 @@ impl Local {
         let floors = keeper.shard().read(first.clone(), none).await.map_err(unread)?.floors;
         let forgotten = gaps(&first, &floors);
         if !forgotten.is_empty() {
-            tracing::debug!(streams = forgotten.len(), "a session was not recovered: a part of what it missed is forgotten");
+            tracing::debug!(
+                streams = forgotten.len(),
+                "a session was not recovered: a part of what it missed is forgotten"
+            );
             // It is over: the client is somebody new from here on.
             keeper.note_session(wish.pid, None);
             return Err(Afresh::Gaps(forgotten));

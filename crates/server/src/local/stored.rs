@@ -24,6 +24,8 @@ pub(crate) struct StoredTrail {
     /// JSON text that the application keeps with it.
     pub(crate) data: Arc<str>,
     pub(crate) trail: Trail<StreamName>,
+    /// Whether it is older than this process. What its client has heard since it came back only an offset of this process tells.
+    pub(crate) is_revived: bool,
 }
 
 impl StoredTrail {
@@ -31,14 +33,14 @@ impl StoredTrail {
     pub(crate) fn new(id: SocketId, identity: Arc<str>, data: Arc<str>, keeper: &Keeper, stored: u64) -> Self {
         let mut trail = Trail::new(keeper.position(stored));
         trail.join(everybody(), stored);
-        Self { id, identity, data, trail }
+        Self { id, identity, data, trail, is_revived: false }
     }
 
     /// One that was stored; `None` if it is damaged.
     pub(crate) fn restored(record: SessionRecord) -> Option<Self> {
         let SessionRecord { identity, trail, data, .. } = record;
         let (id, data) = std::str::from_utf8(&data).ok()?.split_once('\n')?;
-        Some(Self { id: SocketId::parse(id)?, identity, data: data.into(), trail })
+        Some(Self { id: SocketId::parse(id)?, identity, data: data.into(), trail, is_revived: true })
     }
 
     pub(crate) fn record(&self, keeper: &Keeper) -> SessionRecord {

@@ -9,8 +9,8 @@ use posthaste_adapter::{Packet, Room, SocketId};
 use posthaste_engine::ConnectionId;
 use posthaste_engine_proto::session::deadline_after;
 use posthaste_history::{
-    Audience, Budget, Claim, Epoch, Log, LogLimits, NotRecovered, OffsetKey, Pid, Position, SessionLimits,
-    Sessions, Trail, replay_start,
+    Audience, Budget, Claim, Epoch, Log, LogLimits, NotRecovered, OffsetKey, Pid, Position, SessionLimits, Sessions,
+    Trail, replay_start,
 };
 
 use super::place::{Offered, OffsetText, Place};

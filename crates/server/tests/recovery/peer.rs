@@ -1,5 +1,7 @@
 //! A client with the memory of the official one.
 
+#![allow(dead_code, reason = "shared by two suites, neither of which uses all of it")]
+
 use std::net::SocketAddr;
 
 use posthaste::{Builder, Recovery, Server, Socket};
@@ -42,6 +44,14 @@ impl Peer {
         connected(client, nobody).await.peer
     }
 
+    /// Joins with something in its auth.
+    pub(crate) async fn join_with(addr: SocketAddr, auth: Value) -> Self {
+        let mut client = Client::open(addr, Transport::WebSocket).await;
+        client.send(&format!("0{auth}")).await;
+        let nobody = Memory { pid: String::new(), offset: None };
+        connected(client, nobody).await.peer
+    }
+
     /// The next event: its name and arguments, without the offset.
     pub(crate) async fn event(&mut self) -> Value {
         let text = self.client.text().await;
@@ -78,9 +88,20 @@ impl Memory {
         connected(client, self.clone()).await
     }
 
+    /// As [`Memory::back`], with more in its auth.
+    pub(crate) async fn back_with(&self, addr: SocketAddr, auth: Value) -> Back {
+        let mut client = Client::open(addr, Transport::WebSocket).await;
+        client.send(&self.wish_with(auth)).await;
+        connected(client, self.clone()).await
+    }
+
     /// The packet it asks for its session with.
     pub(crate) fn wish(&self) -> String {
-        let mut auth = json!({ "pid": self.pid });
+        self.wish_with(json!({}))
+    }
+
+    fn wish_with(&self, mut auth: Value) -> String {
+        auth["pid"] = self.pid.as_str().into();
         if let Some(offset) = &self.offset {
             auth["offset"] = offset.as_str().into();
         }
@@ -93,7 +114,7 @@ impl Memory {
         let mut event: Value = serde_json::from_str(event).unwrap();
         let args = event.as_array_mut().unwrap();
         match args.last() {
-            Some(Value::String(last)) if last.starts_with('~') && last.len() == 23 => {
+            Some(Value::String(last)) if last.starts_with('~') && matches!(last.len(), 23 | 46) => {
                 self.offset = Some(last.clone());
                 args.pop();
             }

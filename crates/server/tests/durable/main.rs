@@ -1,0 +1,14 @@
+//! Durable events and sessions, with raw clients that remember what the official one remembers.
+//!
+//! A server that is killed is one whose store another server opens: the first lives on, and nobody hears of it.
+
+#![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
+
+mod emits;
+mod gaps;
+mod identity;
+mod live;
+#[path = "../recovery/peer.rs"]
+mod peer;
+mod revival;
+mod scene;
