@@ -83,7 +83,10 @@ impl DurableOperator {
 
 /// A durable event on its way into the store.
 #[must_use = "it is on its way; only awaiting it says whether it is kept"]
-pub struct Stored(Result<(Answer<Vec<Receipt>>, Arc<Keeper>), Option<DurableError>>);
+pub struct Stored(Result<Waiting, Option<DurableError>>);
+
+/// The store's answer, and who can read it.
+type Waiting = (Answer<Vec<Receipt>>, Arc<Keeper>);
 
 impl Future for Stored {
     type Output = Result<StoredAt, DurableError>;

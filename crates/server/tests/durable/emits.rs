@@ -147,7 +147,7 @@ async fn what_the_store_does_not_take_is_an_error_and_reaches_nobody() {
 #[tokio::test]
 async fn binary_arguments_are_kept_as_they_are() {
     let (running, _) = Remains::new().serve();
-    let data = posthaste_testkit::Message::Binary(vec![1, 2, 3].into());
+    let data = posthaste_testkit::Message::Binary(vec![1, 2, 3]);
     let mut peer = Peer::join(running.addr).await;
     peer.client.ask(r#"["enter","room"]"#, "[]").await;
     running.io.to("room").emit("data", &("a", bytes::Bytes::from_static(&[1, 2, 3]))).await.unwrap();
