@@ -38,16 +38,22 @@ pub(crate) struct DevOptions {
 pub(crate) struct ServeOptions {
     #[command(flatten)]
     pub(crate) common: Common,
+    /// A file that says which rooms there are and who may do what in them, in TOML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Where to listen: an address and a port. Port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
-    pub(crate) listen: SocketAddr,
-    /// The folder for everything the server keeps; made if it is not there.
-    #[arg(long, value_name = "DIR", default_value = "./posthaste-data")]
-    pub(crate) data: PathBuf,
+    /// Where to listen: an address and a port [default: 127.0.0.1:3000]. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// The folder for everything the server keeps; made if it is not there [default: ./posthaste-data].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Go on without what is missing in a damaged data folder, and say what that is.
+    #[arg(long)]
+    pub(crate) salvage: bool,
 }
 
 pub(crate) fn parse() -> Cli {

@@ -7,10 +7,11 @@ use posthaste::Server;
 use serde::Serialize;
 
 use crate::cli::DevOptions;
-use crate::{demo, rooms, serve, stop};
+use crate::rooms::Rules;
+use crate::{data, demo, rooms, serve, stop};
 
 pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
-    let addr = options.common.listen;
+    let addr = options.common.listen.unwrap_or(serve::DEFAULT_ADDR);
     if !addr.ip().is_loopback() {
         bail!(
             "dev is open to everyone who reaches it, so it listens on this machine only; \
@@ -18,16 +19,17 @@ pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
             addr.port()
         );
     }
+    let store = data::open(&options.common, None)?;
     let io = Server::builder().build()?;
-    rooms::open(&io.namespace("/"), rooms::is_demo);
-    let listener = serve::listen(&options.common, &io, demo::routes())?;
+    rooms::open(&io.namespace("/"), Rules::dev());
+    let listener = serve::listen_at(addr, &io, demo::routes())?;
     let links = Links::new(listener.local_addr());
     if options.json {
         println!("{}", serde_json::to_string(&links)?);
     } else {
         print!("{links}");
     }
-    stop::until_signal(&io, &listener)
+    stop::until_signal(&io, &listener, Some(&*store))
 }
 
 /// Where everything is.

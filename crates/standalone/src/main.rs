@@ -2,6 +2,8 @@
 
 mod bench;
 mod cli;
+mod config;
+mod data;
 mod demo;
 mod dev;
 mod logging;

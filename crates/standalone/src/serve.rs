@@ -1,25 +1,25 @@
 //! `posthaste serve`.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
-use anyhow::Context;
 use posthaste::{ListenError, Listener, Server};
 
-use crate::cli::{Common, ServeOptions};
-use crate::stop;
+use crate::cli::ServeOptions;
+use crate::config::Config;
+use crate::{data, rooms, stop};
+
+/// Where to listen if nobody says.
+pub(crate) const DEFAULT_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
 
 pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
+    let config = options.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let store = data::open(&options.common, config.data)?;
     let io = Server::builder().build()?;
-    let listener = listen(&options.common, &io, axum::Router::new())?;
+    rooms::open(&io.namespace("/"), config.rooms);
+    let addr = options.common.listen.or(config.listen).unwrap_or(DEFAULT_ADDR);
+    let listener = listen_at(addr, &io, axum::Router::new())?;
     println!("listening on http://{}", listener.local_addr());
-    stop::until_signal(&io, &listener)
-}
-
-/// Prepares the data folder and listens, with `app` for what is not Socket.IO.
-pub(crate) fn listen(options: &Common, io: &Server, app: axum::Router) -> anyhow::Result<Listener> {
-    prepare(&options.data)?;
-    listen_at(options.listen, io, app)
+    stop::until_signal(&io, &listener, Some(&*store))
 }
 
 /// Listens, with `app` for what is not Socket.IO.
@@ -32,9 +32,4 @@ pub(crate) fn listen_at(addr: SocketAddr, io: &Server, app: axum::Router) -> any
         ),
         error => error.into(),
     })
-}
-
-fn prepare(folder: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("the data folder {} cannot be used; choose another with --data", folder.display()))
 }

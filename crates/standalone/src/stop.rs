@@ -1,15 +1,20 @@
-//! The end, in order: stop accepting, close what is open, flush, exit.
+//! The end, in order: stop accepting, close what is open, flush what is kept, exit.
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use posthaste::{Listener, Server};
+use posthaste_history::store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long connections may take for their last bytes.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Runs until SIGINT or SIGTERM, then closes in order. A second signal exits at once.
-pub(crate) fn until_signal(io: &Server, listener: &Listener) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When what is kept could not be written.
+pub(crate) fn until_signal(io: &Server, listener: &Listener, store: Option<&dyn Store>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -29,6 +34,7 @@ pub(crate) fn until_signal(io: &Server, listener: &Listener) -> anyhow::Result<(
             _ = interrupt.recv() => std::process::exit(130),
             _ = terminate.recv() => std::process::exit(143),
         }
-        Ok(())
-    })
+        anyhow::Ok(())
+    })?;
+    store.map_or(Ok(()), Store::close).context("the data folder could not be closed: what was kept last may be missing")
 }

@@ -1,0 +1,116 @@
+//! What clients are answered: one object, `{ok: true, …}` or `{ok: false, code, message}`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// Why something was refused, in words that programs can rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Code {
+    /// No rule allows it.
+    Forbidden,
+    /// The arguments are not what the verb takes.
+    Invalid,
+    /// Only for who is in the room.
+    NotMember,
+    /// Past a bound on how many.
+    TooMany,
+}
+
+/// A refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) message: Cow<'static, str>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Form<'a> {
+            ok: bool,
+            code: Code,
+            message: &'a str,
+        }
+        Form { ok: false, code: self.code, message: &self.message }.serialize(serializer)
+    }
+}
+
+/// What was asked for, or why not.
+#[derive(Debug)]
+pub(crate) struct Reply<T>(pub(crate) Result<T, Refusal>);
+
+impl<T: Serialize> Serialize for Reply<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Form<'a, T> {
+            ok: bool,
+            #[serde(flatten)]
+            rest: &'a T,
+        }
+        match &self.0 {
+            Ok(rest) => Form { ok: true, rest }.serialize(serializer),
+            Err(refusal) => refusal.serialize(serializer),
+        }
+    }
+}
+
+/// Nothing but that it was done.
+#[derive(Debug, Serialize)]
+pub(crate) struct Done {}
+
+/// One is in the room.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Joined {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) members: Option<Vec<Member>>,
+}
+
+/// An event was taken.
+#[derive(Debug, Serialize)]
+pub(crate) struct Emitted {
+    /// Where it is; for what is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) offset: Option<String>,
+    /// What it survives: `memory`, `os` or `disk`.
+    pub(crate) class: String,
+}
+
+/// Who is in a room.
+#[derive(Debug, Serialize)]
+pub(crate) struct Present {
+    pub(crate) members: Vec<Member>,
+}
+
+/// Someone in a room.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Member {
+    pub(crate) id: String,
+    /// What it says of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) info: Option<Arc<RawValue>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_have_one_shape() {
+        let text = |reply: &dyn Fn() -> String| reply();
+        assert_eq!(text(&|| serde_json::to_string(&Reply(Ok(Done {}))).unwrap()), r#"{"ok":true}"#);
+        let emitted = Emitted { offset: Some("~x".into()), class: "disk".into() };
+        assert_eq!(serde_json::to_string(&Reply(Ok(emitted))).unwrap(), r#"{"ok":true,"offset":"~x","class":"disk"}"#);
+        let refused = Reply::<Done>(Err(Refusal::new(Code::NotMember, "no")));
+        assert_eq!(serde_json::to_string(&refused).unwrap(), r#"{"ok":false,"code":"not_member","message":"no"}"#);
+    }
+}
