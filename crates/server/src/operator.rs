@@ -35,11 +35,13 @@ use crate::socket::Socket;
 pub struct Operator {
     namespace: Namespace,
     target: Target,
+    /// Whether it is not kept whatever its rooms are.
+    is_passing: bool,
 }
 
 impl Operator {
     pub(crate) fn new(namespace: Namespace) -> Self {
-        Self { namespace, target: Target::default() }
+        Self { namespace, target: Target::default(), is_passing: false }
     }
 
     /// To the sockets in these rooms, besides those named before. Each socket once, however many of them it is in.
@@ -88,8 +90,15 @@ impl Operator {
     ///
     /// Needs [`Builder::durable`](crate::Builder::durable). It reaches the sockets of this node.
     pub fn durable(self) -> DurableOperator {
-        let Self { namespace, target } = self;
+        let Self { namespace, target, .. } = self;
         DurableOperator { namespace, target, key: None }
+    }
+
+    /// Not kept, also where a room it goes to is [durable](crate::Server::durable_rooms): who types, who is there. Who is away hears of
+    /// it only if it comes back in time to this process.
+    pub const fn passing(mut self) -> Self {
+        self.is_passing = true;
+        self
     }
 
     /// Sends an event. A tuple is several arguments, `()` none, anything else one; bytes travel as binary.
@@ -104,12 +113,12 @@ impl Operator {
                 Err(error) => Sent::ready(Err(error.into())),
             };
         }
-        let Self { namespace, target } = self;
+        let Self { namespace, target, is_passing } = self;
         let frames = packet_frames(|out| encode_event(out, namespace.name(), None, event, args));
         match frames {
             Ok(frames) => {
                 let packet = Packet::from_frames(frames);
-                if !target.flags.volatile && namespace.0.is_durable(&target.rooms) {
+                if !is_passing && !target.flags.volatile && namespace.0.is_durable(&target.rooms) {
                     let stored = DurableOperator { namespace, target, key: None }.put(&packet);
                     return Sent::pending(async { Ok(stored.await.map(drop)?) });
                 }
@@ -153,7 +162,7 @@ impl Operator {
         args: &(impl EmitArgs + ?Sized),
         collector: &Arc<AckCollector>,
     ) -> Result<Instant, SendError> {
-        let Self { namespace, mut target } = self;
+        let Self { namespace, mut target, .. } = self;
         let timeout = target.flags.timeout.unwrap_or(namespace.server().0.config.ack_timeout);
         target.flags.timeout = Some(timeout);
         for namespace in namespace.each() {
@@ -173,7 +182,7 @@ impl Operator {
     /// Has `act` done for each namespace that a parent stands for.
     fn each(&self, act: impl Fn(Self) -> Sent) -> Sent {
         let children = self.namespace.each().into_iter();
-        let each = children.map(|namespace| act(Self { namespace, target: self.target.clone() }));
+        let each = children.map(|namespace| act(Self { namespace, target: self.target.clone(), is_passing: self.is_passing }));
         each.fold(Sent::ready(Ok(())), Sent::and)
     }
 }
@@ -218,7 +227,7 @@ impl Operator {
     /// # Panics
     /// (The future) outside of a tokio runtime.
     pub fn fetch_sockets(self) -> impl Future<Output = Result<Vec<RemoteSocket>, FetchError>> + Send + 'static + use<> {
-        let Self { namespace, target } = self;
+        let Self { namespace, target, .. } = self;
         let patience = target.flags.timeout.unwrap_or(SERVER_TIMEOUT);
         // All are asked before the first is waited for.
         let asked =

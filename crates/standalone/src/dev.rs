@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 
 use anyhow::bail;
-use posthaste::Server;
 use serde::Serialize;
 
 use crate::cli::DevOptions;
 use crate::rooms::Rules;
-use crate::{data, demo, rooms, serve, stop};
+use crate::{data, demo, serve, stop};
 
 pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
     let addr = options.common.listen.unwrap_or(serve::DEFAULT_ADDR);
@@ -20,8 +19,7 @@ pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
         );
     }
     let store = data::open(&options.common, None)?;
-    let io = Server::builder().build()?;
-    rooms::open(&io.namespace("/"), Rules::dev());
+    let (io, _rooms) = serve::start(&store, Rules::dev())?;
     let listener = serve::listen_at(addr, &io, demo::routes())?;
     let links = Links::new(listener.local_addr());
     if options.json {

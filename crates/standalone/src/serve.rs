@@ -1,11 +1,15 @@
 //! `posthaste serve`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use posthaste::{ListenError, Listener, Server};
+use posthaste::store::Store as _;
+use posthaste::{Durable, ListenError, Listener, Server};
+use posthaste_backend_embedded::EmbeddedStore;
 
 use crate::cli::ServeOptions;
 use crate::config::Config;
+use crate::rooms::{Rules, Verbs};
 use crate::{data, rooms, stop};
 
 /// Where to listen if nobody says.
@@ -14,12 +18,18 @@ pub(crate) const DEFAULT_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4
 pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let config = options.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let store = data::open(&options.common, config.data)?;
-    let io = Server::builder().build()?;
-    rooms::open(&io.namespace("/"), config.rooms);
+    let (io, _rooms) = start(&store, config.rooms)?;
     let addr = options.common.listen.or(config.listen).unwrap_or(DEFAULT_ADDR);
     let listener = listen_at(addr, &io, axum::Router::new())?;
     println!("listening on http://{}", listener.local_addr());
     stop::until_signal(&io, &listener, Some(&*store))
+}
+
+/// A server that keeps what it has to in this store, with rooms that clients join under these rules.
+pub(crate) fn start(store: &Arc<EmbeddedStore>, rules: Rules) -> anyhow::Result<(Server, Verbs)> {
+    let io = Server::builder().durable(Durable::new(store.clone())).build()?;
+    let rooms = rooms::open(&io.namespace("/"), rules, store.shard("/")?)?;
+    Ok((io, rooms))
 }
 
 /// Listens, with `app` for what is not Socket.IO.

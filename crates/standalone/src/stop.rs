@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use posthaste::store::Store;
 use posthaste::{Listener, Server};
-use posthaste_history::store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long connections may take for their last bytes.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use posthaste_adapter::{RawEvent, Room};
-use posthaste_history::store::{Page, Range, StreamName, Timestamp};
+use posthaste_history::store::{Message, Page, Range, StreamName, Timestamp};
 use posthaste_history::{Budget, Offset, Position};
 
 use super::keeper::stream_of;
@@ -30,6 +30,8 @@ pub enum HistoryStart<'a> {
     After(&'a str),
     /// With the last so many.
     Last(usize),
+    /// With the last so many before this offset; the page ends there.
+    Before(&'a str, usize),
 }
 
 /// A page of a room's events.
@@ -72,16 +74,23 @@ impl History {
     /// it could not be read.
     pub async fn page(&self, start: HistoryStart<'_>, max: Budget) -> Result<HistoryPage, DurableError> {
         let head = self.keeper.head();
-        let (after, named) = match start {
-            HistoryStart::Oldest => (0, None),
-            HistoryStart::After(text) => {
-                let pos = self.position(text).filter(|it| it.epoch == head.epoch && it.pos <= head.pos);
-                let pos = pos.ok_or(DurableError::Offset)?.pos;
-                (pos, Some(pos))
-            }
-            HistoryStart::Last(count) => (self.before_last(count).await?, None),
+        let known = |text| {
+            let pos = self.position(text).filter(|it| it.epoch == head.epoch && it.pos <= head.pos);
+            pos.map(|it| it.pos).ok_or(DurableError::Offset)
         };
-        let range = Range { stream: self.stream.clone(), after, until: head.pos };
+        let (after, until, named) = match start {
+            HistoryStart::Oldest => (0, head.pos, None),
+            HistoryStart::After(text) => {
+                let pos = known(text)?;
+                (pos, head.pos, Some(pos))
+            }
+            HistoryStart::Last(count) => (self.before_last(count, head.pos).await?, head.pos, None),
+            HistoryStart::Before(text, count) => {
+                let until = known(text)?.saturating_sub(1);
+                (self.before_last(count, until).await?, until, None)
+            }
+        };
+        let range = Range { stream: self.stream.clone(), after, until };
         let page = self.keeper.shard().read(vec![range], max).await?;
         Ok(self.page_of(page, after, named))
     }
@@ -95,21 +104,23 @@ impl History {
         }
     }
 
-    /// The position behind which the last `count` are.
-    async fn before_last(&self, count: usize) -> Result<u64, DurableError> {
-        let Some(info) = self.keeper.shard().stream(&self.stream) else { return Ok(0) };
-        let wanted = info.messages.min(count as u64);
-        if wanted == 0 {
-            return Ok(info.head);
-        }
+    /// The position behind which the last `count` up to `until` are.
+    async fn before_last(&self, count: usize, until: u64) -> Result<u64, DurableError> {
+        let Some(info) = self.keeper.shard().stream(&self.stream) else { return Ok(until) };
         // The store reads forwards, and numbers have no holes: look for the first that is wanted.
-        let number = info.n - wanted + 1;
-        let (mut low, mut high) = (info.floor, info.head);
+        let last = match self.first_behind(until, info.head).await? {
+            Some(behind) => behind.n - 1,
+            None => info.n,
+        };
+        let wanted = last.saturating_sub(info.n - info.messages).min(count as u64);
+        if wanted == 0 {
+            return Ok(until);
+        }
+        let number = last - wanted + 1;
+        let (mut low, mut high) = (info.floor, until.min(info.head));
         while low < high {
             let middle = low + (high - low) / 2;
-            let range = Range { stream: self.stream.clone(), after: middle, until: info.head };
-            let page = self.keeper.shard().read(vec![range], Budget { max_events: 1, max_bytes: 1 }).await?;
-            match page.messages.first() {
+            match self.first_behind(middle, info.head).await? {
                 Some(found) if found.n == number => return Ok(found.pos - 1),
                 Some(found) if found.n < number => low = found.pos,
                 // Behind it, or forgotten meanwhile.
@@ -117,6 +128,12 @@ impl History {
             }
         }
         Ok(low)
+    }
+
+    async fn first_behind(&self, after: u64, until: u64) -> Result<Option<Message>, DurableError> {
+        let range = Range { stream: self.stream.clone(), after, until };
+        let page = self.keeper.shard().read(vec![range], Budget { max_events: 1, max_bytes: 1 }).await?;
+        Ok(page.messages.into_iter().next())
     }
 
     fn page_of(&self, page: Page, after: u64, named: Option<u64>) -> HistoryPage {

@@ -5,57 +5,75 @@
 //!
 //! | event | answer |
 //! | --- | --- |
-//! | `room:join (room)` | `{ok: true}`; `members: [{id, info}]`, oneself among them, where presence is told |
+//! | `room:join (room, {after?, history?})` | `{ok: true}`; `members: [{id, info}]`, oneself among them, where presence is told; of a durable room its `offset`, and what was asked for as `history`, `complete`, `gap` |
 //! | `room:leave (room)` | `{ok: true}` |
-//! | `room:emit (room, event, ...args)` | `{ok: true, class}`; every member gets the event, the sender too if it is one |
+//! | `room:emit (room, event, ...args)` | `{ok: true, class}`, in a durable room with its `offset`; every member gets the event, the sender too if it is one |
+//! | `room:history (room, {after?, before?, limit?})` | `{ok: true, events: [{offset, n, at, event, args}], complete, gap, next}` |
 //! | `room:presence (room)` | `{ok: true, members}` |
 //!
 //! A refusal is `{ok: false, code, message}`. Where presence is told, members hear `room:joined (room, member)` and
 //! `room:left (room, member)`. What a member says of itself is the `info` of its connection's auth.
+//!
+//! What is committed while a client joins may be in its `history` and be heard live as well: the offset of an event that is heard
+//! live begins with the one that it has in a history.
 
 mod answer;
+mod event;
 mod names;
-mod pattern;
 mod presence;
+mod reading;
 mod rules;
 mod verbs;
 
-use posthaste::{Answer, Args, Data, Namespace, Rooms, Socket};
+use std::sync::Arc;
 
-pub(crate) use rules::Rules;
+use posthaste::store::Shard;
+use posthaste::{Answer, Args, Data, DurableError, Namespace, Rooms, Socket};
 
-use crate::rooms::verbs::Verbs;
+use crate::rooms::answer::Reply;
+pub(crate) use crate::rooms::answer::{Code, Refusal};
+pub(crate) use crate::rooms::event::{Binary, Event, Page};
+pub(crate) use crate::rooms::rules::Rules;
+pub(crate) use crate::rooms::verbs::Verbs;
+pub(crate) use crate::rooms::{reading::*, verbs::readable};
 
 /// Offers rooms to every client of a namespace, under these rules.
-pub(crate) fn open(namespace: &Namespace, rules: Rules) {
-    let verbs = Verbs::new(namespace, rules);
-    let at = verbs.clone();
+pub(crate) fn open(namespace: &Namespace, rules: Rules, shard: Arc<dyn Shard>) -> Result<Verbs, DurableError> {
+    let verbs = Verbs::new(namespace, rules, shard)?;
+    let all = verbs.clone();
     namespace.on("room:join", move |socket: Socket, Data(args): Data<Args<'static>>| {
-        let reply = at.join(&socket, &args);
-        async move { Answer(reply) }
+        let verbs = all.clone();
+        async move { Answer(Reply(verbs.join(&socket, &args).await)) }
     });
-    let at = verbs.clone();
+    let all = verbs.clone();
     namespace.on("room:leave", move |socket: Socket, Data(args): Data<Args<'static>>| {
-        let reply = at.leave(&socket, &args);
-        async move { Answer(reply) }
+        let verbs = all.clone();
+        async move { Answer(Reply(verbs.leave(&socket, &args).await)) }
     });
-    let at = verbs.clone();
+    let all = verbs.clone();
     namespace.on("room:emit", move |namespace: Namespace, Data(args): Data<Args<'static>>| {
-        let reply = at.emit(&namespace, &args);
-        async move { Answer(reply) }
+        let verbs = all.clone();
+        async move { Answer(Reply(verbs.emit(&namespace, &args).await)) }
     });
-    let at = verbs.clone();
+    let all = verbs.clone();
+    namespace.on("room:history", move |namespace: Namespace, Data(args): Data<Args<'static>>| {
+        let verbs = all.clone();
+        async move { Answer(Reply(verbs.history(&namespace, &args).await)) }
+    });
+    let all = verbs.clone();
     namespace.on("room:presence", move |socket: Socket, Data(args): Data<Args<'static>>| {
-        let reply = at.presence(&socket, &args);
-        async move { Answer(reply) }
+        let reply = all.presence(&socket, &args);
+        async move { Answer(Reply(reply)) }
     });
-    let at = verbs.clone();
+    let all = verbs.clone();
     namespace.on_connect(move |socket: Socket, Rooms(rooms): Rooms| {
-        at.came_back(&socket, &rooms);
+        all.came_back(&socket, &rooms);
         async {}
     });
+    let all = verbs.clone();
     namespace.on_disconnect(move |socket: Socket| {
-        verbs.gone(&socket);
+        all.gone(&socket);
         async {}
     });
+    Ok(verbs)
 }

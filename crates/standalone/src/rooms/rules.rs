@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use posthaste_history::store::Retention;
+use posthaste::RoomPattern;
+use posthaste::store::Retention;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use crate::config::{ByteSize, Span};
-use crate::rooms::pattern::Pattern;
 
 /// Rules in the order in which they are tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -20,7 +20,7 @@ pub(crate) struct Rules(Vec<Rule>);
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, try_from = "Written")]
 pub(crate) struct Rule {
-    pub(crate) pattern: Pattern,
+    pub(crate) pattern: RoomPattern,
     pub(crate) join: Access,
     pub(crate) emit: Access,
     pub(crate) history: Access,
@@ -28,8 +28,8 @@ pub(crate) struct Rule {
     pub(crate) presence: bool,
     /// How much is kept of what is emitted; `None`: nothing.
     pub(crate) durable: Option<Retention>,
-    /// Events of a durable room that are not kept, and not sent again to members that were away.
-    pub(crate) passing: BTreeSet<String>,
+    /// Events that are not kept, and not sent to members that cannot take them at once.
+    pub(crate) volatile: BTreeSet<String>,
 }
 
 /// Who may do something.
@@ -50,27 +50,23 @@ impl Access {
 }
 
 impl Rules {
-    pub(crate) fn new(rules: Vec<Rule>) -> Self {
-        Self(rules)
-    }
-
     /// What holds in `posthaste dev`: `demo` and `demo:…` are open to everyone, and what is said there is kept.
     pub(crate) fn dev() -> Self {
         let open = |pattern| Rule {
-            pattern: Pattern::parse(pattern).expect("invariant: written here"),
+            pattern: RoomPattern::parse(pattern).expect("invariant: written here"),
             join: Access::Anyone,
             emit: Access::Anyone,
             history: Access::Anyone,
             presence: true,
-            durable: Some(Retention::ROOM),
-            passing: BTreeSet::from(["typing".to_owned()]),
+            durable: Some(Retention { max_age_ms: u64::MAX, ..Retention::ROOM }),
+            volatile: BTreeSet::from(["typing".to_owned()]),
         };
         Self(vec![open("demo"), open("demo:*")])
     }
 
     /// The rule that decides about a room.
     pub(crate) fn of(&self, room: &str) -> Option<&Rule> {
-        self.0.iter().find(|rule| rule.pattern.matches(room))
+        self.0.iter().find(|rule| rule.pattern.matches(room).is_some())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Rule> {
@@ -82,8 +78,8 @@ impl Rules {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    #[serde(rename = "match")]
-    pattern: Pattern,
+    #[serde(rename = "match", deserialize_with = "pattern")]
+    pattern: RoomPattern,
     #[serde(default)]
     join: Access,
     #[serde(default)]
@@ -95,22 +91,23 @@ struct Written {
     #[serde(default)]
     durable: Durable,
     #[serde(default)]
-    passing: BTreeSet<String>,
+    volatile: BTreeSet<String>,
 }
 
 impl TryFrom<Written> for Rule {
     type Error = String;
 
     fn try_from(it: Written) -> Result<Self, String> {
-        let Written { pattern, join, emit, history, presence, durable: Durable(durable), passing } = it;
+        let Written { pattern, join, emit, history, presence, durable: Durable(durable), volatile } = it;
         if durable.is_none() && history.is_allowed() {
             return Err(format!("rooms {pattern:?} have no history without `durable`", pattern = pattern.as_str()));
         }
-        if durable.is_none() && !passing.is_empty() {
-            return Err(format!("nothing in rooms {:?} is kept, `passing` is for durable ones", pattern.as_str()));
-        }
-        Ok(Self { pattern, join, emit, history, presence, durable, passing })
+        Ok(Self { pattern, join, emit, history, presence, durable, volatile })
     }
+}
+
+fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoomPattern, D::Error> {
+    RoomPattern::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 impl<'de> Deserialize<'de> for Access {
@@ -225,7 +222,6 @@ mod tests {
         }
         for (text, reason) in [
             ("history = 'anyone'", "have no history without `durable`"),
-            ("passing = ['typing']", "`passing` is for durable ones"),
             ("durable = { max_messages = 0 }", "written `durable = false`"),
             ("durable = 'yes'", "expected true, false or { max_age, max_messages, max_bytes }"),
             ("durable = { max_age = 'week' }", "7d"),
@@ -234,7 +230,7 @@ mod tests {
             assert!(said.contains(reason), "{said}");
         }
         assert!(refusal("[[room]]\njoin = 'anyone'").contains("missing field `match`"));
-        assert!(refusal("[[room]]\nmatch = 'a*b'").contains("at the end"));
+        assert!(refusal("[[room]]\nmatch = 'a*b'").contains("in `a*b` something comes after"));
     }
 
     #[test]

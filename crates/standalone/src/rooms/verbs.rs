@@ -2,25 +2,31 @@
 
 use std::sync::Arc;
 
-use posthaste::{Args, Namespace, Room, Socket, SocketId};
+use posthaste::store::{Durability, Shard};
+use posthaste::{Args, DurableError, HistoryStart, Namespace, Room, Socket, SocketId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::rooms::answer::{Code, Done, Emitted, Joined, Member, Present, Refusal, Reply};
+use crate::rooms::answer::{Code, Done, Emitted, Joined, Member, Present, Refusal};
+use crate::rooms::event::{Binary, Page};
 use crate::rooms::names::{check_event, check_room};
 use crate::rooms::presence::Presence;
+use crate::rooms::reading;
 use crate::rooms::rules::{Rule, Rules};
 
 /// The most rooms one socket may be in.
 const MAX_ROOMS: usize = 256;
 /// The longest `info`, in bytes of JSON.
 const MAX_INFO_BYTES: usize = 1024;
+/// The most rooms that something is kept of, those that were emptied since included: each takes memory, and clients name them.
+const MAX_STREAMS: u64 = 100_000;
 
 /// The rooms of a namespace.
 #[derive(Clone)]
 pub(crate) struct Verbs {
     rules: Arc<Rules>,
+    shard: Arc<dyn Shard>,
     presence: Presence,
 }
 
@@ -33,69 +39,127 @@ struct Introduction {
 /// How a room is joined.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct JoinOptions {}
+struct JoinOptions {
+    /// Asks for what came behind this offset.
+    after: Option<String>,
+    /// How many events are asked for, of those the last without `after` and the first with it.
+    history: Option<usize>,
+}
+
+/// Which part of a room's history is asked for: the last events, or those behind or before an offset.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct HistoryOptions {
+    after: Option<String>,
+    before: Option<String>,
+    limit: Option<usize>,
+}
 
 impl Verbs {
-    pub(crate) fn new(_namespace: &Namespace, rules: Rules) -> Self {
-        Self { rules: rules.into(), presence: Presence::default() }
+    /// Under these rules, whose durable rooms are declared to the namespace; `shard` is what it keeps them in.
+    pub(crate) fn new(namespace: &Namespace, rules: Rules, shard: Arc<dyn Shard>) -> Result<Self, DurableError> {
+        for rule in rules.iter() {
+            if let Some(retention) = rule.durable {
+                namespace.durable_rooms(rule.pattern.as_str(), retention)?;
+            }
+        }
+        Ok(Self { rules: rules.into(), shard, presence: Presence::default() })
     }
 
-    pub(crate) fn join(&self, socket: &Socket, args: &Args<'_>) -> Reply<Joined> {
-        Reply(self.try_join(socket, args))
-    }
-
-    fn try_join(&self, socket: &Socket, args: &Args<'_>) -> Result<Joined, Refusal> {
+    pub(crate) async fn join(&self, socket: &Socket, args: &Args<'_>) -> Result<Joined, Refusal> {
         let (room, options): (String, Option<JoinOptions>) = read(args, "room:join takes a room and how to join it")?;
-        let JoinOptions {} = options.unwrap_or_default();
+        let JoinOptions { after, history } = options.unwrap_or_default();
         let rule = self.rule(&room)?;
         if !rule.join.is_allowed() {
             return Err(Refusal::new(Code::Forbidden, "no rule lets clients join this room"));
         }
+        let wanted = match (&after, history) {
+            (None, None) => None,
+            (after, count) => {
+                readable(rule)?;
+                let after = after.as_deref().map(reading::offset).transpose()?;
+                Some((after, reading::limit(count)?))
+            }
+        };
+        self.enter(socket, &room, rule)?;
+        let mut joined = Joined::default();
+        if rule.durable.is_some() {
+            if let Err(error) = socket.journalled().await {
+                self.has_left(socket, &room);
+                return Err(reading::refusal(&error));
+            }
+            let (start, limit) = match wanted {
+                None => (HistoryStart::Last(0), 1),
+                Some((None, limit)) => (HistoryStart::Last(limit), limit),
+                Some((Some(after), limit)) => (HistoryStart::After(after), limit),
+            };
+            let page = reading::page(&socket.namespace(), &room, start, limit).await?;
+            let Page { events, complete, gap, next } = Page::new(page, Binary::Attached);
+            joined.offset = Some(next);
+            if wanted.is_some() {
+                (joined.history, joined.complete, joined.gap) = (Some(events), Some(complete), Some(gap));
+            }
+        }
+        joined.members = rule.presence.then(|| self.presence.lock().members(&room));
+        Ok(joined)
+    }
+
+    /// Makes a client a member, if it is none.
+    fn enter(&self, socket: &Socket, room: &str, rule: &Rule) -> Result<(), Refusal> {
         let member = member(socket)?;
-        let mut state = self.presence.lock();
-        if !state.is_member(socket.id(), &room) {
+        {
+            let mut state = self.presence.lock();
+            if state.is_member(socket.id(), room) {
+                return Ok(());
+            }
             if state.rooms_of(socket.id()) >= MAX_ROOMS {
                 return Err(Refusal::new(Code::TooMany, format!("a client may be in {MAX_ROOMS} rooms")));
             }
-            state.join(socket.id(), &room, member.clone());
-            drop(state);
-            if rule.presence {
-                tell(&socket.namespace(), &room, "room:joined", &member);
-            }
-            socket.join(&*room);
-            state = self.presence.lock();
+            state.join(socket.id(), room, member.clone());
         }
-        Ok(Joined { members: rule.presence.then(|| state.members(&room)) })
+        if rule.presence {
+            tell(&socket.namespace(), room, "room:joined", &member);
+        }
+        socket.join(room);
+        Ok(())
     }
 
-    pub(crate) fn leave(&self, socket: &Socket, args: &Args<'_>) -> Reply<Done> {
-        Reply(read(args, "room:leave takes a room").map(|room: String| {
-            self.has_left(socket, &room);
-            Done {}
-        }))
+    pub(crate) async fn leave(&self, socket: &Socket, args: &Args<'_>) -> Result<Done, Refusal> {
+        let room: String = read(args, "room:leave takes a room")?;
+        if self.has_left(socket, &room) && self.rules.of(&room).is_some_and(|rule| rule.durable.is_some()) {
+            socket.journalled().await.map_err(|error| reading::refusal(&error))?;
+        }
+        Ok(Done {})
     }
 
-    fn has_left(&self, socket: &Socket, room: &str) {
+    /// Whether it was a member.
+    fn has_left(&self, socket: &Socket, room: &str) -> bool {
         let left = self.presence.lock().leave(socket.id(), room);
-        if let Some(member) = left {
-            socket.leave(room);
-            self.tell_of_leaving(socket, room, &member);
-        }
+        let Some(member) = left else { return false };
+        socket.leave(room);
+        self.tell_of_leaving(socket, room, &member);
+        true
     }
 
-    pub(crate) fn emit(&self, namespace: &Namespace, args: &Args<'_>) -> Reply<Emitted> {
-        Reply(self.try_emit(namespace, args))
-    }
-
-    fn try_emit(&self, namespace: &Namespace, args: &Args<'_>) -> Result<Emitted, Refusal> {
+    pub(crate) async fn emit(&self, namespace: &Namespace, args: &Args<'_>) -> Result<Emitted, Refusal> {
         let (room, event): (String, String) = read(args, "room:emit takes a room, an event and its arguments")?;
         let rule = self.rule(&room)?;
         if !rule.emit.is_allowed() {
             return Err(Refusal::new(Code::Forbidden, "no rule lets clients emit to this room"));
         }
         check_event(&event)?;
-        match namespace.to(room).emit(&event, &args.skip(2)).now() {
-            Ok(()) => Ok(Emitted { offset: None, class: "memory".into() }),
+        let (to, args) = (namespace.to(&*room), args.skip(2));
+        let sent = if rule.volatile.contains(&event) {
+            to.volatile().emit(&event, &args)
+        } else if rule.durable.is_none() {
+            to.passing().emit(&event, &args)
+        } else {
+            self.check_streams(namespace, &room).await?;
+            let stored = to.durable().emit(&event, &args).await.map_err(|error| reading::refusal(&error))?;
+            return Ok(Emitted { offset: Some(stored.offset().to_owned()), class: stored.durability.to_string() });
+        };
+        match sent.await {
+            Ok(()) => Ok(Emitted { offset: None, class: Durability::Memory.to_string() }),
             Err(error) => {
                 tracing::debug!(%error, "room:emit");
                 Err(Refusal::new(Code::Invalid, "the event cannot be sent"))
@@ -103,11 +167,35 @@ impl Verbs {
         }
     }
 
-    pub(crate) fn presence(&self, socket: &Socket, args: &Args<'_>) -> Reply<Present> {
-        Reply(self.try_presence(socket, args))
+    /// Whether something may be kept of a room: of each that something is kept of already.
+    async fn check_streams(&self, namespace: &Namespace, room: &str) -> Result<(), Refusal> {
+        if self.shard.stats().streams < MAX_STREAMS {
+            return Ok(());
+        }
+        let page = reading::page(namespace, room, HistoryStart::Oldest, 1).await?;
+        if page.events.is_empty() {
+            return Err(Refusal::new(Code::TooMany, format!("something is kept of {MAX_STREAMS} rooms already")));
+        }
+        Ok(())
     }
 
-    fn try_presence(&self, socket: &Socket, args: &Args<'_>) -> Result<Present, Refusal> {
+    pub(crate) async fn history(&self, namespace: &Namespace, args: &Args<'_>) -> Result<Page, Refusal> {
+        let (room, options): (String, Option<HistoryOptions>) =
+            read(args, "room:history takes a room and which part of its history")?;
+        let HistoryOptions { after, before, limit } = options.unwrap_or_default();
+        readable(self.rule(&room)?)?;
+        let limit = reading::limit(limit)?;
+        let start = match (&after, &before) {
+            (None, None) => HistoryStart::Last(limit),
+            (Some(after), None) => HistoryStart::After(reading::offset(after)?),
+            (None, Some(before)) => HistoryStart::Before(reading::offset(before)?, limit),
+            (Some(_), Some(_)) => return Err(Refusal::new(Code::Invalid, "either after or before")),
+        };
+        let page = reading::page(namespace, &room, start, limit).await?;
+        Ok(Page::new(page, Binary::Attached))
+    }
+
+    pub(crate) fn presence(&self, socket: &Socket, args: &Args<'_>) -> Result<Present, Refusal> {
         let room: String = read(args, "room:presence takes a room")?;
         if !self.rule(&room)?.presence {
             return Err(Refusal::new(Code::Forbidden, "no rule tells clients who is in this room"));
@@ -154,7 +242,7 @@ impl Verbs {
     }
 
     /// The rule for a room that a client names.
-    fn rule(&self, room: &str) -> Result<&Rule, Refusal> {
+    pub(crate) fn rule(&self, room: &str) -> Result<&Rule, Refusal> {
         check_room(room)?;
         self.rules.of(room).ok_or_else(|| Refusal::new(Code::Forbidden, "no rule opens this room to clients"))
     }
@@ -162,6 +250,17 @@ impl Verbs {
 
 fn read<T: DeserializeOwned>(args: &Args<'_>, usage: &str) -> Result<T, Refusal> {
     args.deserialize().map_err(|error| Refusal::new(Code::Invalid, format!("{usage}: {error}")))
+}
+
+/// Whether clients may read what a room was sent.
+pub(crate) fn readable(rule: &Rule) -> Result<(), Refusal> {
+    if rule.durable.is_none() {
+        return Err(Refusal::new(Code::NotDurable, "nothing is kept of this room"));
+    }
+    if !rule.history.is_allowed() {
+        return Err(Refusal::new(Code::Forbidden, "no rule lets clients read what this room was sent"));
+    }
+    Ok(())
 }
 
 fn member(socket: &Socket) -> Result<Member, Refusal> {
@@ -175,7 +274,7 @@ fn member(socket: &Socket) -> Result<Member, Refusal> {
 }
 
 fn tell(namespace: &Namespace, room: &str, event: &str, member: &Member) {
-    if let Err(error) = namespace.to(room).emit(event, &(room, member)).now() {
+    if let Err(error) = namespace.to(room).passing().emit(event, &(room, member)).now() {
         tracing::warn!(%error, event, "the members of a room could not be told");
     }
 }
