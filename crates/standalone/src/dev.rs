@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::cli::DevOptions;
 use crate::rooms::Rules;
-use crate::{data, demo, serve, stop};
+use crate::serve::{self, Running};
+use crate::{data, demo};
 
 pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
     let addr = options.common.listen.unwrap_or(serve::DEFAULT_ADDR);
@@ -19,15 +20,14 @@ pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
         );
     }
     let store = data::open(&options.common, None)?;
-    let (io, _rooms) = serve::start(&store, Rules::dev())?;
-    let listener = serve::listen_at(addr, &io, demo::routes())?;
-    let links = Links::new(listener.local_addr());
+    let running = Running::start(store, Rules::dev(), addr, demo::routes())?;
+    let links = Links::new(running.listener.local_addr());
     if options.json {
         println!("{}", serde_json::to_string(&links)?);
     } else {
         print!("{links}");
     }
-    stop::until_signal(&io, &listener, Some(&*store))
+    running.until_signal()
 }
 
 /// Where everything is.
@@ -35,6 +35,7 @@ pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
 struct Links {
     socketio: String,
     demo: String,
+    api: String,
 }
 
 impl Links {
@@ -45,7 +46,7 @@ impl Links {
         } else {
             format!("http://{addr}")
         };
-        Self { demo: format!("{base}/demo"), socketio: base }
+        Self { demo: format!("{base}/demo"), api: format!("{base}/api/v1"), socketio: base }
     }
 }
 
@@ -53,7 +54,8 @@ impl std::fmt::Display for Links {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f)?;
         writeln!(f, "  Socket.IO   {:<30} loopback only", self.socketio)?;
-        writeln!(f, "  Demo        {:<30} a chat: open it in two tabs", self.demo)?;
+        writeln!(f, "  Demo        {:<30} chat that forgets nothing: kill the server, start it again", self.demo)?;
+        writeln!(f, "  Follow      curl -N {}/streams/demo -H 'accept: text/event-stream'", self.api)?;
         writeln!(f)?;
         writeln!(f, "  Ctrl-C stops it.")
     }

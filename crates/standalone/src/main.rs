@@ -1,5 +1,6 @@
 //! The `posthaste` binary.
 
+mod api;
 mod bench;
 mod cli;
 mod config;

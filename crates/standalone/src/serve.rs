@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use posthaste::store::Store as _;
 use posthaste::{Durable, ListenError, Listener, Server};
 use posthaste_backend_embedded::EmbeddedStore;
 
+use crate::api::Api;
 use crate::cli::ServeOptions;
 use crate::config::Config;
-use crate::rooms::{Rules, Verbs};
+use crate::rooms::Rules;
 use crate::{data, rooms, stop};
 
 /// Where to listen if nobody says.
@@ -18,18 +20,45 @@ pub(crate) const DEFAULT_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4
 pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let config = options.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let store = data::open(&options.common, config.data)?;
-    let (io, _rooms) = start(&store, config.rooms)?;
     let addr = options.common.listen.or(config.listen).unwrap_or(DEFAULT_ADDR);
-    let listener = listen_at(addr, &io, axum::Router::new())?;
-    println!("listening on http://{}", listener.local_addr());
-    stop::until_signal(&io, &listener, Some(&*store))
+    let running = Running::start(store, config.rooms, addr, axum::Router::new())?;
+    println!("listening on http://{}", running.listener.local_addr());
+    running.until_signal()
 }
 
-/// A server that keeps what it has to in this store, with rooms that clients join under these rules.
-pub(crate) fn start(store: &Arc<EmbeddedStore>, rules: Rules) -> anyhow::Result<(Server, Verbs)> {
-    let io = Server::builder().durable(Durable::new(store.clone())).build()?;
-    let rooms = rooms::open(&io.namespace("/"), rules, store.shard("/")?)?;
-    Ok((io, rooms))
+/// A server that keeps what it has to in a store, with rooms that clients join, and the calls of HTTP.
+pub(crate) struct Running {
+    pub(crate) listener: Listener,
+    io: Server,
+    api: Arc<Api>,
+    store: Arc<EmbeddedStore>,
+}
+
+impl Running {
+    /// Starts and listens, with `app` for what is neither Socket.IO nor the API.
+    pub(crate) fn start(
+        store: Arc<EmbeddedStore>,
+        rules: Rules,
+        addr: SocketAddr,
+        app: axum::Router,
+    ) -> anyhow::Result<Self> {
+        let io = Server::builder().durable(Durable::new(store.clone())).build()?;
+        let namespace = io.namespace("/");
+        let rooms = rooms::open(&namespace, rules, store.shard("/")?)?;
+        let api = Api::new(namespace, rooms);
+        let listener = listen_at(addr, &io, app.merge(api.routes()))?;
+        Ok(Self { listener, io, api, store })
+    }
+
+    /// Runs until a signal, then closes in order.
+    ///
+    /// # Errors
+    /// When what is kept could not be written.
+    pub(crate) fn until_signal(self) -> anyhow::Result<()> {
+        let Self { listener, io, api, store } = self;
+        stop::until_signal(&io, &listener, || api.close())?;
+        store.close().context("the data folder could not be closed: what was kept last may be missing")
+    }
 }
 
 /// Listens, with `app` for what is not Socket.IO.

@@ -1,9 +1,7 @@
-//! The end, in order: stop accepting, close what is open, flush what is kept, exit.
+//! The end, in order: stop accepting, close what is open, exit. What is kept is flushed by whoever keeps it.
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use posthaste::store::Store;
 use posthaste::{Listener, Server};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -11,10 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Runs until SIGINT or SIGTERM, then closes in order. A second signal exits at once.
-///
-/// # Errors
-/// When what is kept could not be written.
-pub(crate) fn until_signal(io: &Server, listener: &Listener, store: Option<&dyn Store>) -> anyhow::Result<()> {
+/// `close` ends what else there is.
+pub(crate) fn until_signal(io: &Server, listener: &Listener, close: impl FnOnce()) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -23,6 +19,7 @@ pub(crate) fn until_signal(io: &Server, listener: &Listener, store: Option<&dyn 
             _ = terminate.recv() => {}
         }
         listener.close();
+        close();
         let io = io.clone();
         let closed = tokio::task::spawn_blocking(move || io.close(PATIENCE));
         tokio::select! {
@@ -34,7 +31,6 @@ pub(crate) fn until_signal(io: &Server, listener: &Listener, store: Option<&dyn 
             _ = interrupt.recv() => std::process::exit(130),
             _ = terminate.recv() => std::process::exit(143),
         }
-        anyhow::Ok(())
-    })?;
-    store.map_or(Ok(()), Store::close).context("the data folder could not be closed: what was kept last may be missing")
+        Ok(())
+    })
 }

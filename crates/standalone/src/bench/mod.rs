@@ -42,7 +42,7 @@ fn serve(options: &AppOptions) -> anyhow::Result<()> {
     app::install(&io);
     let listener = crate::serve::listen_at(options.listen, &io, axum::Router::new())?;
     println!("listening on http://{}", listener.local_addr());
-    stop::until_signal(&io, &listener, None)
+    stop::until_signal(&io, &listener, || {})
 }
 
 fn run_scenario(options: &Scenario) -> anyhow::Result<ExitCode> {

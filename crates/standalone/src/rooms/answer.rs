@@ -8,9 +8,8 @@ use serde_json::value::RawValue;
 
 use crate::rooms::event::Event;
 
-/// Why something was refused, in words that programs can rely on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+/// Why something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     /// No rule allows it.
     Forbidden,
@@ -28,6 +27,22 @@ pub(crate) enum Code {
     Busy,
     /// What keeps things does not work.
     Unavailable,
+}
+
+impl Code {
+    /// A word that programs can rely on.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::Invalid => "invalid",
+            Self::NotMember => "not_member",
+            Self::TooMany => "too_many",
+            Self::NotDurable => "not_durable",
+            Self::StorageFull => "storage_full",
+            Self::Busy => "busy",
+            Self::Unavailable => "unavailable",
+        }
+    }
 }
 
 /// A refusal.
@@ -48,10 +63,10 @@ impl Serialize for Refusal {
         #[derive(Serialize)]
         struct Form<'a> {
             ok: bool,
-            code: Code,
+            code: &'static str,
             message: &'a str,
         }
-        Form { ok: false, code: self.code, message: &self.message }.serialize(serializer)
+        Form { ok: false, code: self.code.as_str(), message: &self.message }.serialize(serializer)
     }
 }
 

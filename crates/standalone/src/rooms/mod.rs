@@ -33,9 +33,9 @@ use posthaste::{Answer, Args, Data, DurableError, Namespace, Rooms, Socket};
 use crate::rooms::answer::Reply;
 pub(crate) use crate::rooms::answer::{Code, Refusal};
 pub(crate) use crate::rooms::event::{Binary, Event, Page};
+pub(crate) use crate::rooms::reading::{USUAL_LIMIT, limit, offset, page, read, refusal};
 pub(crate) use crate::rooms::rules::Rules;
-pub(crate) use crate::rooms::verbs::Verbs;
-pub(crate) use crate::rooms::{reading::*, verbs::readable};
+pub(crate) use crate::rooms::verbs::{Verbs, readable};
 
 /// Offers rooms to every client of a namespace, under these rules.
 pub(crate) fn open(namespace: &Namespace, rules: Rules, shard: Arc<dyn Shard>) -> Result<Verbs, DurableError> {

@@ -1,7 +1,7 @@
 //! Reading what a room was sent, within bounds.
 
 use posthaste::store::StoreError;
-use posthaste::{Budget, DurableError, HistoryPage, HistoryStart, Namespace};
+use posthaste::{Budget, DurableError, History, HistoryPage, HistoryStart, Namespace};
 
 use crate::rooms::answer::{Code, Refusal};
 
@@ -21,6 +21,15 @@ pub(crate) async fn page(
     limit: usize,
 ) -> Result<HistoryPage, Refusal> {
     let history = namespace.history(room).map_err(|error| refusal(&error))?;
+    read(&history, start, limit).await.map_err(|error| refusal(&error))
+}
+
+/// As [`page`], of a history that is at hand.
+pub(crate) async fn read(
+    history: &History,
+    start: HistoryStart<'_>,
+    limit: usize,
+) -> Result<HistoryPage, DurableError> {
     let budget = Budget { max_events: limit, max_bytes: MAX_BYTES };
     match history.page(start, budget).await {
         Err(DurableError::Offset) => {
@@ -28,11 +37,11 @@ pub(crate) async fn page(
                 HistoryStart::Before(..) => HistoryStart::Last(limit),
                 _ => HistoryStart::Oldest,
             };
-            let mut page = history.page(start, budget).await.map_err(|error| refusal(&error))?;
+            let mut page = history.page(start, budget).await?;
             page.gap = true;
             Ok(page)
         }
-        read => read.map_err(|error| refusal(&error)),
+        read => read,
     }
 }
 

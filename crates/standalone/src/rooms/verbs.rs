@@ -118,7 +118,7 @@ impl Verbs {
             state.join(socket.id(), room, member.clone());
         }
         if rule.presence {
-            tell(&socket.namespace(), room, "room:joined", &member);
+            tell(socket, room, "room:joined", &member);
         }
         socket.join(room);
         Ok(())
@@ -222,7 +222,7 @@ impl Verbs {
             };
             let is_new = self.presence.lock().join(socket.id(), room, member.clone());
             if is_new && rule.presence {
-                tell(&socket.namespace(), room, "room:joined", &member);
+                tell(socket, room, "room:joined", &member);
             }
         }
     }
@@ -237,7 +237,7 @@ impl Verbs {
 
     fn tell_of_leaving(&self, socket: &Socket, room: &str, member: &Member) {
         if self.rules.of(room).is_some_and(|rule| rule.presence) {
-            tell(&socket.namespace(), room, "room:left", member);
+            tell(socket, room, "room:left", member);
         }
     }
 
@@ -273,8 +273,10 @@ fn member(socket: &Socket) -> Result<Member, Refusal> {
     Ok(Member { id: socket.id().to_string(), info: info.map(Arc::from) })
 }
 
-fn tell(namespace: &Namespace, room: &str, event: &str, member: &Member) {
-    if let Err(error) = namespace.to(room).passing().emit(event, &(room, member)).now() {
+/// Tells the others in a room about a socket.
+fn tell(socket: &Socket, room: &str, event: &str, member: &Member) {
+    let others = socket.namespace().to(room).except(Room::from(socket.id())).passing();
+    if let Err(error) = others.emit(event, &(room, member)).now() {
         tracing::warn!(%error, event, "the members of a room could not be told");
     }
 }
