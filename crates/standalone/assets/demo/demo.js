@@ -1,11 +1,16 @@
 // The demo chat: one room of a Posthaste server, spoken with the official Socket.IO client.
 //
-//   client → server, acknowledged   room:join (room, {})   room:emit (room, event, ...args)   room:presence (room)
+//   client → server, acknowledged   room:join (room, { history } or { after })   room:emit (room, event, ...args)
+//                                   room:history (room, { after, limit })
 //   server → members                room:joined (room, member)   room:left (room, member)   and every emitted event
 //
 // Two events travel through the room: `chat`, a plain text or { name, text, from, id }, and `typing`, { name, typing, from }.
 // `from` names the tab that wrote it and stays the same over reconnections; `id` names the message, so that one sent
 // again after a broken connection shows once. Whatever comes from others is put on the page as text, never as markup.
+//
+// A durable room keeps what is said, and every event carries its offset as its last argument. The client comes back by itself and
+// is sent what it missed (`socket.recovered`). This page does not take the server's word for it: after each break it reads the
+// room's history behind the last message it had, and counts what had not come by itself.
 
 const MAX_TEXT = 2_000;
 const MAX_NAME = 32;
@@ -15,6 +20,15 @@ const GROUP_NOTES = 30;
 const ACK_TIMEOUT_MS = 8_000;
 const RECONNECT_MS = 1_000;
 const RECONNECT_MAX_MS = 5_000;
+/** How many messages a new page begins with. */
+const HISTORY = 200;
+/** The largest page of a history, and how many of them are read after a break. */
+const HISTORY_PAGE = 1_000;
+const HISTORY_PAGES = 20;
+/** How long the button cuts the connection. */
+const CUT_MS = 5_000;
+/** The part of an offset that names a place in the room's history; live events have more of it. */
+const OFFSET_CHARS = 23;
 /** How long a confirmed letter waits for its copy. */
 const COPY_TIMEOUT_MS = 1_500;
 const TYPING_REPEAT_MS = 2_500;
@@ -123,8 +137,8 @@ function keepPinned() {
   if (pinned) scroll.scrollTop = scroll.scrollHeight;
 }
 
-function showMessage({ author, from, text, own, kind }, animated) {
-  const now = new Date();
+function showMessage({ author, from, text, own, kind, at }, animated) {
+  const now = at ?? new Date();
   const day = now.toDateString();
   if (lastDay && lastDay !== day) showLine(calendar.format(now));
   lastDay = day;
@@ -169,9 +183,9 @@ function showMessage({ author, from, text, own, kind }, animated) {
 }
 
 /** A line of the house: who came, who left, which day it is. */
-function showLine(text) {
+function showLine(text, kind = "") {
   lastGroup = undefined;
-  const line = element("li", "line");
+  const line = element("li", `line ${kind}`.trim());
   line.append(element("span", "", text));
   append(line);
 }
@@ -290,7 +304,7 @@ function post(letter) {
       else mark(letter, "waiting");
     } else if (answer?.ok) {
       mark(letter, "sent");
-      setTimeout(settle, COPY_TIMEOUT_MS, letter);
+      setTimeout(() => settle(letter), COPY_TIMEOUT_MS);
     } else {
       mark(letter, "failed", answer?.message);
     }
@@ -298,34 +312,66 @@ function post(letter) {
 }
 
 /** Moves a letter from the outbox to its place in the log. */
-function settle(letter) {
+function settle(letter, at) {
   if (!letters.delete(letter.id)) return;
   letter.node.remove();
-  if (isNew(letter.id)) showMessage({ author: letter.author, from: tab, text: letter.text, own: true });
+  if (isNew(letter.id)) showMessage({ author: letter.author, from: tab, text: letter.text, own: true, at });
 }
 
 // What comes through the room -----------------------------------------------------------------------------------------
 
-function receiveChat(message) {
-  if (typeof message === "string") {
-    return arrive({ author: "server", from: "server", text: message, kind: "server" });
+/** The place of the last message in the room's history. */
+let lastOffset;
+/** Places of messages that were shown, newest last. */
+const places = new Set();
+/** Messages that came before the page's first look at the history: they stand behind it. */
+let early = [];
+
+/** A message that was heard. `offset` is there where the room keeps what is said. */
+function hear(message, offset) {
+  if (early) early.push([message, offset]);
+  else if (receiveChat(message, offset) && lost && !joined) lost.caughtUp += 1;
+}
+
+/** Puts a message in its place, unless it was there before. Says whether it was new. */
+function receiveChat(message, offset, at) {
+  if (typeof offset === "string" && offset.startsWith("~")) {
+    lastOffset = offset.slice(0, OFFSET_CHARS);
+    if (places.has(lastOffset)) return false;
+    places.add(lastOffset);
+    if (places.size > 2 * MAX_ENTRIES) places.delete(places.values().next().value);
   }
-  if (typeof message?.text !== "string") return;
+  if (typeof message === "string") {
+    arrive({ author: "server", from: "server", text: message, kind: "server", at });
+    return true;
+  }
+  if (typeof message?.text !== "string") return false;
   const letter = letters.get(message.id);
-  if (letter) return settle(letter);
-  if (!isNew(message.id)) return;
+  if (letter) {
+    settle(letter, at);
+    return true;
+  }
+  if (!isNew(message.id)) return false;
   const author = cleanName(message.name) ?? "someone";
   const from = typeof message.from === "string" ? message.from : author;
   stopsTyping(from);
-  arrive({ author, from, text: message.text, own: from === tab });
+  arrive({ author, from, text: message.text, own: from === tab, at });
+  return true;
+}
+
+/** Puts events of the room's history in their place. Gives how many messages of them were new. */
+function recall(events) {
+  const isNew = ({ event, args, offset, at }) => event === "chat" && receiveChat(args[0], offset, new Date(at));
+  return events.filter(isNew).length;
 }
 
 function arrive(message) {
   // A backend may write more than this page lets people write, within reason.
   const cut = message.text.length > 4 * MAX_TEXT ? `${message.text.slice(0, 4 * MAX_TEXT)}…` : message.text;
-  showMessage({ ...message, text: cut }, true);
+  const isHistory = early !== undefined;
+  showMessage({ ...message, text: cut }, !isHistory);
   if (!pinned) countUnseen(unseen + 1);
-  if (document.hidden) countUnread(unread + 1);
+  if (document.hidden && !isHistory) countUnread(unread + 1);
 }
 
 /** Who is typing: key → { name, timer }. */
@@ -499,7 +545,7 @@ function milliseconds(ms) {
 
 /** Says when the client tries again; `attempt` counts the ones that failed, and the client keeps to the same rhythm. */
 function announceAttempt() {
-  const at = performance.now() + Math.min(RECONNECT_MS * 2 ** attempt, RECONNECT_MAX_MS);
+  const at = performance.now() + Math.min(socket.io.reconnectionDelay() * 2 ** attempt, RECONNECT_MAX_MS);
   const say = () => {
     const seconds = Math.ceil((at - performance.now()) / 1_000);
     $("status-text").textContent = seconds > 0 ? `Reconnecting in ${seconds} s` : "Reconnecting…";
@@ -527,9 +573,11 @@ socket.io.on("reconnect_error", () => {
 
 socket.on("connect", () => {
   attempt = 0;
+  socket.io.reconnectionDelay(RECONNECT_MS);
   $("fact-socket").textContent = socket.id;
   const asked = performance.now();
-  socket.timeout(ACK_TIMEOUT_MS).emit("room:join", room, {}, (error, answer) => {
+  const from = lastOffset ? { after: lastOffset, history: HISTORY_PAGE } : { history: HISTORY };
+  socket.timeout(ACK_TIMEOUT_MS).emit("room:join", room, from, async (error, answer) => {
     if (error) {
       // Connected, but nobody answers: begin again from the start.
       if (socket.connected) restart();
@@ -537,7 +585,10 @@ socket.on("connect", () => {
     }
     if (!answer?.ok) return refuse(answer);
     showRoundTrip(performance.now() - asked);
+    await remember(answer);
+    if (!socket.connected) return;
     joined = true;
+    $("cut").disabled = false;
     showState("connected", "Connected");
     meet(answer.members ?? []);
     for (const letter of letters.values()) {
@@ -546,12 +597,69 @@ socket.on("connect", () => {
   });
 });
 
+/** Shows what the room's history has and this page has not, and says what became of a break. */
+async function remember({ history, complete, gap, offset }) {
+  const recovered = socket.recovered === true;
+  let missed = recall(history ?? []);
+  for (let pages = 1; complete === false && pages < HISTORY_PAGES; pages += 1) {
+    const more = await ask("room:history", room, { after: lastOffset, limit: HISTORY_PAGE });
+    if (!more?.ok) break;
+    missed += recall(more.events);
+    ({ complete } = more);
+  }
+  lastOffset = offset ?? lastOffset;
+  const waiting = early ?? [];
+  early = undefined;
+  for (const [message, place] of waiting) receiveChat(message, place);
+  if (lost) showReturn({ recovered, missed, gap, isKept: history !== undefined });
+  lost = undefined;
+}
+
+function ask(...call) {
+  return new Promise((resolve) => socket.timeout(ACK_TIMEOUT_MS).emit(...call, (error, answer) => resolve(error ? undefined : answer)));
+}
+
+// What becomes of a break -----------------------------------------------------------------------------------------------
+
+/** While the connection is lost: since when, and how many messages came by themselves when it was back. */
+let lost;
+
+/**
+ * Says how a break ended. `missed` messages were in the room's history and had not come by themselves: with a recovered session that
+ * would be a fault of the server, else the history is what brings them. Where something is forgotten, nobody can say how much.
+ */
+function showReturn({ recovered, missed, gap, isKept }) {
+  const seconds = Math.max(1, Math.round((performance.now() - lost.since) / 1_000));
+  const { caughtUp } = lost;
+  const isLost = gap || (recovered && missed > 0);
+  const state = !isKept ? "unknown" : isLost ? "bad" : "good";
+  const loss = !isKept ? "unknown" : gap ? "some" : recovered ? String(missed) : "0";
+  const found = recovered || !isKept ? caughtUp : caughtUp + missed;
+  $("fact-break").textContent = `${seconds} s`;
+  $("fact-recovered").textContent = recovered ? "yes" : "no";
+  $("fact-caught").textContent = String(found);
+  $("fact-missed").textContent = loss;
+  $("fact-missed").dataset.state = state;
+  const caught = found === 1 ? "1 message caught up" : `${found} messages caught up`;
+  showLine(`Back after ${seconds} s: recovered ${recovered ? "yes" : "no"}, ${caught}, missed ${loss}`, `return ${state}`);
+}
+
+$("cut").addEventListener("click", () => {
+  if (!socket.connected) return;
+  // As when a network goes: the transport ends, nobody says goodbye, and the client comes back by itself.
+  socket.io.reconnectionDelay(CUT_MS);
+  socket.io.engine.close();
+});
+
 socket.on("disconnect", (reason) => {
+  // Who leaves by themselves has not lost anything.
+  if (joined && reason !== "io client disconnect") lost ??= { since: performance.now(), caughtUp: 0 };
   joined = false;
   attempt = 0;
   showTransport();
   showRoundTrip();
   $("fact-socket").textContent = "–";
+  $("cut").disabled = true;
   for (const key of typists.keys()) stopsTyping(key);
   if (reason === "io client disconnect") showState("connecting", "Connecting…");
   else if (socket.active) announceAttempt();
@@ -565,7 +673,7 @@ socket.on("connect_error", () => {
   else if ($("status").dataset.state === "connecting") announceAttempt();
 });
 
-socket.on("chat", receiveChat);
+socket.on("chat", hear);
 socket.on("typing", receiveTyping);
 socket.on("room:joined", (where, member) => { if (where === room) comes(member); });
 socket.on("room:left", (where, member) => { if (where === room) leaves(member); });
