@@ -4,13 +4,13 @@
 // Subjects: `node` is the page on the npm server (demo-oracle.mjs), `ours` the binary that POSTHASTE_BIN names.
 
 import assert from "node:assert/strict";
-import { mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import path from "node:path";
 import { after, afterEach, before, beforeEach, describe } from "node:test";
 import { fileURLToPath } from "node:url";
 import { io } from "socket.io-client";
 import { launchChromium } from "./chromium.mjs";
-import { ask, available, call, check, freePort, outputFolder, programOf, ServerProcess, temporaryFolder, until } from "./harness.mjs";
+import { ask, available, call, check, outputFolder, programOf, StandaloneServer, until } from "./harness.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const program = programOf("POSTHASTE_BIN");
@@ -29,46 +29,12 @@ const GRACE_MS = 1_400;
 const desktop = { viewport: { width: 1280, height: 800 } };
 const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
-/** A standalone server with its own port and data folder; a second start after `kill` takes up both again. */
-class DemoServer {
-  #process;
-  #folder = temporaryFolder();
-  #starts = 0;
-
-  constructor(subject) {
-    this.command = subject.command;
-  }
-
-  async start() {
-    this.port ??= await freePort();
-    const data = path.join(this.#folder, "data");
-    mkdirSync(data, { recursive: true });
-    this.#starts += 1;
-    this.#process = new ServerProcess(this.command, ["dev", "--listen", `127.0.0.1:${this.port}`, "--data", data, "--json"], {
-      logFile: path.join(this.#folder, `server-${this.#starts}.log`),
-    });
-    this.urls = await this.#process.until(({ log }) => {
-      const line = log.split("\n").slice(0, -1).find((text) => text.startsWith("{") && text.includes('"demo"'));
-      return line && JSON.parse(line);
-    });
-  }
-
-  kill() {
-    return this.#process.kill();
-  }
-
-  async stop() {
-    await this.#process?.kill();
-    rmSync(this.#folder, { recursive: true, force: true });
-  }
-}
-
 for (const subject of subjects) {
   // Both subjects serve the very same page. What is about the page alone need not be seen on both: a browser is slow.
   const checkPage = subject === subjects[0] ? check : () => {};
 
   describe(`demo [${subject.name}]`, () => {
-    const server = new DemoServer(subject);
+    const server = new StandaloneServer(subject);
     let browser;
     let contexts = [];
     let backends = [];
@@ -363,6 +329,118 @@ for (const subject of subjects) {
       complaints = complaints.filter((text) => !/ERR_(CONNECTION_(REFUSED|RESET)|EMPTY_RESPONSE|INTERNET_DISCONNECTED)|WebSocket connection to .* failed/.test(text));
     });
 
+    /** What is about history is about ours: the npm server keeps none. */
+    const checkKept = subject.name === "ours" ? check : () => {};
+    /** The browser itself reports each refused request; everything else would be ours. */
+    const forgiveRefusals = () => {
+      complaints = complaints.filter((text) => !/ERR_(CONNECTION_(REFUSED|RESET)|EMPTY_RESPONSE|INTERNET_DISCONNECTED)|WebSocket connection to .* failed/.test(text));
+    };
+    const proof = async (page) => ({
+      recovered: await page.locator("#fact-recovered").textContent(),
+      caughtUp: await page.locator("#fact-caught").textContent(),
+      missed: await page.locator("#fact-missed").textContent(),
+    });
+    const isBack = (page) => seen(async () => (await page.locator("#fact-break").textContent()) !== "–", "the end of the break");
+
+    checkKept("what was said is there for who comes later, in its order, also after a reload", async () => {
+      const [ada, grace] = await two();
+      for (const text of ["first", "second"]) {
+        await say(ada, text);
+        await shown(grace, text);
+      }
+      await say(grace, "third");
+      await shown(ada, "third");
+      const emit = await backend();
+      await emit("chat", "from a script");
+      const all = ["first", "second", "third", "from a script"];
+      for (const page of [ada, grace]) await shown(page, "from a script");
+      await ada.reload();
+      const late = await visit("Eve");
+      for (const page of [ada, late]) {
+        await connected(page);
+        await seen(async () => (await notes(page)).length === 4, "the history");
+        assert.deepEqual(await notes(page), all);
+        assert.equal(await page.locator("#empty").isVisible(), false);
+      }
+      assert.equal(await late.locator("#log .own").count(), 0);
+      assert.deepEqual(await ada.locator("#log .own .note").allTextContents(), ["first", "second"], "the tab knows its own again");
+      assert.match(await late.title(), /^demo:test/, "history is nothing unread");
+      assert.ok((await late.locator("#log time").first().getAttribute("datetime")) <= new Date().toISOString());
+    });
+
+    checkKept("a connection that is cut comes back by itself, with what was said meanwhile, and misses nothing", async () => {
+      const [ada, grace] = await two();
+      await say(ada, "before");
+      await shown(grace, "before");
+      await ada.click("#cut");
+      await ada.locator('#status[data-state="reconnecting"]').waitFor();
+      assert.ok(await ada.locator("#cut").isDisabled());
+      await say(grace, "while you were away");
+      await say(grace, "and another");
+      await say(ada, "written in the dark");
+      await connected(ada);
+      await isBack(ada);
+      assert.deepEqual(await proof(ada), { recovered: "yes", caughtUp: "2", missed: "0" });
+      assert.match((await lines(ada)).at(-1), /^Back after \d+ s: recovered yes, 2 messages caught up, missed 0$/);
+      await shown(grace, "written in the dark");
+      await shown(ada, "written in the dark");
+      for (const page of [ada, grace]) {
+        assert.deepEqual(await notes(page), ["before", "while you were away", "and another", "written in the dark"]);
+      }
+      assert.deepEqual(await faintTexts(ada), []);
+    });
+
+    checkKept("a server that is killed and started again has lost nothing: every message is there once, for everybody", async () => {
+      const [ada, grace] = await two();
+      for (const text of ["one", "two"]) await say(ada, text);
+      await shown(grace, "two");
+      await shown(ada, "two");
+      await server.kill();
+      for (const page of [ada, grace]) await page.locator('#status[data-state="reconnecting"]').waitFor();
+      await say(ada, "while it was dead");
+      await ada.context().setOffline(true);
+      await server.start();
+      await connected(grace);
+      await isBack(grace);
+      assert.deepEqual(await proof(grace), { recovered: "yes", caughtUp: "0", missed: "0" });
+      // Ada is still away: what is said now she is sent when she is back.
+      await say(grace, "it lives");
+      await shown(grace, "it lives");
+      const emit = await backend();
+      assert.equal((await emit("chat", "so it does")).class, "disk");
+      await shown(grace, "so it does");
+      await ada.context().setOffline(false);
+      await connected(ada);
+      await isBack(ada);
+      assert.deepEqual(await proof(ada), { recovered: "yes", caughtUp: "2", missed: "0" });
+      await shown(grace, "while it was dead");
+      await shown(ada, "while it was dead");
+      const all = ["one", "two", "it lives", "so it does", "while it was dead"];
+      const late = await visit("Eve");
+      await connected(late);
+      await seen(async () => (await notes(late)).length === all.length, "the history");
+      for (const page of [ada, grace, late]) assert.deepEqual(await notes(page), all);
+      forgiveRefusals();
+    });
+
+    checkKept("a server that has forgotten says so: missed is not zero", async () => {
+      const ada = await visit("Ada");
+      await connected(ada);
+      await say(ada, "before");
+      await shown(ada, "before");
+      await server.kill();
+      rmSync(server.data, { recursive: true });
+      await server.start();
+      await connected(ada);
+      await isBack(ada);
+      assert.deepEqual(await proof(ada), { recovered: "no", caughtUp: "0", missed: "some" });
+      await say(ada, "after");
+      await shown(ada, "after");
+      assert.deepEqual(await notes(ada), ["before", "after"]);
+      assert.deepEqual(await faintTexts(ada), []);
+      forgiveRefusals();
+    });
+
     checkPage("markup in texts, names and rooms is shown literally", async () => {
       const evil = '<img src=x onerror="window.hit=1"><script>window.hit=1</script><b>bold</b>';
       const room = `demo:<b>${testCount}</b>`;
@@ -538,11 +616,11 @@ for (const subject of subjects) {
       assert.equal(await focused(), "text", "ready to write");
       await ada.focus(".skip");
       const order = [await focused()];
-      for (let i = 0; i < 5; i++) {
+      for (let i = 0; i < 6; i++) {
         await ada.keyboard.press("Tab");
         order.push(await focused());
       }
-      assert.deepEqual(order, ["skip", "name-edit", "scroll", "second-tab", "text", "second-tab button"]);
+      assert.deepEqual(order, ["skip", "name-edit", "scroll", "second-tab", "text", "cut", "second-tab button"]);
       await ada.focus("#name-edit");
       await ada.keyboard.press("Enter");
       assert.equal(await focused(), "name");

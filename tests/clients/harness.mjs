@@ -240,6 +240,43 @@ export class ConformanceServer {
   }
 }
 
+/** A standalone server with its own port and data folder; a second start after `kill` takes up both again. */
+export class StandaloneServer {
+  #process;
+  #folder = temporaryFolder();
+  #starts = 0;
+
+  constructor(subject, { command = "dev", options = ["--json"] } = {}) {
+    this.command = subject.command;
+    this.data = path.join(this.#folder, "data");
+    this.args = [command, ...options];
+  }
+
+  async start() {
+    this.port ??= await freePort();
+    this.#starts += 1;
+    this.#process = new ServerProcess(this.command, [...this.args, "--listen", `127.0.0.1:${this.port}`, "--data", this.data], {
+      logFile: path.join(this.#folder, `server-${this.#starts}.log`),
+    });
+    this.urls = await this.#process.until(({ log }) => {
+      const lines = log.split("\n").slice(0, -1);
+      const json = lines.find((text) => text.startsWith("{") && text.includes('"demo"'));
+      if (json) return JSON.parse(json);
+      const plain = lines.find((text) => text.startsWith("listening on "))?.slice("listening on ".length);
+      return plain && { socketio: plain, api: `${plain}/api/v1` };
+    });
+  }
+
+  kill() {
+    return this.#process.kill();
+  }
+
+  async stop() {
+    await this.#process?.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
 /** Resolves when a client socket is connected, rejects with the refusal. Connects it when it does not already try. */
 export function opened(socket, ms = SOON_MS) {
   const answer = new Promise((resolve, reject) => {
