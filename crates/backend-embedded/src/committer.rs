@@ -137,7 +137,7 @@ impl Committer {
             heads.cancel(&group);
         }
         drop(heads);
-        match self.write(&group) {
+        match self.write(&group).and_then(|()| self.show(group)) {
             Ok(()) => {
                 let reached = if self.unsynced_since.is_none() { Durability::Disk } else { Durability::Os };
                 for (reply, mut receipts) in waiting {
@@ -149,13 +149,18 @@ impl Committer {
                 self.shard.poison(&error);
                 let error = self.shard.healthy().err().unwrap_or(error);
                 waiting.into_iter().for_each(|(reply, _)| reply.answer(Err(error.clone())));
+                return;
             }
+        }
+        if self.written - self.checkpoint.group >= CHECKPOINT_GROUPS
+            && let Err(error) = self.write_checkpoint()
+        {
+            self.shard.poison(&error);
         }
     }
 
-    /// Writes a group, as durably as somebody in it was promised, and shows it.
+    /// Writes a group, as durably as somebody in it was promised.
     fn write(&mut self, group: &Group) -> Result<(), StoreError> {
-        let shard = self.shard.clone();
         let is_durable = group.durability >= Durability::Disk;
         if !group.is_empty() {
             if !is_durable {
@@ -169,12 +174,19 @@ impl Committer {
         if is_durable && self.unsynced_since.is_some() {
             self.sync()?;
         }
+        Ok(())
+    }
+
+    /// Shows what was written: to readers, then to the follower. Receipts come after that: whoever has one finds its message, and
+    /// whatever it sends next comes behind it.
+    fn show(&mut self, group: Group) -> Result<(), StoreError> {
         if group.is_empty() {
             return Ok(());
         }
+        let shard = self.shard.clone();
         let source = Part { content: &shard.content, shard: shard.number };
         let mut heads = shard.lock_heads();
-        let forgotten = heads.settle(group, &source)?;
+        let forgotten = heads.settle(&group, &source)?;
         let head = heads.head().pos;
         drop(heads);
         shard.visible.store(head, Ordering::Release);
@@ -185,11 +197,8 @@ impl Committer {
         if !group.records.is_empty()
             && let Some(follower) = shard.follower()
         {
-            let messages: Vec<Message> = group.records.iter().map(|record| record.message.clone()).collect();
+            let messages: Vec<Message> = group.records.into_iter().map(|record| record.message).collect();
             follower(&messages);
-        }
-        if group.number - self.checkpoint.group >= CHECKPOINT_GROUPS {
-            self.write_checkpoint()?;
         }
         Ok(())
     }
@@ -272,6 +281,7 @@ impl Committer {
         if !group.is_empty() {
             group.durability = Durability::Disk;
             self.write(&group)?;
+            self.show(group)?;
         }
         Ok(forgotten + count)
     }

@@ -315,7 +315,7 @@ pub enum StoreError {
 }
 
 /// Hears what was committed, in the order of positions and after its durability was reached. Called by the thread that commits,
-/// with all messages of one group: it must not block, and must not call the shard.
+/// with all messages of one group, before their receipts are there: it must not block, and must not call the shard.
 pub type Follower = Arc<dyn Fn(&[Message]) + Send + Sync>;
 
 /// Where shards are kept.
@@ -347,6 +347,9 @@ pub trait Store: Send + Sync + 'static {
 /// - **Positions grow**, in the order of commits; what an [epoch](crate::Epoch) gave to one message it never gives to another.
 ///   `n` has no holes.
 /// - **First durable, then visible.** Readers and followers see a message only after the durability it was put with is reached.
+/// - **First visible, then heard, then receipted.** Readers find a message before the follower hears of it, and the follower has
+///   heard of it before its receipt is there. Whoever has a receipt can read the message, and what it sends after that through
+///   whatever the follower feeds comes behind the message, everywhere.
 /// - **What is forgotten is known.** [`Page::floors`] never claims more than is there.
 pub trait Shard: Send + Sync + 'static {
     /// Writes all or nothing. Answers with a receipt for each [`Write::Put`], in order.
