@@ -45,6 +45,33 @@ pub(crate) fn group_key(shard: u32, number: u64) -> [u8; 12] {
     key
 }
 
+pub(crate) fn head_key(shard: u32, stream: u64) -> [u8; 13] {
+    let mut key = [b'h'; 13];
+    key[1..].copy_from_slice(&group_key(shard, stream));
+    key
+}
+
+pub(crate) fn heads_prefix(shard: u32) -> Vec<u8> {
+    [&b"h"[..], &shard.to_be_bytes()].concat()
+}
+
+/// Of the number of a stream, by its name.
+pub(crate) fn name_key(shard: u32, name: &str) -> Vec<u8> {
+    [&b"n"[..], &shard.to_be_bytes(), name.as_bytes()].concat()
+}
+
+pub(crate) fn checkpoint_key(shard: u32) -> Vec<u8> {
+    [&b"c"[..], &shard.to_be_bytes()].concat()
+}
+
+pub(crate) fn mark_key(shard: u32) -> Vec<u8> {
+    [&b"u"[..], &shard.to_be_bytes()].concat()
+}
+
+pub(crate) fn shard_key(name: &str) -> Vec<u8> {
+    [b"s", name.as_bytes()].concat()
+}
+
 pub(crate) fn cursor_key(shard: u32, stream: u64, device: &str) -> Vec<u8> {
     [&group_key(shard, stream), device.as_bytes()].concat()
 }
@@ -113,10 +140,11 @@ fn retention(from: &mut &[u8]) -> Option<Retention> {
 
 /// A stream's head as a checkpoint has it.
 pub(crate) fn encode_head(key: &[u8], name: &str, head: &StreamHead) -> Vec<u8> {
-    let mut value = Vec::with_capacity(80 + name.len());
+    let mut value = Vec::with_capacity(96 + name.len());
     for number in [head.id, head.head, head.n, head.floor, head.floor_n, head.bytes] {
         value.put_u64(number);
     }
+    value.put_u64(head.oldest.map_or(u64::MAX, |oldest| oldest.0));
     value.put_u8(head.retention.is_some().into());
     if let Some(retention) = head.retention {
         put_retention(&mut value, retention);
@@ -125,13 +153,15 @@ pub(crate) fn encode_head(key: &[u8], name: &str, head: &StreamHead) -> Vec<u8> 
     seal(key, value)
 }
 
-pub(crate) fn decode_head(key: &[u8], value: &[u8]) -> Option<(StreamName, StreamHead)> {
+pub(crate) fn decode_head<'a>(key: &[u8], value: &'a [u8]) -> Option<(&'a str, StreamHead)> {
     let mut value = unseal(key, value)?;
     let mut number = || value.try_get_u64().ok();
     let (id, head, n) = (number()?, number()?, number()?);
     let (floor, floor_n, bytes) = (number()?, number()?, number()?);
+    let oldest = Some(number()?).filter(|oldest| *oldest != u64::MAX).map(Timestamp);
     let retention = if value.try_get_u8().ok()? == 1 { Some(retention(&mut value)?) } else { None };
-    Some((name(&mut value)?, StreamHead { id, head, n, floor, floor_n, bytes, retention }))
+    let name = std::str::from_utf8(text(&mut value)?).ok()?;
+    Some((name, StreamHead { id, head, n, floor, floor_n, bytes, oldest, retention }))
 }
 
 /// How far the heads of a shard are written.
@@ -213,6 +243,12 @@ impl GroupRecord {
         }
         let (retentions, trims, keys) = (group.retentions.clone(), group.trims.clone(), group.keys.clone());
         Self { shard, number: group.number, synced, head, streams, retentions, trims, keys }
+    }
+
+    /// The streams that it says something of.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = u64> {
+        let messages = self.streams.iter().map(|touched| touched.stream);
+        messages.chain(self.retentions.iter().map(|(id, _)| *id)).chain(self.trims.iter().map(|(id, _)| *id))
     }
 
     /// `MAGIC`, length of everything behind it, then the fields.

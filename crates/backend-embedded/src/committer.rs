@@ -1,15 +1,17 @@
 //! The thread that commits: the only one that writes to its shard.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use fjall::PersistMode;
+use posthaste_history::Pid;
 use posthaste_history::store::{Durability, Group, Message, Receipt, Reply, StoreError, StreamName, Timestamp, Write};
 
 use crate::codec::{
-    Checkpoint, GroupRecord, Stored, cursor_key, encode_head, group_key, seal, session_key, stream_key,
+    Checkpoint, GroupRecord, Stored, checkpoint_key, cursor_key, encode_head, group_key, head_key, mark_key, name_key,
+    seal, session_key, stream_key,
 };
 use crate::content::Part;
 use crate::queue::News;
@@ -18,9 +20,22 @@ use crate::shard::Inner;
 /// What is asked of the committer.
 pub(crate) enum Request {
     Commit(Timestamp, Vec<Write>, Reply<Vec<Receipt>>),
-    Retain(Timestamp, Reply<u64>),
+    Retain(Retain),
     Checkpoint(Reply<()>),
 }
+
+/// Forgets what is too old, in several steps: what waits is committed in between.
+pub(crate) struct Retain {
+    pub(crate) now: Timestamp,
+    /// Sessions that were seen to have expired.
+    pub(crate) expired: Vec<Pid>,
+    /// What is forgotten by now.
+    pub(crate) count: u64,
+    pub(crate) reply: Reply<u64>,
+}
+
+/// So many streams, and sessions, are looked after in one step.
+const RETAIN_STEP: usize = 256;
 
 /// One write to the disk has at most so much.
 const GROUP_BYTES: usize = 8 << 20;
@@ -83,10 +98,9 @@ impl Committer {
         for request in requests {
             match request {
                 Request::Commit(now, writes, reply) => commits.push((now, writes, reply)),
-                Request::Retain(now, reply) => {
+                Request::Retain(retain) => {
                     self.commit(std::mem::take(&mut commits));
-                    let answer = self.guarded(|committer| committer.retain(now));
-                    reply.answer(answer);
+                    self.retain(retain);
                 }
                 Request::Checkpoint(reply) => {
                     self.commit(std::mem::take(&mut commits));
@@ -121,6 +135,10 @@ impl Committer {
         let free = shard.free_bytes();
         let is_full = free < shard.config.reserved_bytes;
         let mut waiting: Vec<Waiting> = Vec::with_capacity(commits.len());
+        if let Err(error) = self.admit(&commits) {
+            commits.into_iter().for_each(|(_, _, reply)| reply.answer(Err(error.clone())));
+            return;
+        }
         let mut heads = shard.lock_heads();
         let mut group = heads.begin();
         for (now, writes, reply) in commits {
@@ -152,11 +170,23 @@ impl Committer {
                 return;
             }
         }
-        if self.written - self.checkpoint.group >= CHECKPOINT_GROUPS
+        if self.is_checkpoint_due()
             && let Err(error) = self.write_checkpoint()
         {
             self.shard.poison(&error);
         }
+    }
+
+    /// Takes the streams of these commits into memory. Nobody else does, and nobody else changes them: they are read without the lock.
+    fn admit(&self, commits: &[(Timestamp, Vec<Write>, Reply<Vec<Receipt>>)]) -> Result<(), StoreError> {
+        let shard = &self.shard;
+        let missing = shard.lock_heads().missing(commits.iter().flat_map(|(_, writes, _)| writes));
+        for name in missing {
+            if let Some(head) = shard.content.head_named(shard.number, &name)? {
+                shard.lock_heads().admit(&name, head);
+            }
+        }
+        Ok(())
     }
 
     /// Writes a group, as durably as somebody in it was promised.
@@ -214,6 +244,10 @@ impl Committer {
             let stored = Stored { at, prev, n, payload: payload.clone() }.encode(&key);
             batch.insert(&content.messages, key, stored);
         }
+        for (name, id) in &group.created {
+            let key = name_key(number, name);
+            batch.insert(&content.heads, &key[..], seal(&key, id.to_be_bytes().to_vec()));
+        }
         for ((stream, device), pos) in &group.cursors {
             let key = cursor_key(number, *stream, device);
             match pos {
@@ -258,21 +292,55 @@ impl Committer {
         Ok(())
     }
 
-    fn retain(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        let shard = self.shard.clone();
+    /// One step; the rest comes behind what waits by then.
+    fn retain(&mut self, mut retain: Retain) {
+        match self.guarded(|committer| committer.retain_some(&mut retain)) {
+            Ok(false) => {
+                if let Err((Request::Retain(retain), error)) = self.shard.queue.push(Request::Retain(retain), 0) {
+                    retain.reply.answer(Err(error));
+                }
+            }
+            Ok(true) => retain.reply.answer(Ok(retain.count)),
+            Err(error) => retain.reply.answer(Err(error)),
+        }
+    }
+
+    /// Returns whether that was all.
+    fn retain_some(&mut self, retain: &mut Retain) -> Result<bool, StoreError> {
+        let (shard, now) = (self.shard.clone(), retain.now);
         let source = Part { content: &shard.content, shard: shard.number };
+        let due = shard.lock_heads().due(now, RETAIN_STEP);
+        for id in &due {
+            if shard.lock_heads().name(*id).is_none() {
+                let (name, head) = shard.content.head(shard.number, *id)?.ok_or_else(|| {
+                    StoreError::Damaged(format!("the head of stream {id}, of which something is too old, is missing"))
+                })?;
+                shard.lock_heads().admit(&name, head);
+            }
+        }
+        let expired = retain.expired.split_off(retain.expired.len().saturating_sub(RETAIN_STEP));
+        // They may have been stored anew since they were looked for.
+        let mut gone = Vec::new();
+        for pid in expired {
+            if shard.session(pid)?.is_some_and(|record| record.expires <= now) {
+                gone.push(pid);
+            }
+        }
         let mut heads = shard.lock_heads();
-        let before: HashMap<u64, u64> = heads.streams().map(|(_, head)| (head.id, head.floor)).collect();
-        let forgotten = heads.settle_all(now, &source)?;
+        heads.forget_keys(now);
         let mut group = heads.begin();
-        let moved = heads.streams().filter(|(_, head)| before.get(&head.id) != Some(&head.floor));
-        let moved: Vec<(StreamName, u64, u64)> =
-            moved.map(|(name, head)| (name.clone(), head.id, head.floor)).collect();
-        group.trims.extend(moved.iter().map(|(_, id, floor)| (*id, *floor)));
-        self.dirty.extend(moved.into_iter().map(|(name, ..)| name));
-        let expired = shard.expired(now)?;
-        let count = expired.len() as u64;
-        group.sessions.extend(expired.into_iter().map(|pid| (pid, None)));
+        let mut forgotten = 0;
+        for id in &due {
+            let count = heads.look_after(*id, now, &source)?;
+            forgotten += count;
+            let Some(name) = heads.name(*id).cloned() else { continue };
+            if count > 0 {
+                group.trims.extend(heads.stream(&name).map(|head| (*id, head.floor)));
+            }
+            self.dirty.insert(name);
+        }
+        retain.count += forgotten + gone.len() as u64;
+        group.sessions.extend(gone.into_iter().map(|pid| (pid, None)));
         if group.is_empty() {
             heads.cancel(&group);
         }
@@ -283,7 +351,14 @@ impl Committer {
             self.write(&group)?;
             self.show(group)?;
         }
-        Ok(forgotten + count)
+        if self.is_checkpoint_due() {
+            self.write_checkpoint()?;
+        }
+        Ok(due.len() < RETAIN_STEP && retain.expired.is_empty())
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        self.written - self.checkpoint.group >= CHECKPOINT_GROUPS || self.dirty.len() >= self.shard.config.hot_streams
     }
 
     /// Writes the heads of all streams that changed, and lets go of groups that nobody needs.
@@ -295,7 +370,7 @@ impl Committer {
         for name in self.dirty.drain() {
             let Some(head) = heads.stream(&name) else { continue };
             let key = head_key(number, head.id);
-            batch.insert(&content.heads, &key[..], encode_head(&key, &name, head));
+            batch.insert(&content.heads, key, encode_head(&key, &name, head));
         }
         let needed = heads.oldest_key().unwrap_or(u64::MAX);
         let mut from = self.checkpoint.from.max(1);
@@ -304,18 +379,15 @@ impl Committer {
             from = group + 1;
             self.groups.pop_front();
         }
-        let floors: Vec<((u32, u64), u64)> = heads
-            .streams()
-            .filter(|(_, head)| head.floor > 0)
-            .map(|(_, head)| ((number, head.id), head.floor))
-            .collect();
         self.checkpoint = Checkpoint { group: heads.group(), head: heads.head().pos, from };
         drop(heads);
         let key = checkpoint_key(number);
         batch.insert(&content.heads, &key[..], self.checkpoint.encode(&key));
+        let unsynced = content.floors_unsynced();
         batch.commit().map_err(|error| write_failed(&error))?;
         self.sync()?;
-        shard.allow_dropping(floors);
+        drop(unsynced);
+        shard.lock_heads().evict(shard.config.hot_streams, |_| false);
         Ok(())
     }
 
@@ -332,24 +404,4 @@ impl Committer {
 
 fn write_failed(error: &fjall::Error) -> StoreError {
     StoreError::Poisoned(error.to_string())
-}
-
-pub(crate) fn head_key(shard: u32, stream: u64) -> Vec<u8> {
-    [&b"h"[..], &group_key(shard, stream)].concat()
-}
-
-pub(crate) fn heads_prefix(shard: u32) -> Vec<u8> {
-    [&b"h"[..], &shard.to_be_bytes()].concat()
-}
-
-pub(crate) fn checkpoint_key(shard: u32) -> Vec<u8> {
-    [&b"c"[..], &shard.to_be_bytes()].concat()
-}
-
-pub(crate) fn mark_key(shard: u32) -> Vec<u8> {
-    [&b"u"[..], &shard.to_be_bytes()].concat()
-}
-
-pub(crate) fn shard_key(name: &str) -> Vec<u8> {
-    [b"s", name.as_bytes()].concat()
 }

@@ -24,6 +24,9 @@ pub struct Config {
     pub memtable_bytes: u64,
     /// Bytes of commits and reads that may wait, for each shard; default 64 MiB. More is refused.
     pub max_waiting_bytes: usize,
+    /// Streams of which is kept in memory, for each shard, where they end and begin; default 65,536, some 300 bytes each. Of the others
+    /// it is looked up on the disk when something happens to them.
+    pub hot_streams: usize,
     /// Tells one start of the system from another; the system's own by default.
     #[doc(hidden)]
     pub boot: Option<String>,
@@ -42,6 +45,7 @@ impl Config {
             cache_bytes: 32 << 20,
             memtable_bytes: 16 << 20,
             max_waiting_bytes: 64 << 20,
+            hot_streams: 65_536,
             boot: None,
         }
     }

@@ -1,20 +1,16 @@
 //! What is on the disk, by kind.
 
-use std::collections::HashMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
-use posthaste_history::store::{Kept, Message, Put, Range, Source, StoreError, StreamName};
+use posthaste_history::store::{Kept, Message, Put, Range, Source, StoreError, StreamHead, StreamName};
 
-use crate::codec::{Stored, cursor_key, group_key, stream_key, unseal};
+use crate::codec::{Stored, cursor_key, decode_head, group_key, head_key, name_key, stream_key, unseal};
 use crate::config::Config;
 use crate::error::{OpenError, read_failed};
-
-/// Up to where each stream is forgotten, as the last synced checkpoint says: what compaction may drop.
-pub(crate) type Floors = Arc<RwLock<Arc<HashMap<(u32, u64), u64>>>>;
 
 /// The engine and its keyspaces.
 #[derive(Clone)]
@@ -26,14 +22,15 @@ pub(crate) struct Content {
     pub(crate) groups: Keyspace,
     pub(crate) cursors: Keyspace,
     pub(crate) sessions: Keyspace,
-    pub(crate) floors: Floors,
+    unsynced: Arc<RwLock<()>>,
+    _filtering: Arc<Filtering>,
 }
 
 impl Content {
     pub(crate) fn open(path: &Path, config: &Config) -> Result<Self, OpenError> {
         let failed = |error| OpenError::engine(path, error);
-        let floors = Floors::default();
-        let filter = floors.clone();
+        let below = Arc::new(Below(Mutex::new(None)));
+        let filter = below.clone();
         let engine = Database::builder(path)
             .cache_size(config.cache_bytes)
             .manual_journal_persist(true)
@@ -41,7 +38,7 @@ impl Content {
             .max_journaling_size(64 << 20)
             .worker_threads(2)
             .with_compaction_filter_factories(Arc::new(move |keyspace| {
-                (keyspace == "messages").then(|| Arc::new(Below(filter.clone())) as Arc<dyn Factory>)
+                (keyspace == "messages").then(|| filter.clone() as Arc<dyn Factory>)
             }))
             .open()
             .map_err(failed)?;
@@ -50,7 +47,40 @@ impl Content {
         let keyspace = |name| engine.keyspace(name, options).map_err(failed);
         let (heads, messages, groups) = (keyspace("heads")?, keyspace("messages")?, keyspace("groups")?);
         let (cursors, sessions) = (keyspace("cursors")?, keyspace("sessions")?);
-        Ok(Self { engine, heads, messages, groups, cursors, sessions, floors })
+        let unsynced = Arc::new(RwLock::new(()));
+        let filtering = Arc::new(Filtering(below.clone()));
+        let content = Self { engine, heads, messages, groups, cursors, sessions, unsynced, _filtering: filtering };
+        *below.lock() = Some(content.floors());
+        Ok(content)
+    }
+
+    pub(crate) fn floors(&self) -> Floors {
+        Floors { heads: self.heads.clone(), unsynced: self.unsynced.clone() }
+    }
+
+    /// Until this is let go, compaction does not learn what heads say.
+    pub(crate) fn floors_unsynced(&self) -> RwLockWriteGuard<'_, ()> {
+        self.unsynced.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the last checkpoint has of a stream. It is out of date if the stream is in memory.
+    pub(crate) fn head(&self, shard: u32, stream: u64) -> Result<Option<(StreamName, StreamHead)>, StoreError> {
+        let key = head_key(shard, stream);
+        let Some(value) = self.heads.get(key).map_err(read_failed)? else { return Ok(None) };
+        let Some((name, head)) = decode_head(&key, &value) else {
+            return Err(StoreError::Damaged(format!("the head of stream {stream} is not what was written")));
+        };
+        Ok(Some((name.into(), head)))
+    }
+
+    /// The same, by name.
+    pub(crate) fn head_named(&self, shard: u32, name: &str) -> Result<Option<StreamHead>, StoreError> {
+        let key = name_key(shard, name);
+        let Some(value) = self.heads.get(&key).map_err(read_failed)? else { return Ok(None) };
+        let Some(stream) = number_of(&key, &value) else {
+            return Err(StoreError::Damaged(format!("the number of stream {name:?} is not what was written")));
+        };
+        Ok(self.head(shard, stream)?.map(|(_, head)| head))
     }
 
     pub(crate) fn all(&self) -> [&Keyspace; 5] {
@@ -98,7 +128,7 @@ impl Part<'_> {
         let entry = |entry: fjall::Guard| {
             let (key, value) = entry.into_inner().map_err(read_failed)?;
             let device = std::str::from_utf8(key.get(prefix.len()..).unwrap_or_default()).ok();
-            match (device, pos_of(&key, &value)) {
+            match (device, number_of(&key, &value)) {
                 (Some(device), Some(pos)) => Ok((Arc::from(device), pos)),
                 _ => Err(StoreError::Damaged("a cursor is not what was written".into())),
             }
@@ -107,7 +137,7 @@ impl Part<'_> {
     }
 }
 
-fn pos_of(key: &[u8], value: &[u8]) -> Option<u64> {
+fn number_of(key: &[u8], value: &[u8]) -> Option<u64> {
     unseal(key, value)?.first_chunk().map(|pos| u64::from_be_bytes(*pos))
 }
 
@@ -124,7 +154,7 @@ impl Source for Part<'_> {
     fn cursor(&self, stream: u64, device: &str) -> Result<Option<u64>, StoreError> {
         let key = cursor_key(self.shard, stream, device);
         let Some(value) = self.content.cursors.get(&key).map_err(read_failed)? else { return Ok(None) };
-        let pos = pos_of(&key, &value);
+        let pos = number_of(&key, &value);
         pos.map(Some).ok_or_else(|| StoreError::Damaged(format!("the cursor of {device:?} is not what was written")))
     }
 
@@ -134,7 +164,42 @@ impl Source for Part<'_> {
 }
 
 /// Drops messages that are forgotten.
-struct Below(Floors);
+struct Below(Mutex<Option<Floors>>);
+
+/// As long as this is there, compaction knows what is forgotten. The engine holds what it filters with, and that holds a part of the
+/// engine: without an end to it nothing would ever be closed.
+struct Filtering(Arc<Below>);
+
+impl Drop for Filtering {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}
+
+impl Below {
+    fn lock(&self) -> MutexGuard<'_, Option<Floors>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Up to where each stream is forgotten: as the last checkpoint says, which is synced.
+#[derive(Clone)]
+pub(crate) struct Floors {
+    heads: Keyspace,
+    /// Nobody looks while a checkpoint is written and not yet synced.
+    unsynced: Arc<RwLock<()>>,
+}
+
+impl Floors {
+    /// Of the stream whose messages have keys that begin like this.
+    pub(crate) fn of(&self, stream: [u8; 12]) -> u64 {
+        let _synced = self.unsynced.read().unwrap_or_else(PoisonError::into_inner);
+        let mut key = [b'h'; 13];
+        key[1..].copy_from_slice(&stream);
+        let head = self.heads.get(key).ok().flatten();
+        head.and_then(|value| decode_head(&key, &value).map(|(_, head)| head.floor)).unwrap_or(0)
+    }
+}
 
 impl RefUnwindSafe for Below {}
 impl UnwindSafe for Below {}
@@ -145,13 +210,13 @@ impl Factory for Below {
     }
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        let floors = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Box::new(BelowNow { floors, last: None })
+        Box::new(BelowNow { floors: self.lock().clone(), last: None })
     }
 }
 
 struct BelowNow {
-    floors: Arc<HashMap<(u32, u64), u64>>,
+    /// Not known while the engine is being opened, or closed.
+    floors: Option<Floors>,
     /// The stream that was met last, and its floor.
     last: Option<([u8; 12], u64)>,
 }
@@ -159,13 +224,13 @@ struct BelowNow {
 impl CompactionFilter for BelowNow {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         let key: &[u8] = item.key();
-        let (Some(stream), true) = (key.first_chunk::<12>(), key.len() == 20) else { return Ok(Verdict::Keep) };
+        let (Some(stream), Some(floors), true) = (key.first_chunk::<12>(), &self.floors, key.len() == 20) else {
+            return Ok(Verdict::Keep);
+        };
         let floor = match self.last {
             Some((last, floor)) if last == *stream => floor,
             _ => {
-                let (shard, id) = stream.split_at(4);
-                let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-                let floor = self.floors.get(&(number(shard) as u32, number(id))).copied().unwrap_or(0);
+                let floor = floors.of(*stream);
                 self.last = Some((*stream, floor));
                 floor
             }

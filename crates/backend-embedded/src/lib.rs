@@ -28,6 +28,7 @@ mod queue;
 mod salvage;
 mod shard;
 mod store;
+mod tidy;
 mod tools;
 
 pub use config::Config;

@@ -6,8 +6,10 @@ use fjall::PersistMode;
 use posthaste_history::Epoch;
 use posthaste_history::store::{Heads, StoreError, StreamHead, StreamName};
 
-use crate::codec::{Checkpoint, GroupRecord, decode_head, group_key, seal, stream_key, unseal};
-use crate::committer::{checkpoint_key, heads_prefix, mark_key, shard_key};
+use crate::codec::{
+    Checkpoint, GroupRecord, checkpoint_key, decode_head, group_key, heads_prefix, mark_key, seal, shard_key,
+    stream_key, unseal,
+};
 use crate::config::Config;
 use crate::content::{Content, Part};
 use crate::error::{io, read_failed};
@@ -74,21 +76,13 @@ pub(crate) fn load(content: &Content, config: &Config, name: &str) -> Result<Fou
         Some(value) => Checkpoint::decode(&key, &value)
             .ok_or_else(|| damaged(format!("the checkpoint of shard {name:?} is not what was written")))?,
     };
-    let mut streams: HashMap<u64, (StreamName, StreamHead)> = HashMap::new();
-    for entry in content.heads.prefix(heads_prefix(number)) {
-        let (key, value) = entry.into_inner().map_err(read_failed)?;
-        let (stream, head) = decode_head(&key, &value)
-            .ok_or_else(|| damaged(format!("a stream's head in shard {name:?} is not what was written")))?;
-        streams.insert(head.id, (stream, head));
-    }
     let mut heads = Heads::new(epoch, config.retention, config.window, CAPABILITIES);
     let (mut next, mut head) = (checkpoint.from, checkpoint.head);
-    let (mut trims, mut dirty, mut groups) = (HashMap::<u64, u64>::new(), HashSet::new(), VecDeque::new());
-    let mut keys = Vec::new();
+    let (mut behind, mut groups, mut keys) = (Vec::new(), VecDeque::new(), Vec::new());
     for entry in content.groups.range(group_key(number, checkpoint.from)..=group_key(number, u64::MAX)) {
         let (key, value) = entry.into_inner().map_err(read_failed)?;
         let group = GroupRecord::decode(&value).filter(|group| group_key(number, group.number)[..] == key[..]);
-        let Some(group) = group else {
+        let Some(mut group) = group else {
             return Err(damaged(format!("group {next} of shard {name:?} is not what was written")));
         };
         if group.number != next {
@@ -97,10 +91,10 @@ pub(crate) fn load(content: &Content, config: &Config, name: &str) -> Result<Fou
         }
         next += 1;
         groups.push_back((group.number, group.head));
-        keys.extend(group.keys.clone());
+        keys.append(&mut group.keys);
         if group.number > checkpoint.group {
             head = group.head;
-            apply(group, &mut streams, &mut trims, &mut dirty)?;
+            behind.push(group);
         }
     }
     let last = next - 1;
@@ -111,23 +105,39 @@ pub(crate) fn load(content: &Content, config: &Config, name: &str) -> Result<Fou
             return Err(damaged(missing));
         }
     }
-    let touched = dirty.clone();
-    for stream in &touched {
-        let Some((name, head)) = streams.get(stream) else { continue };
+    heads.restore(head, last.max(checkpoint.group));
+    let mut touched = behind.iter().flat_map(GroupRecord::touched).collect::<HashSet<u64>>();
+    let mut streams: HashMap<u64, (StreamName, StreamHead)> = HashMap::new();
+    for entry in content.heads.prefix(heads_prefix(number)) {
+        let (key, value) = entry.into_inner().map_err(read_failed)?;
+        let (stream, head) = decode_head(&key, &value)
+            .ok_or_else(|| damaged(format!("a stream's head in shard {name:?} is not what was written")))?;
+        if touched.contains(&head.id) {
+            streams.insert(head.id, (stream.into(), head));
+        } else {
+            heads.count(&head);
+        }
+    }
+    let mut trims = HashMap::new();
+    for group in behind {
+        apply(group, &mut streams, &mut trims)?;
+    }
+    keys.into_iter().for_each(|key| heads.remember(key));
+    let source = Part { content, shard: number };
+    let mut dirty = HashSet::new();
+    for (id, (name, head)) in streams {
         let key = stream_key(number, head.id, head.head);
         if head.n > head.floor_n && content.messages.get(key).map_err(read_failed)?.is_none() {
             return Err(damaged(format!("the last message of stream {name:?}, at {}, is missing", head.head)));
         }
+        touched.remove(&id);
+        heads.count(&head);
+        heads.admit(&name, head);
+        heads.forget(&name, trims.get(&id).copied().unwrap_or(0), None, &source)?;
+        dirty.insert(name);
     }
-    let names: HashMap<u64, StreamName> = streams.iter().map(|(id, (name, _))| (*id, name.clone())).collect();
-    heads.restore(head, last.max(checkpoint.group), streams.into_values());
-    keys.into_iter().for_each(|key| heads.remember(key));
-    let source = Part { content, shard: number };
-    let mut dirty = HashSet::new();
-    for stream in touched {
-        let Some(name) = names.get(&stream) else { continue };
-        heads.forget(name, trims.get(&stream).copied().unwrap_or(0), None, &source)?;
-        dirty.insert(name.clone());
+    if let Some(unknown) = touched.iter().next() {
+        return Err(damaged(format!("stream {unknown} of shard {name:?} is unknown")));
     }
     Ok(Found { number, heads, checkpoint, dirty, groups })
 }
@@ -137,31 +147,26 @@ fn apply(
     group: GroupRecord,
     streams: &mut HashMap<u64, (StreamName, StreamHead)>,
     trims: &mut HashMap<u64, u64>,
-    dirty: &mut HashSet<u64>,
 ) -> Result<(), StoreError> {
     let number = group.number;
     let unknown = |stream: u64| damaged(format!("group {number} names stream {stream}, which is unknown"));
     for touched in group.streams {
         let id = touched.stream;
         if let Some(name) = touched.name {
-            let head = StreamHead { id, head: 0, n: 0, floor: 0, floor_n: 0, bytes: 0, retention: None };
-            streams.insert(id, (name, head));
+            streams.insert(id, (name, StreamHead::new(id)));
         }
         let (_, head) = streams.get_mut(&id).ok_or_else(|| unknown(id))?;
         if touched.n > 0 {
             (head.head, head.n) = (touched.head, touched.n);
         }
         head.bytes += touched.cost;
-        dirty.insert(id);
     }
     for (id, retention) in group.retentions {
         streams.get_mut(&id).ok_or_else(|| unknown(id))?.1.retention = Some(retention);
-        dirty.insert(id);
     }
     for (id, through) in group.trims {
         let furthest = trims.entry(id).or_insert(0);
         *furthest = through.max(*furthest);
-        dirty.insert(id);
     }
     Ok(())
 }

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use fjall::PersistMode;
 use posthaste_history::store::{Put, StreamHead, StreamName};
 
-use crate::codec::{Checkpoint, GroupRecord, Stored, decode_head, encode_head, seal};
-use crate::committer::{checkpoint_key, head_key, heads_prefix, mark_key, shard_key};
+use crate::codec::{
+    Checkpoint, GroupRecord, Stored, checkpoint_key, decode_head, encode_head, head_key, heads_prefix, mark_key,
+    name_key, seal, shard_key,
+};
 use crate::content::{Content, position};
 use crate::error::OpenError;
 use crate::open::random;
@@ -30,7 +32,7 @@ pub(crate) fn shard(content: &Content, name: &str, number: u32) -> Result<Vec<St
     for entry in content.heads.prefix(heads_prefix(number)) {
         let (key, value) = entry.into_inner().map_err(failed)?;
         match decode_head(&key, &value) {
-            Some((name, head)) => drop(known.insert(head.id, (name, head))),
+            Some((name, head)) => drop(known.insert(head.id, (name.into(), head))),
             None => losses.push(format!("shard {name:?}: the name of a stream")),
         }
     }
@@ -47,8 +49,7 @@ pub(crate) fn shard(content: &Content, name: &str, number: u32) -> Result<Vec<St
             for touched in group.streams {
                 let Some(name) = touched.name else { continue };
                 let id = touched.stream;
-                let new = StreamHead { id, head: 0, n: 0, floor: 0, floor_n: 0, bytes: 0, retention: None };
-                known.entry(id).or_insert((name, new));
+                known.entry(id).or_insert((name, StreamHead::new(id)));
             }
             for (id, retention) in group.retentions {
                 known.entry(id).and_modify(|(_, head)| head.retention = Some(retention));
@@ -108,8 +109,11 @@ pub(crate) fn shard(content: &Content, name: &str, number: u32) -> Result<Vec<St
             }
             None => {}
         }
+        found.oldest = None;
         let key = head_key(number, *id);
         batch.insert(&content.heads, &key[..], encode_head(&key, stream, found));
+        let key = name_key(number, stream);
+        batch.insert(&content.heads, &key[..], seal(&key, id.to_be_bytes().to_vec()));
     }
     for id in streams.keys() {
         losses.push(format!("shard {name:?}: the name of stream {id}, and with it its messages"));

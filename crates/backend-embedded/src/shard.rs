@@ -1,17 +1,16 @@
 //! A shard as its callers have it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use posthaste_history::store::{
     Answer, Capabilities, Cursors, Durability, Follower, Heads, Page, Range, Receipt, SessionRecord, Shard, Stats,
-    StoreError, StreamInfo, StreamName, Timestamp, Write, merge, reply,
+    StoreError, StreamHead, StreamInfo, StreamName, Timestamp, Totals, Write, merge, reply,
 };
 use posthaste_history::{Budget, Pid, Position};
 
 use crate::codec::{session_key, unseal};
-use crate::committer::Request;
+use crate::committer::{Request, Retain};
 use crate::config::Config;
 use crate::content::{Content, Part};
 use crate::error::read_failed;
@@ -25,7 +24,7 @@ pub(crate) const CAPABILITIES: Capabilities = Capabilities {
     max_writes: 100_000,
 };
 
-/// Something to be read by the reader.
+/// Something to be done by the reader, or by the one who does chores.
 pub(crate) type Read = Box<dyn FnOnce() + Send>;
 
 /// What the callers, the committer and the reader share.
@@ -36,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) content: Content,
     pub(crate) queue: Queue<Request>,
     pub(crate) reads: Arc<Queue<Read>>,
+    /// What takes long and nobody waits for.
+    pub(crate) chores: Arc<Queue<Read>>,
     heads: Mutex<Heads>,
     /// The last position that readers see.
     pub(crate) visible: AtomicU64,
@@ -50,7 +51,13 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(crate) fn new(number: u32, config: Config, content: Content, reads: Arc<Queue<Read>>, heads: Heads) -> Self {
+    pub(crate) fn new(
+        number: u32,
+        config: Config,
+        content: Content,
+        [reads, chores]: [Arc<Queue<Read>>; 2],
+        heads: Heads,
+    ) -> Self {
         let visible = AtomicU64::new(heads.head().pos);
         Self {
             number,
@@ -59,6 +66,7 @@ impl Inner {
             config,
             content,
             reads,
+            chores,
             heads: Mutex::new(heads),
             visible,
             forgotten: AtomicU64::new(0),
@@ -102,14 +110,6 @@ impl Inner {
         found.map_or(u64::MAX, |found| found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    /// From now on compaction may drop what is below these floors: they are synced.
-    pub(crate) fn allow_dropping(&self, floors: Vec<((u32, u64), u64)>) {
-        let mut shared = self.content.floors.write().unwrap_or_else(PoisonError::into_inner);
-        let mut all: HashMap<(u32, u64), u64> = (**shared).clone();
-        all.extend(floors);
-        *shared = Arc::new(all);
-    }
-
     /// Sessions whose time is over.
     pub(crate) fn expired(&self, now: Timestamp) -> Result<Vec<Pid>, StoreError> {
         let mut expired = Vec::new();
@@ -124,38 +124,57 @@ impl Inner {
         Ok(expired)
     }
 
+    /// A session as it is stored.
+    pub(crate) fn session(&self, pid: Pid) -> Result<Option<SessionRecord>, StoreError> {
+        let key = session_key(self.number, pid.to_text().as_str());
+        let Some(value) = self.content.sessions.get(&key).map_err(read_failed)? else { return Ok(None) };
+        decode(&key, &value).map(Some).ok_or_else(damaged_session)
+    }
+
+    /// Where a stream ends and begins, in memory or on the disk.
+    fn stream(&self, name: &StreamName) -> Result<Option<StreamHead>, StoreError> {
+        loop {
+            let evictions = {
+                let heads = self.lock_heads();
+                if let Some(head) = heads.stream(name) {
+                    return Ok(Some(head.clone()));
+                }
+                heads.evictions()
+            };
+            let stored = self.content.head_named(self.number, name)?;
+            let heads = self.lock_heads();
+            if let Some(head) = heads.stream(name) {
+                return Ok(Some(head.clone()));
+            }
+            // Nothing happens to a stream that is not in memory: it was not there in between.
+            if heads.evictions() == evictions {
+                return Ok(stored);
+            }
+        }
+    }
+
     fn page(&self, ranges: &[Range], max: Budget) -> Result<Page, StoreError> {
         // The floors are read after the messages would be: what is forgotten meanwhile is reported, not missed.
         let pos = self.visible.load(Ordering::Acquire);
-        let ids: Vec<Option<u64>> = {
-            let heads = self.lock_heads();
-            ranges.iter().map(|range| heads.stream(&range.stream).map(|head| head.id)).collect()
-        };
-        let found = self.floors(ranges);
-        let parts = ranges.iter().zip(&ids).zip(&found).filter_map(|((range, id), floor)| {
-            let (after, until) = (range.after.max(*floor), range.until.min(pos));
+        let heads: Vec<Option<StreamHead>> =
+            ranges.iter().map(|range| self.stream(&range.stream)).collect::<Result<_, _>>()?;
+        let floor = |head: &Option<StreamHead>| head.as_ref().map_or(0, |head| head.floor);
+        let parts = ranges.iter().zip(&heads).filter_map(|(range, head)| {
+            let (after, until) = (range.after.max(floor(head)), range.until.min(pos));
             (after < until).then_some(())?;
-            Some(self.content.messages(self.number, (*id)?, &Range { stream: range.stream.clone(), after, until }))
+            Some(self.content.messages(self.number, head.as_ref()?.id, &Range { stream: range.stream.clone(), after, until }))
         });
         let epoch = self.lock_heads().head().epoch;
         let mut page = merge(parts, Vec::new(), Position { epoch, pos }, max)?;
-        page.floors = self.floors(ranges);
-        if page.floors != found {
-            // Something was forgotten while it was read: only what is still promised is handed out.
-            let kept = |message: &posthaste_history::store::Message| {
-                let floor = ranges.iter().position(|range| range.stream == message.stream);
-                floor.is_none_or(|place| message.pos > page.floors[place])
-            };
-            let kept: Vec<bool> = page.messages.iter().map(kept).collect();
-            let mut kept = kept.into_iter();
-            page.messages.retain(|_| kept.next().unwrap_or(true));
+        for (range, head) in ranges.iter().zip(&heads) {
+            let now = floor(&self.stream(&range.stream)?);
+            if now > floor(head) {
+                // Something was forgotten while it was read: only what is still promised is handed out.
+                page.messages.retain(|message| message.stream != range.stream || message.pos > now);
+            }
+            page.floors.push(now);
         }
         Ok(page)
-    }
-
-    fn floors(&self, ranges: &[Range]) -> Vec<u64> {
-        let heads = self.lock_heads();
-        ranges.iter().map(|range| heads.stream(&range.stream).map_or(0, |head| head.floor)).collect()
     }
 }
 
@@ -222,25 +241,34 @@ impl Shard for EmbeddedShard {
     }
 
     fn session(&self, now: Timestamp, pid: Pid) -> Answer<Option<SessionRecord>> {
-        self.read_later(move |inner| {
-            let key = session_key(inner.number, pid.to_text().as_str());
-            let Some(value) = inner.content.sessions.get(&key).map_err(read_failed)? else { return Ok(None) };
-            let record = decode(&key, &value).ok_or_else(damaged_session)?;
-            Ok(Some(record).filter(|record| record.expires > now))
-        })
+        self.read_later(move |inner| Ok(inner.session(pid)?.filter(|record| record.expires > now)))
     }
 
     fn cursors(&self, stream: &StreamName) -> Answer<Cursors> {
         let stream = stream.clone();
         self.read_later(move |inner| {
-            let id = inner.lock_heads().stream(&stream).map(|head| head.id);
             let part = Part { content: &inner.content, shard: inner.number };
-            id.map_or(Ok(Vec::new()), |id| part.cursors(id))
+            inner.stream(&stream)?.map_or(Ok(Vec::new()), |head| part.cursors(head.id))
         })
     }
 
     fn retain(&self, now: Timestamp) -> Answer<u64> {
-        self.ask(0, |reply| Request::Retain(now, reply))
+        // Looking for sessions takes long, and nobody else has to wait for that.
+        let (reply, answer) = reply();
+        let inner = self.0.clone();
+        let look: Read = Box::new(move || match inner.healthy().and_then(|()| inner.expired(now)) {
+            Ok(expired) => {
+                let retain = Request::Retain(Retain { now, expired, count: 0, reply });
+                if let Err((Request::Retain(retain), error)) = inner.queue.push(retain, 0) {
+                    retain.reply.answer(Err(error));
+                }
+            }
+            Err(error) => reply.answer(Err(error)),
+        });
+        match self.0.chores.push(look, READ_BYTES) {
+            Ok(()) => answer,
+            Err((_, error)) => Box::pin(std::future::ready(Err(error))),
+        }
     }
 
     fn head(&self) -> Position {
@@ -249,22 +277,13 @@ impl Shard for EmbeddedShard {
     }
 
     fn stream(&self, stream: &StreamName) -> Option<StreamInfo> {
-        self.0.lock_heads().stream(stream).map(|head| head.info())
+        self.0.stream(stream).ok().flatten().map(|head| head.info())
     }
 
     fn stats(&self) -> Stats {
-        let mut stats = Stats {
-            groups: self.0.groups.load(Ordering::Relaxed),
-            syncs: self.0.syncs.load(Ordering::Relaxed),
-            ..Stats::default()
-        };
-        for (_, head) in self.0.lock_heads().streams() {
-            let info = head.info();
-            stats.streams += 1;
-            stats.messages += info.messages;
-            stats.bytes += info.bytes;
-        }
-        stats
+        let Totals { streams, messages, bytes } = self.0.lock_heads().totals();
+        let (groups, syncs) = (self.0.groups.load(Ordering::Relaxed), self.0.syncs.load(Ordering::Relaxed));
+        Stats { streams, messages, bytes, groups, syncs }
     }
 
     fn follow(&self, follower: Option<Follower>) {

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fjall::PersistMode;
-use posthaste_history::store::{Capabilities, Shard, Store, StoreError, reply, wait};
+use posthaste_history::store::{Capabilities, Shard, Store, StoreError};
 
-use crate::committer::{Committer, Request};
+use crate::committer::Committer;
 use crate::config::Config;
 use crate::content::Content;
 use crate::error::{OpenError, io, read_failed};
@@ -18,23 +19,28 @@ use crate::open::{self, Found};
 use crate::queue::{News, Queue};
 use crate::salvage;
 use crate::shard::{CAPABILITIES, EmbeddedShard, Inner, Read};
+use crate::tidy::Tidy;
 use crate::tools::DiskUse;
+
+/// So often somebody looks whether tidying up is worth it.
+const TIDY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Streams, sessions and cursors in one data folder, for one process.
 ///
-/// Threads: a committer for each shard, one reader, and the engine's own.
+/// Threads: a committer for each shard, one reader, one that tidies up, and the engine's own.
 pub struct EmbeddedStore {
     config: Config,
     content: Content,
     reads: Arc<Queue<Read>>,
-    state: Mutex<State>,
+    chores: Arc<Queue<Read>>,
+    state: Arc<Mutex<State>>,
     /// Let go last.
     _folder: Folder,
 }
 
 #[derive(Default)]
-struct State {
-    shards: HashMap<String, Arc<Inner>>,
+pub(crate) struct State {
+    pub(crate) shards: HashMap<String, Arc<Inner>>,
     threads: Vec<JoinHandle<()>>,
     is_closed: bool,
 }
@@ -49,10 +55,7 @@ impl EmbeddedStore {
         let data = folder.data();
         journal::examine(&data)?;
         let content = Content::open(&data, &config)?;
-        let reads = Arc::new(Queue::new(config.max_waiting_bytes));
-        let store = Self { config, content, reads, state: Mutex::default(), _folder: folder };
-        store.take_up()?;
-        Ok(store)
+        Self::take_up(folder, config, content)
     }
 
     /// Opens a data folder that [`EmbeddedStore::open`] finds damaged, without what is lost. Returns what that is, a sentence each.
@@ -73,31 +76,42 @@ impl EmbeddedStore {
                 number.map_err(|error| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() })?;
             losses.extend(salvage::shard(&content, &name, number)?);
         }
-        let reads = Arc::new(Queue::new(config.max_waiting_bytes));
-        let store = Self { config, content, reads, state: Mutex::default(), _folder: folder };
-        store.take_up()?;
-        Ok((store, losses))
+        Ok((Self::take_up(folder, config, content)?, losses))
     }
 
     /// Takes up every shard that is there.
-    fn take_up(&self) -> Result<(), OpenError> {
-        let damaged = |error: StoreError| {
-            let path = self.config.path.clone();
-            OpenError::Damaged { path, detail: error.to_string() }
-        };
-        let names = names(&self.content).map_err(|error| OpenError::engine(&self.config.path, error))?;
-        for name in names {
-            self.start(&name).map_err(damaged)?;
+    fn take_up(folder: Folder, config: Config, content: Content) -> Result<Self, OpenError> {
+        let path = config.path.clone();
+        let [reads, chores] = [(); 2].map(|()| Arc::new(Queue::new(config.max_waiting_bytes)));
+        let store = Self { config, content, reads, chores, state: Arc::default(), _folder: folder };
+        for name in names(&store.content).map_err(|error| OpenError::engine(&path, error))? {
+            let damaged = |error: StoreError| OpenError::Damaged { path: path.clone(), detail: error.to_string() };
+            store.start(&name).map_err(damaged)?;
         }
-        let reads = self.reads.clone();
+        let failed = |source| OpenError::Io { path: path.clone(), source };
+        let reads = store.reads.clone();
         let reader = std::thread::Builder::new().name("posthaste-reader".into()).spawn(move || {
             while let News::Work(work) = reads.take(usize::MAX, 64, None) {
                 work.into_iter().for_each(|read| read());
             }
         });
-        let reader = reader.map_err(|source| OpenError::Io { path: self.config.path.clone(), source })?;
-        self.lock().threads.push(reader);
-        Ok(())
+        store.lock().threads.push(reader.map_err(failed)?);
+        let (chores, tidy) = (store.chores.clone(), store.tidy());
+        let tidier = std::thread::Builder::new().name("posthaste-tidier".into()).spawn(move || {
+            loop {
+                match chores.take(usize::MAX, 1, Some(TIDY_INTERVAL)) {
+                    News::Work(work) => work.into_iter().for_each(|chore| chore()),
+                    News::Nothing => tidy.now_and_then(),
+                    News::Closed => break,
+                }
+            }
+        });
+        store.lock().threads.push(tidier.map_err(failed)?);
+        Ok(store)
+    }
+
+    fn tidy(&self) -> Tidy {
+        Tidy { content: self.content.clone(), state: self.state.clone() }
     }
 
     fn start(&self, name: &str) -> Result<Arc<Inner>, StoreError> {
@@ -110,7 +124,8 @@ impl EmbeddedStore {
         }
         let Found { number, heads, checkpoint, dirty, groups } = open::load(&self.content, &self.config, name)?;
         let (config, content) = (self.config.clone(), self.content.clone());
-        let inner = Arc::new(Inner::new(number, config, content, self.reads.clone(), heads));
+        let queues = [self.reads.clone(), self.chores.clone()];
+        let inner = Arc::new(Inner::new(number, config, content, queues, heads));
         let committer = Committer::new(inner.clone(), checkpoint, dirty, groups);
         let thread = std::thread::Builder::new().name(format!("posthaste-shard-{number}"));
         let thread = thread.spawn(move || committer.run()).map_err(|error| io("starting a shard's thread", error))?;
@@ -119,28 +134,13 @@ impl EmbeddedStore {
         Ok(inner)
     }
 
-    /// Frees the disk of what is forgotten: writes checkpoints, then has everything compacted. Blocks until that is done, and takes
-    /// as long as writing what is kept.
+    /// Frees the disk of all that is forgotten. Blocks until that is done, and takes as long as writing what is kept. Nobody has to
+    /// call this: the store tidies up by itself when there is enough to be gained.
     ///
     /// # Errors
     /// [`StoreError`] if something could not be written.
     pub fn compact(&self) -> Result<(), StoreError> {
-        let shards: Vec<Arc<Inner>> = self.lock().shards.values().cloned().collect();
-        for shard in shards {
-            let (asked, answer) = reply();
-            shard.queue.push(Request::Checkpoint(asked), 0).map_err(|(_, error)| error)?;
-            wait(answer)?;
-            shard.forgotten.store(0, Ordering::Relaxed);
-        }
-        // What is in memory keeps the journal it came from.
-        for keyspace in self.content.all() {
-            keyspace.rotate_memtable_and_wait().map_err(read_failed)?;
-        }
-        self.content.messages.major_compact().map_err(read_failed)?;
-        self.content.groups.major_compact().map_err(read_failed)?;
-        // The engine deletes tables that nobody reads any more when it next makes one.
-        self.content.heads.insert("touch", []).map_err(read_failed)?;
-        self.content.heads.rotate_memtable_and_wait().map_err(read_failed)
+        self.tidy().all()
     }
 
     /// Messages that were forgotten since the disk was freed of them ([`EmbeddedStore::compact`]).
@@ -194,6 +194,7 @@ impl Store for EmbeddedStore {
         };
         shards.values().for_each(|shard| shard.queue.close());
         self.reads.close();
+        self.chores.close();
         let here = std::thread::current().id();
         // The last reference may be let go by a thread of ours, which cannot wait for itself.
         let panicked: HashSet<bool> =

@@ -44,7 +44,7 @@ pub fn verify(config: Config) -> Result<Report, OpenError> {
     for entry in content.heads.prefix(b"h") {
         let (key, value) = entry.into_inner().map_err(failed)?;
         match decode_head(&key, &value) {
-            Some((name, head)) => drop(heads.insert(key[1..].to_vec(), (name, head))),
+            Some((name, head)) => drop(heads.insert(key[1..].to_vec(), (String::from(name), head))),
             None => report.damage.push("the head of a stream is not what was written".into()),
         }
     }

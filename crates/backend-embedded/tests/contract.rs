@@ -10,9 +10,13 @@ use posthaste_history::store::{Retention, Store, WindowLimits};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-struct OnDisk;
+/// So many streams are in memory.
+struct OnDisk(usize);
+
+const ALL: usize = 65_536;
 
 struct Folder {
+    hot_streams: usize,
     root: TempDir,
     generation: u32,
 }
@@ -27,13 +31,14 @@ impl Place for OnDisk {
     fn fresh(&self) -> Box<dyn Bed> {
         // In memory where there is such a place: syncs are not what is tested here.
         let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
-        Box::new(Folder { root, generation: 0 })
+        Box::new(Folder { hot_streams: self.0, root, generation: 0 })
     }
 }
 
 impl Bed for Folder {
     fn open(&mut self, retention: Retention, window: WindowLimits) -> Arc<dyn Store> {
-        let config = Config { retention, window, reserved_bytes: 0, ..Config::new(self.path()) };
+        let hot_streams = self.hot_streams;
+        let config = Config { retention, window, hot_streams, reserved_bytes: 0, ..Config::new(self.path()) };
         Arc::new(EmbeddedStore::open(config).expect("it opens"))
     }
 
@@ -71,14 +76,22 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn the_store_keeps_the_rules() {
-    check(&OnDisk).expect("it keeps them");
+    check(&OnDisk(ALL)).expect("it keeps them");
+}
+
+#[test]
+fn the_store_keeps_the_rules_when_its_streams_are_not_in_memory() {
+    for hot_streams in [0, 2] {
+        check(&OnDisk(hot_streams)).expect("it keeps them");
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn the_store_and_the_model_agree_after_any_history(tape in prop::collection::vec(any::<u8>(), 0..300)) {
-        if let Err(violation) = history(&OnDisk, &tape) {
+        let hot_streams = [ALL, 0, 1, 3][tape.len() % 4];
+        if let Err(violation) = history(&OnDisk(hot_streams), &tape) {
             prop_assert!(false, "{violation}");
         }
     }

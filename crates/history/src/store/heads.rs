@@ -1,10 +1,14 @@
-//! Where the streams of a shard end and begin: what a store has to keep in memory, and the rules by which it changes.
+//! Where the streams of a shard end and begin, and the rules by which that changes.
 //!
 //! ```text
 //!   writes ─► Heads::add ─► Group ─► the store writes it ─► Heads::settle ─► floors
 //! ```
 //!
 //! A value without messages: those are the store's, which tells what is oldest through a [`Source`].
+//!
+//! A store may keep the heads of idle streams elsewhere: it [evicts](Heads::evict) them, and [admits](Heads::admit) what is
+//! [missing](Heads::missing) before something happens to it. What remains in memory of a stream that is not there is when its
+//! oldest message may be too old, if it has one that can be.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -35,11 +39,35 @@ pub struct StreamHead {
     pub floor_n: u64,
     /// The cost of what is kept.
     pub bytes: u64,
+    /// When the oldest message that is kept was committed; `None` if that is not known without asking.
+    pub oldest: Option<Timestamp>,
     /// How much is kept, if that was said.
     pub retention: Option<Retention>,
 }
 
 impl StreamHead {
+    /// A stream that nothing was put in.
+    #[must_use]
+    pub const fn new(id: u64) -> Self {
+        Self { id, head: 0, n: 0, floor: 0, floor_n: 0, bytes: 0, oldest: None, retention: None }
+    }
+
+    /// From when on something of it may have to be forgotten; [`u64::MAX`] if nothing ever has to be.
+    fn due(&self, default: Retention) -> u64 {
+        let retention = self.retention.unwrap_or(default);
+        let kept = self.n - self.floor_n;
+        if kept == 0 {
+            u64::MAX
+        } else if kept > retention.max_messages || self.bytes > retention.max_bytes {
+            // Kept before less was allowed.
+            0
+        } else if retention.max_age_ms == u64::MAX {
+            u64::MAX
+        } else {
+            self.oldest.map_or(0, |oldest| oldest.0.saturating_add(retention.max_age_ms).saturating_add(1))
+        }
+    }
+
     /// As the port tells it.
     #[must_use]
     pub fn info(&self) -> StreamInfo {
@@ -135,7 +163,28 @@ impl Group {
     }
 }
 
-/// The heads of all streams of a shard.
+/// What all streams of a shard have together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Streams.
+    pub streams: u64,
+    /// Messages that are kept.
+    pub messages: u64,
+    /// Their cost.
+    pub bytes: u64,
+}
+
+/// A stream that is in memory.
+#[derive(Clone, Debug)]
+struct Hot {
+    head: StreamHead,
+    /// Where it is in [`Heads::dues`]: not after [`StreamHead::due`], so that it need not be moved each time that goes on.
+    listed: u64,
+    /// Since the last eviction.
+    is_used: bool,
+}
+
+/// The heads of the streams of a shard.
 #[derive(Clone, Debug)]
 pub struct Heads {
     epoch: Epoch,
@@ -144,7 +193,13 @@ pub struct Heads {
     /// The last group begun.
     group: u64,
     next_stream: u64,
-    streams: HashMap<StreamName, StreamHead>,
+    totals: Totals,
+    streams: HashMap<StreamName, Hot>,
+    /// The names of those in memory, by number.
+    names: HashMap<u64, StreamName>,
+    /// When streams are to be looked after, and their numbers: those that are not in memory too.
+    dues: BTreeSet<(u64, u64)>,
+    evictions: u64,
     window: Window,
     default: Retention,
     capabilities: Capabilities,
@@ -156,23 +211,91 @@ impl Heads {
     /// A shard without streams.
     #[must_use]
     pub fn new(epoch: Epoch, default: Retention, window: WindowLimits, capabilities: Capabilities) -> Self {
-        let (streams, ahead) = (HashMap::new(), HashMap::new());
-        let window = Window::new(window);
-        Self { epoch, head: 0, group: 0, next_stream: 1, streams, window, default, capabilities, ahead }
+        Self {
+            epoch,
+            head: 0,
+            group: 0,
+            next_stream: 1,
+            totals: Totals::default(),
+            streams: HashMap::new(),
+            names: HashMap::new(),
+            dues: BTreeSet::new(),
+            evictions: 0,
+            window: Window::new(window),
+            default,
+            capabilities,
+            ahead: HashMap::new(),
+        }
     }
 
-    /// Takes up what was stored: the last position and group, and each stream.
-    pub fn restore(&mut self, head: u64, group: u64, streams: impl IntoIterator<Item = (StreamName, StreamHead)>) {
+    /// Takes up what was stored: the last position and group. Each stream that was stored is [counted](Heads::count).
+    pub fn restore(&mut self, head: u64, group: u64) {
         (self.head, self.group) = (head, group);
-        for (name, stream) in streams {
-            self.next_stream = self.next_stream.max(stream.id + 1);
-            self.streams.insert(name, stream);
+    }
+
+    /// Takes up a stream that was stored, without having it in memory.
+    pub fn count(&mut self, head: &StreamHead) {
+        self.next_stream = self.next_stream.max(head.id + 1);
+        self.totals.streams += 1;
+        self.totals.messages += head.n - head.floor_n;
+        self.totals.bytes += head.bytes;
+        let due = head.due(self.default);
+        if due < u64::MAX {
+            self.dues.insert((due, head.id));
         }
     }
 
     /// Takes up a key that was remembered. In the order they were stored.
     pub fn remember(&mut self, remembered: Remembered) {
         self.window.remember(remembered);
+    }
+
+    /// Takes a stream into memory that was counted, as it was when it was evicted or counted. Nothing if it is there.
+    pub fn admit(&mut self, name: &StreamName, head: StreamHead) {
+        if !self.streams.contains_key(name) {
+            let listed = head.due(self.default);
+            self.names.insert(head.id, name.clone());
+            self.streams.insert(name.clone(), Hot { head, listed, is_used: true });
+        }
+    }
+
+    /// The streams of these writes that are not in memory: new, or to be admitted before the writes are added.
+    #[must_use]
+    pub fn missing<'a>(&self, writes: impl IntoIterator<Item = &'a Write>) -> BTreeSet<StreamName> {
+        let named = writes.into_iter().flat_map(Write::streams);
+        named.filter(|name| !self.streams.contains_key(*name)).cloned().collect()
+    }
+
+    /// Lets go of streams that were not used since the last time, or of all, until no more than `max` are in memory; not of those
+    /// that `is_kept` names. Whoever calls this has stored the others as they are.
+    pub fn evict(&mut self, max: usize, is_kept: impl Fn(&StreamName) -> bool) {
+        for spares_used in [true, false] {
+            if self.streams.len() <= max {
+                break;
+            }
+            self.evictions += 1;
+            let Self { streams, names, dues, ahead, default, .. } = self;
+            streams.retain(|name, hot| {
+                if is_kept(name) || spares_used && std::mem::take(&mut hot.is_used) {
+                    return true;
+                }
+                list(dues, hot, hot.head.due(*default));
+                names.remove(&hot.head.id);
+                ahead.remove(&hot.head.id);
+                false
+            });
+            if self.streams.capacity() > 4 * max.max(self.streams.len()) {
+                self.streams.shrink_to(max);
+                self.names.shrink_to(max);
+            }
+        }
+    }
+
+    /// How often something was evicted: what was stored of a stream that is not in memory, and was not in between, holds as long as
+    /// this is the same.
+    #[must_use]
+    pub const fn evictions(&self) -> u64 {
+        self.evictions
     }
 
     /// The last position given out. What is visible may be behind.
@@ -187,15 +310,21 @@ impl Heads {
         self.group
     }
 
-    /// One stream.
+    /// One stream, if it is in memory.
     #[must_use]
     pub fn stream(&self, name: &StreamName) -> Option<&StreamHead> {
-        self.streams.get(name)
+        self.streams.get(name).map(|hot| &hot.head)
     }
 
-    /// All streams.
+    /// The streams that are in memory.
     pub fn streams(&self) -> impl ExactSizeIterator<Item = (&StreamName, &StreamHead)> {
-        self.streams.iter()
+        self.streams.iter().map(|(name, hot)| (name, &hot.head))
+    }
+
+    /// What all streams have together.
+    #[must_use]
+    pub const fn totals(&self) -> Totals {
+        self.totals
     }
 
     /// The position of the oldest message whose key is remembered.
@@ -228,6 +357,7 @@ impl Heads {
     }
 
     /// Adds one commit to a group: all of it, or an error and nothing. Receipts promise what the store reaches for what was asked.
+    /// A stream that is not in memory is a new one.
     ///
     /// # Errors
     /// [`StoreError::Refused`] for what cannot be; the errors of `source`.
@@ -250,8 +380,8 @@ impl Heads {
                 Write::Put(put) => receipts.push(self.put(group, now, put)),
                 Write::Retain { stream, retention } => {
                     let id = self.touch(group, &stream);
-                    if let Some(head) = self.streams.get_mut(&stream) {
-                        head.retention = Some(retention);
+                    if let Some(hot) = self.streams.get_mut(&stream) {
+                        hot.head.retention = Some(retention);
                     }
                     group.retentions.push((id, retention));
                 }
@@ -325,7 +455,7 @@ impl Heads {
                 _ => continue,
             };
             let place = (stream.clone(), device.clone());
-            let id = self.streams.get(stream).map(|head| head.id);
+            let id = self.streams.get(stream).map(|hot| hot.head.id);
             let there = match (cursors.get(&place), id) {
                 (Some(there), _) => *there,
                 (None, None) => None,
@@ -344,14 +474,17 @@ impl Heads {
 
     /// The number of a stream that something happens to.
     fn touch(&mut self, group: &mut Group, name: &StreamName) -> u64 {
-        let id = match self.streams.get(name) {
-            Some(head) => head.id,
+        let id = match self.streams.get_mut(name) {
+            Some(hot) => {
+                hot.is_used = true;
+                hot.head.id
+            }
             None => {
                 let id = self.next_stream;
                 self.next_stream += 1;
+                self.totals.streams += 1;
                 // It begins here: what others did before is not its past.
-                let head = StreamHead { id, head: 0, n: 0, floor: 0, floor_n: 0, bytes: 0, retention: None };
-                self.streams.insert(name.clone(), head);
+                self.admit(name, StreamHead::new(id));
                 group.created.push((name.clone(), id));
                 id
             }
@@ -377,10 +510,15 @@ impl Heads {
         let mut first_n = None;
         for name in &put.streams {
             let id = self.touch(group, name);
-            let head = self.streams.get_mut(name).expect("invariant: a touched stream is there");
+            let head = &mut self.streams.get_mut(name).expect("invariant: a touched stream is there").head;
             if head.head == pos {
                 continue; // Named twice.
             }
+            if head.n == head.floor_n {
+                head.oldest = Some(now);
+            }
+            self.totals.messages += 1;
+            self.totals.bytes += cost;
             let prev = std::mem::replace(&mut head.head, pos);
             head.n += 1;
             head.bytes += cost;
@@ -405,24 +543,40 @@ impl Heads {
     pub fn settle(&mut self, group: &Group, source: &impl Source) -> Result<u64, StoreError> {
         let mut forgotten = 0;
         for name in &group.touched {
-            let id = self.streams.get(name).map_or(0, |head| head.id);
+            let id = self.streams.get(name).map_or(0, |hot| hot.head.id);
             let trims = group.trims.iter().filter(|(stream, _)| *stream == id).map(|(_, through)| *through);
             forgotten += self.forget(name, trims.max().unwrap_or(0), None, source)?;
         }
         Ok(forgotten)
     }
 
-    /// Forgets what is too old, or too much, everywhere: keys too. Returns how many messages were forgotten.
+    /// The numbers of streams, at most `max`, of which something may be too old. [Looking after](Heads::look_after) one takes it off.
+    #[must_use]
+    pub fn due(&self, now: Timestamp, max: usize) -> Vec<u64> {
+        self.dues.range(..=(now.0, u64::MAX)).take(max).map(|(_, id)| *id).collect()
+    }
+
+    /// The name of a stream that is in memory.
+    #[must_use]
+    pub fn name(&self, id: u64) -> Option<&StreamName> {
+        self.names.get(&id)
+    }
+
+    /// Forgets keys that are too old.
+    pub fn forget_keys(&mut self, now: Timestamp) {
+        self.window.forget(now);
+    }
+
+    /// Forgets of a stream that is in memory what is too old, or too much. Returns how many messages were forgotten.
     ///
     /// # Errors
     /// Those of `source`.
-    pub fn settle_all(&mut self, now: Timestamp, source: &impl Source) -> Result<u64, StoreError> {
-        self.window.forget(now);
-        let kept = self.streams.iter().filter(|(_, head)| head.n > head.floor_n);
-        let names: Vec<StreamName> = kept.map(|(name, _)| name.clone()).collect();
-        let mut forgotten = 0;
-        for name in names {
-            forgotten += self.forget(&name, 0, Some(now), source)?;
+    pub fn look_after(&mut self, id: u64, now: Timestamp, source: &impl Source) -> Result<u64, StoreError> {
+        let Some(name) = self.names.get(&id).cloned() else { return Ok(0) };
+        let forgotten = self.forget(&name, 0, Some(now), source)?;
+        if let Some(hot) = self.streams.get_mut(&name) {
+            let due = hot.head.due(self.default);
+            list(&mut self.dues, hot, due);
         }
         Ok(forgotten)
     }
@@ -438,11 +592,12 @@ impl Heads {
         now: Option<Timestamp>,
         source: &impl Source,
     ) -> Result<u64, StoreError> {
-        let Some(head) = self.streams.get_mut(name) else { return Ok(0) };
+        let Some(hot) = self.streams.get_mut(name) else { return Ok(0) };
+        let head = &mut hot.head;
         let retention = head.retention.unwrap_or(self.default);
         let passed = if retention.until_passed { source.passed(head.id)?.unwrap_or(0) } else { 0 };
         let through = through.max(passed);
-        let before = head.floor_n;
+        let (before, bytes_before) = (head.floor_n, head.bytes);
         while head.floor_n < head.n {
             let oldest_age = retention.max_age_ms;
             let is_much = head.n - head.floor_n > retention.max_messages || head.bytes > retention.max_bytes;
@@ -459,16 +614,36 @@ impl Heads {
             };
             let is_old = now.is_some_and(|now| now.0.saturating_sub(oldest.at.0) > oldest_age);
             if !is_much && !is_old && oldest.pos > through {
+                head.oldest = Some(oldest.at);
                 break;
             }
             head.floor = oldest.pos;
             head.floor_n = oldest.n;
             head.bytes -= oldest.cost.min(head.bytes);
             ahead.pop_front();
+            head.oldest = ahead.front().map(|next| next.at);
         }
         if self.ahead.get(&head.id).is_some_and(VecDeque::is_empty) {
             self.ahead.remove(&head.id);
         }
-        Ok(head.floor_n - before)
+        let forgotten = head.floor_n - before;
+        self.totals.messages -= forgotten;
+        self.totals.bytes -= bytes_before - head.bytes;
+        let due = head.due(self.default);
+        if due < hot.listed || due == u64::MAX {
+            list(&mut self.dues, hot, due);
+        }
+        Ok(forgotten)
+    }
+}
+
+/// Lists a stream as due then.
+fn list(dues: &mut BTreeSet<(u64, u64)>, hot: &mut Hot, due: u64) {
+    if hot.listed != due {
+        dues.remove(&(hot.listed, hot.head.id));
+        if due < u64::MAX {
+            dues.insert((due, hot.head.id));
+        }
+        hot.listed = due;
     }
 }

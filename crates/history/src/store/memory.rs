@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::pid::Pid;
 use crate::position::{Epoch, Position};
 use crate::recovery::Budget;
-use crate::store::heads::{Heads, Kept, Source};
+use crate::store::heads::{Heads, Kept, Source, Totals};
 use crate::store::merge::merge;
 use crate::store::port::{
     Answer, Capabilities, Cursors, Durability, Follower, Message, Page, Put, Range, Receipt, Retention, Shard, Stats,
@@ -212,9 +212,12 @@ impl Shard for MemoryShard {
     fn retain(&self, now: Timestamp) -> Answer<u64> {
         self.now(|state| {
             let State { heads, content, .. } = state;
-            let messages = heads.settle_all(now, content)?;
-            for (_, head) in heads.streams() {
-                content.drop_below(head.id, head.floor);
+            heads.forget_keys(now);
+            let mut messages = 0;
+            for id in heads.due(now, usize::MAX) {
+                messages += heads.look_after(id, now, content)?;
+                let floor = heads.name(id).and_then(|name| heads.stream(name)).map_or(0, |head| head.floor);
+                content.drop_below(id, floor);
             }
             let before = content.sessions.len();
             content.sessions.retain(|_, record| record.expires > now);
@@ -232,14 +235,8 @@ impl Shard for MemoryShard {
 
     fn stats(&self) -> Stats {
         let state = lock(&self.0);
-        let mut stats = state.stats;
-        for (_, head) in state.heads.streams() {
-            let info = head.info();
-            stats.streams += 1;
-            stats.messages += info.messages;
-            stats.bytes += info.bytes;
-        }
-        stats
+        let Totals { streams, messages, bytes } = state.heads.totals();
+        Stats { streams, messages, bytes, ..state.stats }
     }
 
     fn follow(&self, follower: Option<Follower>) {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`Store`] and [`Shard`] are the port: few calls, batches first. [`MemoryStore`] is the one without a disk.
-//! - [`Heads`] is what every store keeps in memory, with the rules by which positions are given, keys are remembered and messages
+//! - [`Heads`] is what every store keeps in memory of its streams, or of those in use, with the rules by which positions are given, keys are remembered and messages
 //!   are forgotten.
 //! - [`SessionRecord`] is what is stored of a session. Whether it may be taken up is [`recover`](crate::recover)'s to say.
 //! - [`merge`] and [`Splice`] turn ranges of several streams into what one receiver hears, and lead over to live events.
@@ -22,7 +22,7 @@ mod session;
 mod splice;
 mod window;
 
-pub use heads::{Group, Heads, Kept, Record, Source, StreamHead};
+pub use heads::{Group, Heads, Kept, Record, Source, StreamHead, Totals};
 pub use memory::MemoryStore;
 pub use merge::merge;
 pub use port::{

@@ -157,6 +157,21 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// The streams that it is about.
+    pub fn streams(&self) -> impl Iterator<Item = &StreamName> {
+        let streams = match self {
+            Self::Put(put) => &put.streams[..],
+            Self::Retain { stream, .. }
+            | Self::Trim { stream, .. }
+            | Self::Cursor { stream, .. }
+            | Self::ForgetCursor { stream, .. } => std::slice::from_ref(stream),
+            Self::Session { .. } => &[],
+        };
+        streams.iter()
+    }
+}
+
 /// What became of a [`Put`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -386,7 +401,8 @@ pub trait Shard: Send + Sync + 'static {
     /// The last position that is visible.
     fn head(&self) -> Position;
 
-    /// What is known of a stream; `None` if it was never written to.
+    /// What is known of a stream; `None` if it was never written to, or if that cannot be read. A store that keeps idle streams on a
+    /// disk looks one up there: once, by name.
     fn stream(&self, stream: &StreamName) -> Option<StreamInfo>;
 
     /// What the shard holds.
