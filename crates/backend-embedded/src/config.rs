@@ -20,7 +20,7 @@ pub struct Config {
     pub reserved_bytes: u64,
     /// Blocks of the disk that are kept in memory; default 32 MiB.
     pub cache_bytes: u64,
-    /// What is gathered in memory before it becomes a table, for each of five tables; default 16 MiB.
+    /// What is gathered in memory before it becomes a table, for each of five tables; default 8 MiB.
     pub memtable_bytes: u64,
     /// Bytes of commits and reads that may wait, for each shard; default 64 MiB. More is refused.
     pub max_waiting_bytes: usize,
@@ -43,7 +43,7 @@ impl Config {
             sync_interval: Duration::from_millis(100),
             reserved_bytes: 64 << 20,
             cache_bytes: 32 << 20,
-            memtable_bytes: 16 << 20,
+            memtable_bytes: 8 << 20,
             max_waiting_bytes: 64 << 20,
             hot_streams: 65_536,
             boot: None,
