@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use posthaste_socket_proto::{
-    Args, DecodeLimits, MAX_MSGPACK_DEPTH, Packet, attachments_of, decode_msgpack, encode_ack, encode_connect_error,
-    encode_connect_request, encode_disconnect, encode_event, encode_msgpack, is_reserved, parse_json,
+    Args, DecodeLimits, MAX_MSGPACK_DEPTH, Packet, attachments_of, decode_msgpack, encode_event, encode_msgpack,
+    is_reserved, parse_json,
 };
-use serde_json::value::RawValue;
 use serde_json::{Number, Value};
+
+use crate::packets::text_of;
 
 /// Messages; those that begin with a bracket are arguments in JSON, and attachments behind 0xff.
 pub(crate) const MESSAGES: &[&[u8]] = &[
@@ -65,37 +66,9 @@ pub(crate) fn check(data: &[u8]) {
     }
 }
 
-/// A packet as text, with its attachments.
-fn text_of(packet: &Packet<'_>) -> (String, Vec<Bytes>) {
-    let mut text = Vec::new();
-    let raw = |text: &str| RawValue::from_string(text.to_owned()).expect("it is JSON");
-    let attachments = match packet {
-        Packet::Connect { namespace, auth } => {
-            encode_connect_request(&mut text, namespace, auth.as_deref().map(raw).as_deref());
-            Vec::new()
-        }
-        Packet::Disconnect { namespace } => {
-            encode_disconnect(&mut text, namespace);
-            Vec::new()
-        }
-        Packet::Event { namespace, id, event, args } => {
-            encode_event(&mut text, namespace, *id, event, args).expect("what came can be sent")
-        }
-        Packet::Ack { namespace, id, args } => {
-            encode_ack(&mut text, namespace, *id, args).expect("what came can be sent")
-        }
-        Packet::ConnectError { namespace, data } => {
-            encode_connect_error(&mut text, namespace, "no", data.as_deref().map(raw).as_deref());
-            Vec::new()
-        }
-        Packet::Blank { .. } => panic!("there is none in MessagePack"),
-    };
-    (String::from_utf8(text).expect("text"), attachments)
-}
-
 /// What was read can be written, is read as what it was, and written the same from then on.
 fn rewritten(packet: &Packet<'_>) {
-    let (text, attachments) = text_of(packet);
+    let (text, attachments) = text_of(packet).expect("it says something");
     assert_eq!(attachments_of(&text), attachments.len());
     let mut message = Vec::new();
     match encode_msgpack(&mut message, &text, &attachments) {
@@ -111,7 +84,7 @@ fn rewritten(packet: &Packet<'_>) {
     assert!(values(&expected.data).is_none_or(|expected| values(&found.data) == Some(expected)));
     // Numbers may be written otherwise.
     assert_eq!(Model { data: String::new(), ..found }, Model { data: String::new(), ..expected });
-    let (text, attachments) = text_of(&again);
+    let (text, attachments) = text_of(&again).expect("it says something");
     let mut once_more = Vec::new();
     encode_msgpack(&mut once_more, &text, &attachments).expect("it was written before");
     assert_eq!(once_more, message);

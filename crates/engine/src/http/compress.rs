@@ -8,6 +8,7 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use posthaste_engine_proto::ContentCoding;
 
 use crate::compression::HttpCompression;
+use crate::config::EngineConfig;
 
 /// What is offered; of what a client likes equally well, the first.
 const OFFERED: &[ContentCoding] = &[
@@ -27,14 +28,29 @@ pub(crate) fn coding<'a, L: Iterator<Item = &'a [u8]>>(lines: impl Fn() -> L) ->
     ContentCoding::choose(|| lines().filter_map(|line| std::str::from_utf8(line).ok()), OFFERED)
 }
 
-impl HttpCompression {
-    /// Whether a body of `len` bytes is compressed for clients that ask for it.
-    pub(crate) const fn applies_to(&self, len: usize) -> bool {
-        self.threshold <= len && len <= self.max_bytes
-    }
+/// How the body of a polling answer leaves.
+pub(crate) struct Coded {
+    /// Compressed, and the name of the coding; absent when it leaves as it is.
+    pub(crate) compressed: Option<(Vec<u8>, &'static str)>,
+    /// Whether another client might have got it otherwise.
+    pub(crate) varies: bool,
+}
 
+impl EngineConfig {
+    /// Compresses the body of a polling answer, if that is worth it and its client reads that.
+    pub(crate) fn coded(&self, body: &[u8], may_compress: bool, coding: impl FnOnce() -> ContentCoding) -> Coded {
+        let worth = |set: &HttpCompression| may_compress && (set.threshold..=set.max_bytes).contains(&body.len());
+        let Some(settings) = self.http_compression.filter(worth) else {
+            return Coded { compressed: None, varies: false };
+        };
+        let coding = coding();
+        Coded { compressed: settings.compress(body, coding).zip(coding.token()), varies: true }
+    }
+}
+
+impl HttpCompression {
     /// `body` in `coding`; `None` when it would become no shorter, and leaves as it is.
-    pub(crate) fn compress(&self, body: &[u8], coding: ContentCoding) -> Option<Vec<u8>> {
+    fn compress(&self, body: &[u8], coding: ContentCoding) -> Option<Vec<u8>> {
         let level = Compression::new(u32::from(self.level));
         match coding {
             ContentCoding::Identity => None,

@@ -323,6 +323,10 @@ fn polling(content_type: &'static str, body: impl Into<Bytes>, request: &HeaderM
     let mut answer = with_body(content_type, body);
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if content_type == SCRIPT {
+        // Not to be taken for anything else.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
     // Old Internet Explorers take packets for scripts that somebody injected.
     let agent = request.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     if agent.contains(";MSIE") || agent.contains("; MSIE") || agent.contains("Trident/") {
@@ -331,19 +335,16 @@ fn polling(content_type: &'static str, body: impl Into<Bytes>, request: &HeaderM
     answer
 }
 
+/// The type of packets that come as a script.
+const SCRIPT: &str = "text/javascript; charset=UTF-8";
+
 /// The type and body of an answer that carries packets: as text, or as a script.
 fn payload(body: Vec<u8>, jsonp: Option<Jsonp>) -> (&'static str, Vec<u8>) {
     match jsonp {
         None => ("text/plain; charset=UTF-8", body),
         // Binary packets are base64 there.
-        Some(jsonp) => ("text/javascript; charset=UTF-8", jsonp.script(&String::from_utf8_lossy(&body))),
+        Some(jsonp) => (SCRIPT, jsonp.script(&String::from_utf8_lossy(&body))),
     }
-}
-
-/// An answer that is a script and is not to be taken for anything else.
-fn without_sniffing(mut answer: Response<EngineBody>) -> Response<EngineBody> {
-    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
 }
 
 /// What a refused plain request gets: the one place for it.

@@ -11,7 +11,8 @@ use http_body::Body;
 use posthaste_engine_proto::{Jsonp, Limit, PostForm, Revision, Wire};
 use tokio::sync::oneshot;
 
-use super::{Engine, EngineBody, compress, empty, payload, polling, unavailable, without_sniffing};
+use super::compress::{self, Coded};
+use super::{Engine, EngineBody, empty, payload, polling, unavailable};
 use crate::gate::Ticket;
 use crate::worker::{ConnectionId, Cut, GetAnswer, PostAnswer, PostRefused, Reply, SessionFacts, WorkerHandle};
 
@@ -29,9 +30,6 @@ impl Engine {
             Ok(Some((sid, body))) => {
                 let (content_type, body) = payload(body, jsonp);
                 let mut answer = polling(content_type, body, &parts.headers);
-                if jsonp.is_some() {
-                    answer = without_sniffing(answer);
-                }
                 if let Some(cookie) = &self.0.config.cookie {
                     answer.headers_mut().append(SET_COOKIE, cookie.header(&sid));
                 }
@@ -58,10 +56,7 @@ impl Engine {
         let answer = answer.await;
         hangup.armed = false;
         match answer {
-            Ok(GetAnswer::Body(body, may_compress)) => {
-                let answer = self.packets(payload(body, jsonp), may_compress, headers);
-                if jsonp.is_some() { without_sniffing(answer) } else { answer }
-            }
+            Ok(GetAnswer::Body(body, may_compress)) => self.packets(payload(body, jsonp), may_compress, headers),
             Ok(GetAnswer::Binary(body, may_compress)) => {
                 self.packets(("application/octet-stream", body), may_compress, headers)
             }
@@ -76,18 +71,16 @@ impl Engine {
         may_compress: bool,
         request: &HeaderMap,
     ) -> Response<EngineBody> {
-        let settings = self.0.config.http_compression.filter(|set| may_compress && set.applies_to(body.len()));
-        let Some(settings) = settings else { return polling(content_type, body, request) };
-        let coding = compress::coding(|| request.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes));
-        let mut answer = match (settings.compress(&body, coding), coding.token()) {
-            (Some(compressed), Some(token)) => {
-                let mut answer = polling(content_type, compressed, request);
-                answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(token));
-                answer
-            }
-            _ => polling(content_type, body, request),
-        };
-        answer.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+        let coding = || compress::coding(|| request.get_all(ACCEPT_ENCODING).iter().map(HeaderValue::as_bytes));
+        let Coded { compressed, varies } = self.config().coded(&body, may_compress, coding);
+        let (body, token) = compressed.map_or((body, None), |(compressed, token)| (compressed, Some(token)));
+        let mut answer = polling(content_type, body, request);
+        if let Some(token) = token {
+            answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(token));
+        }
+        if varies {
+            answer.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
         answer
     }
 

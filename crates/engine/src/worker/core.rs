@@ -145,8 +145,8 @@ impl Core {
         self.free.push(slot);
     }
 
-    /// Takes a connection out, and what this turn produced for it; its id means nothing from now on. Its place stays empty until [`Core::free`]: not before its
-    /// application was told, for whom the place still stands for the old tenant.
+    /// Takes a connection out, and what this turn produced for it; its id means nothing from now on. Its place stays empty until
+    /// [`Core::free`]: not before its application was told, for whom the place still stands for the old tenant.
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<(Box<Connection>, Taken)> {
         self.get(id)?;
         let Slot { tenant: Tenant::Connection(connection), mut out, .. } = self.vacate(id) else {

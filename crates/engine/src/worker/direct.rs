@@ -25,7 +25,8 @@ use posthaste_engine_proto::{ContentCoding, PostForm, Wire};
 use super::connection::{Answer, Cut, Direct, Reply, StreamState};
 use super::wheel::Entry;
 use super::{ConnectionId, GetAnswer, Local, PostAnswer, driver};
-use crate::http::{DirectAnswer, Engine, Head, Parsed, Route, compress, parse_head};
+use crate::http::compress::{self, Coded};
+use crate::http::{DirectAnswer, Engine, Head, Parsed, Route, parse_head};
 use crate::stream::{Stream, write_now};
 use crate::worker::WorkerHandle;
 
@@ -449,11 +450,10 @@ impl Local {
         may_compress: bool,
         coding: ContentCoding,
     ) {
-        let settings = engine.config().http_compression.filter(|set| may_compress && set.applies_to(body.len()));
-        let compressed = settings.and_then(|settings| settings.compress(body, coding));
-        match (compressed, coding.token()) {
-            (Some(compressed), Some(token)) => self.respond(id, engine, DirectAnswer::Compressed(&compressed, token)),
-            _ => self.respond(id, engine, DirectAnswer::Packets { body, varies: settings.is_some() }),
+        let Coded { compressed, varies } = engine.config().coded(body, may_compress, || coding);
+        match &compressed {
+            Some((compressed, token)) => self.respond(id, engine, DirectAnswer::Compressed(compressed, token)),
+            None => self.respond(id, engine, DirectAnswer::Packets { body, varies }),
         }
     }
 

@@ -231,17 +231,18 @@ impl Worker {
     /// Sends `frames` to one connection; does nothing if it is gone. Returns whether it was there (and, when `volatile`, able
     /// to take it).
     pub fn send(&self, id: ConnectionId, frames: &[u8], volatile: bool) -> bool {
-        self.0.owns(id) && {
-            let staged = self.0.stage(frames);
-            self.0.deliver(&staged, std::iter::once(id.slot), volatile) == 1
-        }
+        self.send_staged(id, frames, volatile, |_| {})
     }
 
     /// As [`Worker::send`], of what is to leave as it is where others would be compressed.
     pub fn send_uncompressed(&self, id: ConnectionId, frames: &[u8], volatile: bool) -> bool {
+        self.send_staged(id, frames, volatile, |staged| self.leave_uncompressed(staged))
+    }
+
+    fn send_staged(&self, id: ConnectionId, frames: &[u8], volatile: bool, mark: impl FnOnce(&Staged)) -> bool {
         self.0.owns(id) && {
             let staged = self.0.stage(frames);
-            self.leave_uncompressed(&staged);
+            mark(&staged);
             self.0.deliver(&staged, std::iter::once(id.slot), volatile) == 1
         }
     }
