@@ -9,7 +9,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { modes } from "./harness.mjs";
-import { rows } from "./installed.mjs";
+import { lackOf, lacks, rows } from "./installed.mjs";
 import { matrixFolder, placesOf } from "./matrix.mjs";
 import { scenarios } from "./scenarios.mjs";
 
@@ -28,14 +28,14 @@ export function parts(text = readFileSync(file, "utf8")) {
 /**
  * The section for these results (see `note` in matrix.mjs).
  *
- * Fails unless there is one for every client, mode and scenario: a table with holes would look like a whole one.
+ * Fails unless there is one for every client, mode and scenario that it does not lack: a table with holes would look like a whole one.
  */
 export function render(results) {
   const keyOf = ({ client, version, mode, scenario }) => [client, version, mode, scenario].join(" · ");
   const found = new Map(results.map((result) => [keyOf(result), result]));
   const passed = (places) => {
-    for (const place of places) if (!found.has(keyOf(place))) throw new Error(`no result of ${keyOf(place)}`);
-    return `${places.filter((place) => found.get(keyOf(place)).ok).length} of ${places.length}`;
+    for (const place of places) if (!lackOf(place) && !found.has(keyOf(place))) throw new Error(`no result of ${keyOf(place)}`);
+    return `${places.filter((place) => found.get(keyOf(place))?.ok).length} of ${places.length}`;
   };
   const line = (cells) => `| ${cells.join(" | ")} |`;
   return [
@@ -47,7 +47,15 @@ export function render(results) {
       ...modes.map((mode) => passed(placesOf(row).filter((place) => place.mode === mode))),
     ])),
     "",
-    runtimes([...new Set(results.map(({ runtime }) => runtime))].sort()),
+    runtimes([...new Set(results.flatMap(({ runtime }) => runtime ?? []))].sort()),
+    "",
+    "| client | cannot, with either server | for it |",
+    "|---|---|---|",
+    ...lacks.map(({ client, scenario, modes, why }) => line([
+      client,
+      modes ? `${scenario} (${modes.map((mode) => titles[mode]).join(", ")})` : scenario,
+      why,
+    ])),
     "",
     "| scenario | what it checks |",
     "|---|---|",

@@ -1,5 +1,5 @@
 // The clients that the tests drive, in the versions that are there. Nothing here is written twice: package.json,
-// python/requirements.txt and the server's assets say which these are.
+// python/requirements.txt, rust/Cargo.toml and the server's assets say which these are.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -28,6 +28,9 @@ export const bundleVersion = read("../../crates/server/assets/client/VERSION").t
 /** The version of python-socketio, whose two clients run.py drives. */
 export const pythonVersion = read("python/requirements.txt").match(/^python-socketio==(.+)$/m)[1];
 
+/** The version of rust_socketio, which the program in rust/ drives. */
+export const rustVersion = read("rust/Cargo.toml").match(/^rust_socketio = \{ version = "=([^"]+)"/m)[1];
+
 /** The names that the clients have in the matrix. */
 export const names = {
   node: "socket.io-client in Node",
@@ -35,7 +38,31 @@ export const names = {
   chromium: "socket.io-client in Chromium",
   chromiumPacked: "socket.io-client in Chromium, MessagePack",
   python: ["python-socketio Client", "python-socketio AsyncClient"],
+  rust: "rust_socketio",
 };
+
+/** The scenarios that a client cannot do with any server, in all modes or in those named, and why. */
+export const lacks = [
+  { client: names.rust, scenario: "several namespaces over one connection", why: "gives each namespace a connection of its own" },
+  {
+    client: names.rust,
+    scenario: "binary both ways",
+    why: "sends one piece of binary, as the only argument; with an acknowledgement it sends that as a packet of type 6, which is an answer; "
+      + "what comes over WebSocket it splits at 0x1e, as if it were the body of a poll",
+  },
+  { client: names.rust, scenario: "acknowledgements both ways, with binary", why: "hears answers, and has no way to give one" },
+  {
+    client: names.rust,
+    scenario: "large payloads",
+    modes: ["polling"],
+    why: "takes each part of a polling answer that one read of the socket gives for a whole one",
+  },
+];
+
+/** What `lacks` has for a place of the matrix. */
+export function lackOf({ client, mode, scenario }) {
+  return lacks.find((lack) => lack.client === client && lack.scenario === scenario && (lack.modes?.includes(mode) ?? true));
+}
 
 /** The rows of the matrix. */
 export const rows = [
@@ -44,4 +71,5 @@ export const rows = [
   { client: names.chromium, version: bundleVersion },
   { client: names.chromiumPacked, version: bundleVersion },
   ...names.python.map((client) => ({ client, version: pythonVersion })),
+  { client: names.rust, version: rustVersion },
 ];

@@ -107,6 +107,13 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     if !is_on_path("valgrind") {
         missing.push("valgrind");
     }
+    // For the client in Rust.
+    if !is_on_path("pkg-config") {
+        missing.push("pkg-config");
+    }
+    if output(workspace.command("pkg-config").args(["--exists", "openssl"])).is_err() {
+        missing.push("libssl-dev");
+    }
     // Debian keeps what makes virtual environments in a package of its own.
     if output(workspace.command("python3").args(["-c", PYTHON_PROBE])).is_err() {
         missing.push("python3-venv");

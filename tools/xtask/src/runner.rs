@@ -195,7 +195,7 @@ mod tests {
     fn a_chosen_step_brings_what_it_needs_in_order() {
         assert_eq!(wanted("--only doc"), ["doc"]);
         assert_eq!(wanted("--only=doc --only fmt"), ["components", "fmt", "doc"]);
-        assert_eq!(wanted("--only clients"), ["packages", "modules", "python", "binaries", "clients"]);
+        assert_eq!(wanted("--only clients"), ["packages", "modules", "python", "binaries", "rust", "clients"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) struct Step {
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "packages",
-        about: "Debian packages the tests need: chromium, nodejs, npm, python3, valgrind",
+        about: "Debian packages the tests need: chromium, libssl-dev, nodejs, npm, pkg-config, python3, valgrind",
         needs: &[],
         run: install::packages,
     },
@@ -41,7 +41,10 @@ pub(crate) const STEPS: &[Step] = &[
         name: "fmt",
         about: "the code is formatted",
         needs: &["components"],
-        run: |workspace| cargo(workspace, &["fmt", "--all", "--check"]),
+        run: |workspace| {
+            cargo(workspace, &["fmt", "--all", "--check"])?;
+            cargo(workspace, &["fmt", "--manifest-path", RUST_CLIENTS, "--check"])
+        },
     },
     Step {
         name: "floors",
@@ -73,9 +76,15 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "doc", about: "the documentation builds, and its links lead somewhere", needs: &[], run: document },
     Step { name: "binaries", about: "the servers that the client tests talk to", needs: &[], run: build_binaries },
     Step {
+        name: "rust",
+        about: "the program that drives rust_socketio",
+        needs: &["packages"],
+        run: build_rust_clients,
+    },
+    Step {
         name: "clients",
-        about: "clients of several versions, in Node, in a browser and in Python, against our servers",
-        needs: &["packages", "modules", "python", "binaries"],
+        about: "clients of several versions, in Node, in a browser, in Python and in Rust, against our servers",
+        needs: &["packages", "modules", "python", "binaries", "rust"],
         run: test_clients,
     },
 ];
@@ -91,6 +100,10 @@ const BINARIES: [Binary; 2] = [
     Binary { package: "posthaste-standalone", name: "posthaste", variable: "POSTHASTE_BIN" },
     Binary { package: "posthaste-conformance", name: "posthaste-conformance", variable: "CONFORMANCE_BIN" },
 ];
+
+/// A client in Rust, in a workspace of its own.
+const RUST_CLIENTS: &str = "tests/clients/rust/Cargo.toml";
+const RUST_CLIENTS_NAME: &str = "posthaste-clients-rust";
 
 fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<String> {
     run(&mut workspace.cargo(arguments))?;
@@ -109,6 +122,13 @@ fn build_binaries(workspace: &Workspace) -> Result<String> {
     Ok(String::new())
 }
 
+/// Builds the client into our target folder, where its rest is thrown away with ours.
+fn build_rust_clients(workspace: &Workspace) -> Result<String> {
+    let mut build = workspace.cargo(["build", "--locked", "--manifest-path", RUST_CLIENTS, "--target-dir"]);
+    run(build.arg(workspace.target()?))?;
+    Ok(String::new())
+}
+
 /// `npm test` in tests/clients. What a failing test leaves behind (logs, screenshots) goes to test-output.
 fn test_clients(workspace: &Workspace) -> Result<String> {
     let target = workspace.target()?;
@@ -117,11 +137,11 @@ fn test_clients(workspace: &Workspace) -> Result<String> {
 
     let mut npm = workspace.command("npm");
     npm.arg("test").current_dir(workspace.path("tests/clients")).env("TEST_OUTPUT", output);
-    for binary in &BINARIES {
-        let name = format!("{}{}", binary.name, std::env::consts::EXE_SUFFIX);
-        let path = target.join("debug").join(&name);
+    let servers = BINARIES.iter().map(|binary| (binary.name, binary.variable));
+    for (name, variable) in servers.chain([(RUST_CLIENTS_NAME, "RUST_CLIENTS_BIN")]) {
+        let path = target.join("debug").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
         ensure!(path.is_file(), "{} is not built", path.display());
-        npm.env(binary.variable, path);
+        npm.env(variable, path);
     }
     // Without this variable, the tests would leave Python out.
     let python = install::python_program(workspace)?;
