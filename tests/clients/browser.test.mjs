@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { after, before, describe } from "node:test";
 import { launchChromium } from "./chromium.mjs";
 import { check, eachSubject, modes } from "./harness.mjs";
@@ -65,6 +66,31 @@ eachSubject("browser", { concurrency: modes.length }, (server) => {
         });
       }
     }
+  });
+
+  check("the client 2.5 polls by scripts and forms", async () => {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${server.url}/health`);
+    await page.addScriptTag({ path: createRequire(import.meta.url).resolve("socket.io-client-2.5/dist/socket.io.js") });
+    const kinds = new Set();
+    page.on("request", (request) => {
+      if (/[?&]j=\d+(&|$)/.test(request.url())) kinds.add(`${request.method()} ${request.resourceType()}`);
+    });
+    const answers = await page.evaluate(async (path) => {
+      const socket = window.io(location.origin, { path, transports: ["polling"], forceJSONP: true, reconnection: false });
+      await new Promise((resolve, reject) => {
+        socket.once("connect", resolve);
+        socket.once("connect_error", reject);
+      });
+      const call = (...args) => new Promise((resolve) => socket.emit("echo", ...args, (...answer) => resolve(answer)));
+      const text = await call('"\\\n\r\u2028</script>', "€😀");
+      const [binary] = await call(new Uint8Array([1, 2, 255]).buffer);
+      return [...text, [...new Uint8Array(binary)]];
+    }, `${mount}/`);
+    assert.deepEqual(answers, ['"\\\n\r\u2028</script>', "€😀", [1, 2, 255]]);
+    assert.deepEqual([...kinds].sort(), ["GET script", "POST document"]);
+    await context.close();
   });
 
   /** A page of the server with a bundle and the scenarios in it, and a cache and connections of its own. */

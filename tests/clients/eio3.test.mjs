@@ -7,7 +7,9 @@ import vm from "node:vm";
 import { PLAIN, ask, check, checkBetterThanNode, eachSubject, next, opened } from "./harness.mjs";
 import { request } from "./wire.mjs";
 
-const io = createRequire(import.meta.url)("socket.io-client-2.5");
+const require = createRequire(import.meta.url);
+const io = require("socket.io-client-2.5");
+const parserOfItsTime = require("socket.io-msgpack-parser-2");
 
 /** A session of revision 3, request by request. */
 class Session {
@@ -139,6 +141,27 @@ eachSubject("revision 3", (server) => {
       const news = next(socket, "news");
       socket.emit("bcast", { via: "io", to: socket.id }, "news", ["text"]);
       assert.deepEqual(await news, ["text"], path);
+    }
+  });
+
+  check("MessagePack by the parser of its time: events of the main namespace, and no more", async () => {
+    const join = async () => {
+      const options = { path: "/msgpack/", transports: ["websocket"], forceNew: true, reconnection: false, parser: parserOfItsTime };
+      const socket = io(server.url, options);
+      server.onCleanup(() => socket.close());
+      await opened(socket);
+      assert.equal(await ask(socket, "echo", "text"), "text");
+      return socket;
+    };
+    // Packets with binary have types of their own, and joining and leaving are text.
+    for (const end of [
+      (socket) => socket.emit("noop", Buffer.from("binary")),
+      (socket) => socket.io.socket("/custom").open(),
+    ]) {
+      const socket = await join();
+      const gone = next(socket, "disconnect");
+      end(socket);
+      assert.deepEqual((await gone)[0], "transport close");
     }
   });
 

@@ -22,6 +22,25 @@ export const packedClient = {
   parser: require("socket.io-msgpack-parser"),
 };
 
+/**
+ * The client of Socket.IO 2 with the same parser, as that client calls it: it takes what was written by a callback, and has types of their
+ * own for packets with binary, which the parser does not know. (What the parser of its time can do is in eio3.test.mjs.)
+ */
+const secondClient = nodeClients.at(-1);
+export const packedSecondClient = {
+  ...secondClient,
+  version: `${secondClient.version}, parser ${require("socket.io-msgpack-parser/package.json").version}`,
+  parser: {
+    Encoder: class extends packedClient.parser.Encoder {
+      encode(packet, give) {
+        const type = { 5: 2, 6: 3 }[packet.type] ?? packet.type;
+        give(super.encode({ ...packet, type }));
+      }
+    },
+    Decoder: packedClient.parser.Decoder,
+  },
+};
+
 /** The version of the bundle that our server serves to browsers. */
 export const bundleVersion = read("../../crates/server/assets/client/VERSION").trim();
 
@@ -68,6 +87,7 @@ export function lackOf({ client, mode, scenario }) {
 export const rows = [
   ...nodeClients.map(({ version }) => ({ client: names.node, version })),
   { client: names.packed, version: packedClient.version },
+  { client: names.packed, version: packedSecondClient.version },
   { client: names.chromium, version: bundleVersion },
   { client: names.chromiumPacked, version: bundleVersion },
   ...names.python.map((client) => ({ client, version: pythonVersion })),

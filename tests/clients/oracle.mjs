@@ -64,10 +64,11 @@ mount({
   cors: { origin: "*" },
 });
 
-mount({ ...shared, path: "/msgpack", parser: msgpack });
+mount({ ...shared, path: "/msgpack", allowEIO3: true, parser: msgpack });
 mount({
   ...shared,
   path: "/steady-msgpack",
+  allowEIO3: true,
   pingInterval: 300,
   pingTimeout: 2500,
   connectTimeout: 2000,

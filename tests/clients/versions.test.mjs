@@ -1,9 +1,9 @@
-// The official client in the versions that are in use, and with its parser for MessagePack, each over each transport, through every
-// scenario.
+// The official client in the versions that are in use, and the newest and the oldest with the parser for MessagePack, each over each
+// transport, through every scenario.
 
 import { describe } from "node:test";
 import { check, eachSubject, modes } from "./harness.mjs";
-import { names, nodeClients, packedClient } from "./installed.mjs";
+import { names, nodeClients, packedClient, packedSecondClient } from "./installed.mjs";
 import { noted, writeMatrix } from "./matrix.mjs";
 import { Cell, scenarios } from "./scenarios.mjs";
 
@@ -14,6 +14,7 @@ writeMatrix("versions");
 const clients = [
   ...nodeClients.map(({ version, load }) => ({ client: names.node, version, load })),
   { client: names.packed, ...packedClient },
+  { client: names.packed, ...packedSecondClient },
 ];
 
 eachSubject("client versions", { concurrency: 4 }, (server) => {

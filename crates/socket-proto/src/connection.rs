@@ -28,7 +28,6 @@ use crate::{
     decode::{DecodeError, DecodeLimits},
     decoder::Decoder,
     event::EventName,
-    msgpack::decode_msgpack,
     packet::{MAIN_NAMESPACE, Packet},
 };
 
@@ -198,7 +197,7 @@ impl<S: Clone> Connection<S> {
         limits: &ConnectionLimits,
     ) -> Result<Option<Inbound<'a, S>>, Violation> {
         if let Some(packet) = self.decoder.text(text, &limits.decode)? {
-            return self.packet(packet, limits);
+            return self.receive_packet(packet, limits);
         }
         // Attachments are collected for nobody but a client that is there.
         let known = self.decoder.pending_namespace().is_some_and(|namespace| self.is_joined_or_left(namespace));
@@ -220,25 +219,17 @@ impl<S: Clone> Connection<S> {
         limits: &ConnectionLimits,
     ) -> Result<Option<Inbound<'static, S>>, Violation> {
         match self.decoder.binary(data, &limits.decode)? {
-            Some(packet) => self.packet(packet, limits),
+            Some(packet) => self.receive_packet(packet, limits),
             None => Ok(None),
         }
     }
 
-    /// Takes a binary message of a client that speaks MessagePack: each is a packet. `None` when there is nothing to do.
+    /// Takes a whole packet of a client whose messages are read elsewhere ([`decode_msgpack`](crate::decode_msgpack)). `None` when there
+    /// is nothing to do.
     ///
     /// # Errors
     /// A [`Violation`]: the connection should close.
-    pub fn receive_msgpack(
-        &mut self,
-        message: &Bytes,
-        limits: &ConnectionLimits,
-    ) -> Result<Option<Inbound<'static, S>>, Violation> {
-        let packet = decode_msgpack(message, &limits.decode)?;
-        self.packet(packet, limits)
-    }
-
-    fn packet<'a>(
+    pub fn receive_packet<'a>(
         &mut self,
         packet: Packet<'a>,
         limits: &ConnectionLimits,

@@ -10,7 +10,7 @@
 //! /fast/         ping 300 ms, pong within 200 ms, a namespace within 1 s, an upgrade within 1 s, CORS for all
 //! /steady/       ping 300 ms, pong within 2.5 s, a namespace within 2 s, an upgrade within 2 s, CORS for all:
 //!                for clients on busy machines, Engine.IO 3 allowed
-//! /msgpack/      default timers, packets in MessagePack
+//! /msgpack/      default timers, packets in MessagePack, Engine.IO 3 allowed
 //! /steady-msgpack/ as /steady/, packets in MessagePack
 //! /hooked/       engine hooks that do what a request's headers ask for; empty dynamic namespaces are forgotten
 //! /engine.io/    Engine.IO alone, ping 300 ms, pong within 200 ms, CORS for all, Engine.IO 3 allowed: what is sent comes back
@@ -81,7 +81,8 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
     let plain = mount(workers, main_mount("/plain")?.serve_client(true))?;
     let fast = mount(workers, fast_mount())?;
     let steady = mount(workers, steady_mount())?;
-    let packed = mount(workers, Server::builder().path("/msgpack").serve_client(false).parser(Packets::MessagePack))?;
+    let packed = Server::builder().path("/msgpack").serve_client(false).allow_eio3(true).parser(Packets::MessagePack);
+    let packed = mount(workers, packed)?;
     let steady_packed = mount(workers, steady_mount().path("/steady-msgpack").parser(Packets::MessagePack))?;
     let hooked = hooked::mount(workers)?;
     let echo = EngineLayer::new(echo::engine(workers, true)?);

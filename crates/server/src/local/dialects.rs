@@ -7,9 +7,9 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use posthaste_adapter::Packet;
 use posthaste_engine::{ConnectionId, Revision, Staged};
-use posthaste_socket_proto::{DecodeError, MsgpackError};
+use posthaste_socket_proto::{DecodeError, MsgpackError, decode_msgpack};
 
-use super::Local;
+use super::{Local, legacy};
 use crate::dialect::Dialect;
 use crate::how::How;
 use crate::parser::Parser;
@@ -48,14 +48,14 @@ impl Dialects {
         self.0.borrow().get(slot as usize).unwrap_or(&Place::USUAL).dialect
     }
 
-    /// The parser that a message is for. The first one tells by what it is, if that was left open.
-    fn heard(&self, slot: u32, is_binary: bool) -> Parser {
+    /// The dialect of a message. The first one tells the parser by what it is, if that was left open.
+    fn heard(&self, slot: u32, is_binary: bool) -> Dialect {
         let mut places = self.0.borrow_mut();
-        let Some(place) = places.get_mut(slot as usize) else { return Parser::Json };
+        let Some(place) = places.get_mut(slot as usize) else { return Dialect::Json4 };
         if std::mem::take(&mut place.is_open) && is_binary {
             place.dialect = place.dialect.packed();
         }
-        place.dialect.parser()
+        place.dialect
     }
 
     /// Those of `slots` that speak one.
@@ -72,8 +72,8 @@ impl Local {
 
     /// A text message arrived.
     pub(super) fn heard_text(&self, id: ConnectionId, text: &str) {
-        let parser = self.dialects.as_ref().map_or(Parser::Json, |dialects| dialects.heard(id.slot, false));
-        match parser {
+        let dialect = self.dialects.as_ref().map_or(Dialect::Json4, |dialects| dialects.heard(id.slot, false));
+        match dialect.parser() {
             Parser::MessagePack => self.message(id, |_, _, _| Err(DecodeError::Msgpack(MsgpackError::Text).into())),
             _ => self.message(id, |connection, now, limits| connection.receive_text(text, now, limits)),
         }
@@ -81,9 +81,13 @@ impl Local {
 
     /// A binary message arrived.
     pub(super) fn heard_binary(&self, id: ConnectionId, data: Bytes) {
-        let parser = self.dialects.as_ref().map_or(Parser::Json, |dialects| dialects.heard(id.slot, true));
-        match parser {
-            Parser::MessagePack => self.message(id, |connection, _, limits| connection.receive_msgpack(&data, limits)),
+        let dialect = self.dialects.as_ref().map_or(Dialect::Json4, |dialects| dialects.heard(id.slot, true));
+        match dialect.parser() {
+            Parser::MessagePack => self.message(id, |connection, _, limits| {
+                let packet = decode_msgpack(&data, &limits.decode)?;
+                let is_legacy = dialect == Dialect::MessagePack3;
+                connection.receive_packet(if is_legacy { legacy::modern_packet(packet) } else { packet }, limits)
+            }),
             _ => self.message(id, |connection, _, limits| connection.receive_binary(data, limits)),
         }
     }

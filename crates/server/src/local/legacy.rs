@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use posthaste_adapter::SocketId;
 use posthaste_engine::{ConnectionId, Request, Revision};
-use posthaste_socket_proto::encode_legacy_connect_error;
+use posthaste_socket_proto::{Packet, encode_legacy_connect_error};
 use serde_json::{Map, Value};
 
 use super::Local;
@@ -49,11 +49,25 @@ impl Local {
 pub(super) fn modern(text: &str) -> Cow<'_, str> {
     let Some(name) = text.strip_prefix('0') else { return Cow::Borrowed(text) };
     let (name, _) = name.split_once(',').unwrap_or((name, ""));
-    let Some((name, query)) = name.split_once('?') else { return Cow::Borrowed(text) };
+    credentials(name).map_or(Cow::Borrowed(text), |(name, auth)| Cow::Owned(format!("0{name},{auth}")))
+}
+
+/// The same of a packet that was not text.
+pub(super) fn modern_packet(packet: Packet<'static>) -> Packet<'static> {
+    let Packet::Connect { namespace, auth } = packet else { return packet };
+    match credentials(&namespace) {
+        Some((name, auth)) => Packet::Connect { namespace: name.to_owned().into(), auth: Some(auth.into()) },
+        None => Packet::Connect { namespace, auth },
+    }
+}
+
+/// A namespace without the query of its name, and what that says, in JSON; `None` where there is no query.
+fn credentials(name: &str) -> Option<(&str, String)> {
+    let (name, query) = name.split_once('?')?;
     let query = form_urlencoded::parse(query.as_bytes());
     let auth: Map<String, Value> =
         query.map(|(name, value)| (name.into_owned(), Value::String(value.into_owned()))).collect();
-    Cow::Owned(format!("0{name},{}", Value::Object(auth)))
+    Some((name, Value::Object(auth).to_string()))
 }
 
 #[cfg(test)]
