@@ -97,10 +97,23 @@ fn retention(total: u64, kept: u64, streams: u64) -> Result<()> {
     let took = begin.elapsed();
     waits.sort_unstable();
     let at = |part: usize| waits[(waits.len() - 1) * part / 1_000];
-    println!("{total} MiB through {kept} MiB in {streams} streams: {took:.1?}, {:.0} MiB/s", total as f64 / took.as_secs_f64());
-    println!("  a commit of {BATCH}: p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}, max {:.1?}", at(500), at(990), at(999), at(1_000));
+    println!(
+        "{total} MiB through {kept} MiB in {streams} streams: {took:.1?}, {:.0} MiB/s",
+        total as f64 / took.as_secs_f64()
+    );
+    println!(
+        "  a commit of {BATCH}: p50 {:.1?}, p99 {:.1?}, p99.9 {:.1?}, max {:.1?}",
+        at(500),
+        at(990),
+        at(999),
+        at(1_000)
+    );
     let busy = store.disk_use()?;
-    println!("  while writing: {} MiB of tables, {} MiB of journals", busy.tables_bytes / MIB, busy.journals_bytes / MIB);
+    println!(
+        "  while writing: {} MiB of tables, {} MiB of journals",
+        busy.tables_bytes / MIB,
+        busy.journals_bytes / MIB
+    );
     wait(shard.retain(now()))?;
     let (mut last, mut since) = (0, Instant::now());
     while since.elapsed() < Duration::from_secs(3) {
@@ -235,7 +248,11 @@ fn inboxes(count: u64) -> Result<()> {
         println!("  moving 10,000 cursors in one commit: {:.1?}", begin.elapsed());
         let begin = Instant::now();
         wait(shard.retain(now()))?;
-        println!("  retention with nothing due: {:.1?}; {:.0} bytes of memory each by now", begin.elapsed(), resident().saturating_sub(before) as f64 / count as f64);
+        println!(
+            "  retention with nothing due: {:.1?}; {:.0} bytes of memory each by now",
+            begin.elapsed(),
+            resident().saturating_sub(before) as f64 / count as f64
+        );
         store.close()?;
         drop(empty);
     }

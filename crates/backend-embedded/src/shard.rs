@@ -162,7 +162,11 @@ impl Inner {
         let parts = ranges.iter().zip(&heads).filter_map(|(range, head)| {
             let (after, until) = (range.after.max(floor(head)), range.until.min(pos));
             (after < until).then_some(())?;
-            Some(self.content.messages(self.number, head.as_ref()?.id, &Range { stream: range.stream.clone(), after, until }))
+            Some(self.content.messages(
+                self.number,
+                head.as_ref()?.id,
+                &Range { stream: range.stream.clone(), after, until },
+            ))
         });
         let epoch = self.lock_heads().head().epoch;
         let mut page = merge(parts, Vec::new(), Position { epoch, pos }, max)?;

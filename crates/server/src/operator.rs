@@ -182,7 +182,8 @@ impl Operator {
     /// Has `act` done for each namespace that a parent stands for.
     fn each(&self, act: impl Fn(Self) -> Sent) -> Sent {
         let children = self.namespace.each().into_iter();
-        let each = children.map(|namespace| act(Self { namespace, target: self.target.clone(), is_passing: self.is_passing }));
+        let each =
+            children.map(|namespace| act(Self { namespace, target: self.target.clone(), is_passing: self.is_passing }));
         each.fold(Sent::ready(Ok(())), Sent::and)
     }
 }

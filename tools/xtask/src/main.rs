@@ -50,6 +50,8 @@ Usage:
       --write        takes what is counted for what is expected
   cargo xtask soak [--minutes N] [--clients N]
       Runs the conformance app under churn for ten minutes; it must end with nothing left and memory flat.
+  cargo xtask soak crash [--rounds N]
+      Kills the binary 1,000 times under official clients; everything acknowledged must be heard by all of them once.
   cargo xtask suites --from CHECKOUT [--only SUITE]... [--runs N]
       Runs the official suites of a checkout of socketio/socket.io against our server; npm brings what they need.
       --only SUITE   this suite; may be repeated
