@@ -188,7 +188,7 @@ fn inbox(number: u64) -> StreamName {
 }
 
 fn device(number: u64) -> Arc<str> {
-    if number % 2 == 0 { "phone".into() } else { "laptop".into() }
+    if number.is_multiple_of(2) { "phone".into() } else { "laptop".into() }
 }
 
 /// Inboxes with a cursor each; in every second one, a message waits.

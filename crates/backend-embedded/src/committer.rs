@@ -60,6 +60,9 @@ pub(crate) struct Committer {
     groups: std::collections::VecDeque<(u64, u64)>,
 }
 
+/// Writes, when they were asked for, and who waits for their receipts.
+type Commit = (Timestamp, Vec<Write>, Reply<Vec<Receipt>>);
+
 type Waiting = (Reply<Vec<Receipt>>, Vec<Receipt>);
 
 impl Committer {
@@ -122,7 +125,7 @@ impl Committer {
         result
     }
 
-    fn commit(&mut self, commits: Vec<(Timestamp, Vec<Write>, Reply<Vec<Receipt>>)>) {
+    fn commit(&mut self, commits: Vec<Commit>) {
         if commits.is_empty() {
             return;
         }
@@ -178,7 +181,7 @@ impl Committer {
     }
 
     /// Takes the streams of these commits into memory. Nobody else does, and nobody else changes them: they are read without the lock.
-    fn admit(&self, commits: &[(Timestamp, Vec<Write>, Reply<Vec<Receipt>>)]) -> Result<(), StoreError> {
+    fn admit(&self, commits: &[Commit]) -> Result<(), StoreError> {
         let shard = &self.shard;
         let missing = shard.lock_heads().missing(commits.iter().flat_map(|(_, writes, _)| writes));
         for name in missing {
