@@ -11,6 +11,7 @@
 //! - [`Log`] keeps the events of one namespace for a while, and knows precisely which rooms it has forgotten something of.
 //! - [`Trail`] is where one socket was: what it missed depends on the rooms it was in *when* something happened.
 //! - [`Sessions`] holds those who may come back. Finding one and taking it is one step.
+//! - [`Once`] remembers what was done under a key, and what was answered.
 //! - [`store`] is all of this where it outlives the process: the port of stores, a memory implementation, and sessions as they are
 //!   stored. [`recover`] and [`gaps`] decide over what is stored as [`replay_start`] does over a log.
 //!
@@ -20,6 +21,7 @@
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod log;
+mod once;
 mod pid;
 mod position;
 mod recovery;
@@ -28,6 +30,7 @@ pub mod store;
 mod trail;
 
 pub use log::{Audience, Log, LogLimits};
+pub use once::{Begin, Once, OnceLimits};
 pub use pid::{Pid, PidText};
 pub use position::{Epoch, Offset, OffsetKey, Position};
 pub use recovery::{Budget, Gap, NotRecovered, gaps, recover, replay_start};

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::error::{AckError, SendError};
 use crate::how::How;
+use crate::once::Ticket;
 use crate::sent::Sent;
 use crate::socket::Socket;
 
@@ -22,11 +23,28 @@ use crate::socket::Socket;
 #[derive(Debug)]
 pub struct Ack {
     socket: Socket,
-    id: Option<u64>,
+    id: Option<Asked>,
+}
+
+/// What an answer is to.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// A question of the client's.
+    Id(u64),
+    /// One with a key: whoever repeats it gets the same answer.
+    Keyed(u64, Arc<Ticket>),
+}
+
+impl Asked {
+    pub(crate) const fn id(&self) -> u64 {
+        match self {
+            Self::Id(id) | Self::Keyed(id, _) => *id,
+        }
+    }
 }
 
 impl Ack {
-    pub(crate) const fn new(socket: Socket, id: Option<u64>) -> Self {
+    pub(crate) const fn new(socket: Socket, id: Option<Asked>) -> Self {
         Self { socket, id }
     }
 
@@ -39,9 +57,17 @@ impl Ack {
     /// Answers: a tuple with several values, `()` with none. Does nothing when no answer is waited for.
     pub fn send<A: EmitArgs + ?Sized>(self, answer: &A) -> Sent {
         match self.id {
-            Some(id) => self.socket.send_packet(How::USUAL, |out, namespace| encode_ack(out, namespace, id, answer)),
+            Some(Asked::Id(id)) => self.socket.answer(id, answer),
+            Some(Asked::Keyed(id, ticket)) => ticket.answer(&self.socket, id, answer),
             None => Sent::ready(Ok(())),
         }
+    }
+}
+
+impl Socket {
+    /// Answers a question of the client's.
+    pub(crate) fn answer<A: EmitArgs + ?Sized>(&self, id: u64, answer: &A) -> Sent {
+        self.send_packet(How::USUAL, |out, namespace| encode_ack(out, namespace, id, answer))
     }
 }
 

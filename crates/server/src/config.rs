@@ -19,6 +19,7 @@ use posthaste_socket_proto::ConnectionLimits;
 use crate::durable::Durable;
 use crate::error::BuildError;
 use crate::limits::Excess;
+use crate::once::Idempotency;
 use crate::parser::Parser;
 use crate::recovery::Recovery;
 use crate::server::Server;
@@ -61,6 +62,8 @@ pub struct ServerConfig {
     pub recovery: Option<Recovery>,
     /// What outlives the process; nothing by default.
     pub durable: Option<Durable>,
+    /// Whether clients' events with a key are handled once; not by default.
+    pub idempotency: Option<Idempotency>,
     /// How clients write packets; JSON by default.
     pub parser: Parser,
     /// Whether there may be clients of Socket.IO 1 and 2: the engine's setting.
@@ -85,6 +88,7 @@ impl Default for ServerConfig {
             cleanup_empty_namespaces: false,
             recovery: None,
             durable: None,
+            idempotency: None,
             parser: Parser::Json,
             allows_eio3: false,
         }
@@ -378,6 +382,16 @@ impl Builder {
     pub fn durable(mut self, durable: Durable) -> Self {
         self.config.durable = Some(durable);
         self.config.recovery.get_or_insert_default();
+        self
+    }
+
+    /// Handles an event once that a client sends several times under one key, and answers it each time: for clients that repeat what was not
+    /// answered, as the official one does with `retries`. Off by default.
+    ///
+    /// The key is the last argument, an object with nothing else: `socket.emit("order", data, { $key: crypto.randomUUID() }, done)`. Handlers do
+    /// not see it. Only events that ask for an answer have one.
+    pub fn idempotency(mut self, idempotency: Idempotency) -> Self {
+        self.config.idempotency = Some(idempotency);
         self
     }
 

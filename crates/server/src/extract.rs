@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 
-use crate::ack::Ack;
+use crate::ack::{Ack, Asked};
 use crate::error::{EventError, ExtractError};
 use crate::local;
 use crate::namespace::{Namespace, Params};
@@ -22,7 +22,7 @@ pub struct EventContext<'a> {
     pub(crate) event: &'a str,
     pub(crate) args: &'a Args<'a>,
     /// Present when the client waits for an answer, until something takes it.
-    pub(crate) ack: Option<u64>,
+    pub(crate) ack: Option<Asked>,
     pub(crate) ack_taken: bool,
     /// Present for an error handler: why a middleware refused the event.
     pub(crate) error: Option<&'a EventError>,
@@ -156,7 +156,7 @@ pub struct AckId(pub Option<u64>);
 
 impl FromEvent for AckId {
     fn from_event(cx: &mut EventContext<'_>) -> Result<Self, ExtractError> {
-        Ok(Self(cx.ack))
+        Ok(Self(cx.ack.as_ref().map(Asked::id)))
     }
 }
 

@@ -45,6 +45,7 @@ mod limits;
 mod listeners;
 mod local;
 mod namespace;
+mod once;
 mod operator;
 mod parser;
 mod reason;
@@ -74,6 +75,7 @@ pub use handshake::Handshake;
 pub use limits::Excess;
 pub use listeners::CatchAllId;
 pub use namespace::{IntoAllowed, Namespace, NamespaceError, NamespaceRequest, Params, ParamsError};
+pub use once::{Idempotency, IdempotencyKey};
 pub use operator::{Operator, SocketOperator};
 pub use parser::Parser;
 pub use posthaste_adapter::{

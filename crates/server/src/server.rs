@@ -79,13 +79,14 @@ impl Server {
             Ok::<_, BuildError>(Journals::new(recovery, silence, budget, durable))
         });
         let journals = journals.transpose()?;
+        let idempotency = config.idempotency;
         let bounds = Bounds { max_dynamic: config.max_dynamic_namespaces, cleanup: config.cleanup_empty_namespaces };
         let server = Self(Arc::new_cyclic(|server| Inner {
             config,
             workers: workers.clone(),
             owns_workers,
             engine: OnceLock::new(),
-            registry: Arc::new(Registry::new(server.clone(), adapter, bounds, journals)),
+            registry: Arc::new(Registry::new(server.clone(), adapter, bounds, journals, idempotency)),
             states,
         }));
         server.0.registry.open("/");

@@ -118,6 +118,35 @@ impl<'a> Args<'a> {
         Args { text: Cow::Owned(text), attachments }
     }
 
+    /// The first `count` arguments, with only the attachments they use.
+    ///
+    /// ```
+    /// # use posthaste_socket_proto::Args;
+    /// let args = Args::decode(r#"["a", {"b":1}, "last"]"#, Vec::new())?;
+    /// assert_eq!(args.take(2).raw(), r#""a", {"b":1}"#);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take(self, count: usize) -> Args<'a> {
+        let text = self.raw();
+        // Each is a part of the text: where the last of them ends there is what is taken.
+        let end = self
+            .iter()
+            .take(count)
+            .last()
+            .map_or(0, |last| last.as_ptr() as usize + last.len() - text.as_ptr() as usize);
+        if self.attachments.is_empty() {
+            return match self.text {
+                Cow::Borrowed(text) => Args::from_valid(&text[..end]),
+                Cow::Owned(mut text) => {
+                    text.truncate(end);
+                    Args::from_parts(text, Vec::new())
+                }
+            };
+        }
+        let (text, attachments) = self.renumbered(&text[..end], 0);
+        Args { text: Cow::Owned(text), attachments }
+    }
+
     /// `part` of the text with its placeholders numbered from `start`, and the attachments for them.
     fn renumbered(&self, part: &str, start: usize) -> (String, Vec<Bytes>) {
         let placeholders = placeholder::find(part).expect("invariant: arguments with attachments were checked");

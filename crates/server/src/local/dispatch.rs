@@ -71,6 +71,11 @@ impl Local {
         let Some(namespace) = self.namespace(handle.namespace) else { return };
         let Some(socket) = self.socket(handle) else { return };
         let router = namespace.router();
+        let (ack, args) = match self.ask_once(&socket, ack, args) {
+            Some(asked) => asked,
+            // It is being done, or was.
+            None => return,
+        };
         let mut cx = EventContext { socket: &socket, event, args: &args, ack, ack_taken: false, error: None };
         let own = socket.listeners();
         if own.is_some() || router.looks_at_events() {
@@ -83,7 +88,7 @@ impl Local {
 
     /// Starts what handles an event.
     pub(super) fn handle_event(&self, cx: &mut EventContext<'_>, handler: &BoxedEvent) {
-        let (socket, ack) = (cx.socket, cx.ack);
+        let (socket, ack) = (cx.socket, cx.ack.clone());
         match guarded(|| handler(cx)) {
             Some(Ok(running)) => self.worker.start(socket.0.connection, socket.0.serial, running),
             Some(Err(error)) => {

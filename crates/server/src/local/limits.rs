@@ -8,7 +8,7 @@ use posthaste_engine_proto::TokenBucket;
 use posthaste_socket_proto::{DecodeError, Violation};
 
 use super::{Handle, Local};
-use crate::ack::Ack;
+use crate::ack::{Ack, Asked};
 use crate::error::JoinError;
 use crate::handler;
 use crate::limits::Excess;
@@ -41,7 +41,7 @@ impl Local {
         match server.config.excess {
             Excess::Refuse => {
                 if let (Some(ack), Some(socket)) = (ack, self.socket(handle)) {
-                    handler::refuse(Some(Ack::new(socket, Some(ack))), &"too many events");
+                    handler::refuse(Some(Ack::new(socket, Some(Asked::Id(ack)))), &"too many events");
                 }
             }
             Excess::Disconnect => self.worker.close(id, CloseReason::TooFast),

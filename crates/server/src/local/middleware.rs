@@ -63,7 +63,7 @@ impl Local {
                 return;
             }
             let Some(handler) = handler_of(&router, own.as_ref(), &event) else { return };
-            let asked = cx.ack;
+            let asked = cx.ack.clone();
             match handler(&mut cx) {
                 Ok(running) => running.await,
                 Err(error) => {

@@ -33,6 +33,7 @@ pub(crate) use self::registry::{Bounds, Parent, Registry};
 pub(crate) use self::router::Router;
 use crate::durable::{DurableError, Keeper};
 use crate::local::{Behind, guarded};
+use crate::once::OnceWindow;
 use crate::recovery::Journal;
 use crate::room_events::RoomWatch;
 use crate::server::{Inner, Server};
@@ -52,6 +53,8 @@ pub(crate) struct NamespaceInner {
     adapter: AdapterCell,
     /// What happened and who may come back, when clients are recovered.
     pub(crate) journal: Option<Arc<Journal>>,
+    /// What clients ask for under keys, if they may.
+    pub(crate) once: Option<Arc<OnceWindow>>,
     kind: Kind,
     registry: Weak<Registry>,
     router: RwLock<Arc<Router>>,

@@ -15,6 +15,7 @@ use super::{Kind, Namespace, NamespaceInner};
 use crate::config::MakeAdapter;
 use crate::error::ConnectError;
 use crate::local::{Behind, LocalNode};
+use crate::once::{Idempotency, OnceWindow};
 use crate::recovery::Journals;
 use crate::room_events::RoomWatch;
 use crate::server::Inner;
@@ -29,6 +30,7 @@ pub(crate) struct Registry {
     bounds: Bounds,
     /// Of the namespaces, when clients are recovered.
     journals: Option<Journals>,
+    idempotency: Option<Idempotency>,
     table: RwLock<Table>,
     /// In the order of registration.
     parents: RwLock<Arc<Vec<Parent>>>,
@@ -77,12 +79,19 @@ pub(crate) struct Parent {
 }
 
 impl Registry {
-    pub(crate) fn new(server: Weak<Inner>, adapter: MakeAdapter, bounds: Bounds, journals: Option<Journals>) -> Self {
+    pub(crate) fn new(
+        server: Weak<Inner>,
+        adapter: MakeAdapter,
+        bounds: Bounds,
+        journals: Option<Journals>,
+        idempotency: Option<Idempotency>,
+    ) -> Self {
         Self {
             server,
             adapter,
             bounds,
             journals,
+            idempotency,
             table: RwLock::default(),
             parents: RwLock::default(),
             hooks: RwLock::default(),
@@ -254,6 +263,7 @@ impl Registry {
             server: self.server.clone(),
             adapter: AdapterCell::new(),
             journal,
+            once: self.idempotency.map(|limits| Arc::new(OnceWindow::new(limits))),
             kind,
             registry: Arc::downgrade(self),
             router: RwLock::new(router),

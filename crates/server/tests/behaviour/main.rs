@@ -29,6 +29,7 @@ mod long_mail;
 mod membership;
 mod mounts;
 mod namespaces;
+mod once;
 mod order;
 mod panics;
 mod publishers;
