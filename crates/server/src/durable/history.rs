@@ -92,7 +92,7 @@ impl History {
         };
         let range = Range { stream: self.stream.clone(), after, until };
         let page = self.keeper.shard().read(vec![range], max).await?;
-        Ok(self.page_of(page, after, named))
+        Ok(self.page_of(page, after, until, named))
     }
 
     /// Ready when something was committed to the namespace behind `pos`.
@@ -136,9 +136,9 @@ impl History {
         Ok(page.messages.into_iter().next())
     }
 
-    fn page_of(&self, page: Page, after: u64, named: Option<u64>) -> HistoryPage {
+    fn page_of(&self, page: Page, after: u64, until: u64, named: Option<u64>) -> HistoryPage {
         let gap = named.is_some_and(|named| page.floors.first().is_some_and(|floor| *floor > named));
-        let pos = page.through.max(after);
+        let pos = page.through.min(until).max(after);
         let offset = |pos| self.keeper.offset(pos).to_string();
         let events = page.messages.into_iter().filter_map(|message| {
             let form = Form::decode(message.payload)?;
