@@ -55,7 +55,8 @@ impl std::fmt::Display for Links {
         writeln!(f)?;
         writeln!(f, "  Socket.IO   {:<30} loopback only", self.socketio)?;
         writeln!(f, "  Demo        {:<30} chat that forgets nothing: kill the server, start it again", self.demo)?;
-        writeln!(f, "  Follow      curl -N {}/streams/demo -H 'accept: text/event-stream'", self.api)?;
+        let api = self.api.strip_prefix("http://").unwrap_or(&self.api);
+        writeln!(f, "  Follow      curl -N -H accept:text/event-stream {api}/streams/demo")?;
         writeln!(f)?;
         writeln!(f, "  Ctrl-C stops it.")
     }

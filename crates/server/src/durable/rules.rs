@@ -4,7 +4,8 @@ use posthaste_history::store::Retention;
 
 /// A pattern of room names: `chat`, `chat:*`, `chat:{id}`.
 ///
-/// `*` at its end matches any rest, the empty one too; `{name}` matches one or more characters up to the next one of the pattern.
+/// `*` at its end matches any rest, the empty one too; `{name}` matches one or more characters up to the next one of the pattern, but no
+/// colon: who opens `chat:{id}` has not opened `chat:7:staff`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomPattern {
     text: Box<str>,
@@ -101,7 +102,7 @@ impl RoomPattern {
                         }
                         _ => rest.len(),
                     };
-                    (end > 0).then_some(())?;
+                    (end > 0 && !rest[..end].contains(':')).then_some(())?;
                     values.push((&**name, &rest[..end]));
                     rest = &rest[end..];
                 }
@@ -139,8 +140,11 @@ mod tests {
         assert_eq!(matches("*", ""), yes(""));
         assert_eq!(matches("chat:{id}", "chat:7"), yes("id=7"));
         assert_eq!(matches("chat:{id}", "chat:"), None);
-        assert_eq!(matches("{a}:{b}", "x:y:z"), yes("a=x,b=y:z"));
-        assert_eq!(matches("{a}:{b}", "::z"), yes("a=:,b=z"));
+        assert_eq!(matches("chat:{id}", "chat:7:staff"), None);
+        assert_eq!(matches("{a}:{b}", "x:y"), yes("a=x,b=y"));
+        assert_eq!(matches("{a}:{b}", "x:y:z"), None);
+        assert_eq!(matches("{a}:{b}", "::z"), None);
+        assert_eq!(matches("order-{id}-eu", "order-1-eu"), yes("id=1"));
         assert_eq!(matches("user:{user}:*", "user:é:inbox"), yes("user=é"));
         assert_eq!(matches("user:{user}:*", "user:é"), None);
     }
