@@ -202,7 +202,7 @@ fn fill_inboxes(path: &Path, count: u64) -> Result<Arc<dyn Shard>> {
             let stream = inbox(number);
             writes.push(Write::Retain { stream: stream.clone(), retention: limits });
             writes.push(Write::Cursor { stream: stream.clone(), device: device(number), pos: 0 });
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 writes.push(Write::Put(Put::new(&stream, Bytes::from_static(&[b'x'; 128]), Durability::Os)));
             }
         }

@@ -303,7 +303,10 @@ impl Committer {
                     retain.reply.answer(Err(error));
                 }
             }
-            Ok(true) => retain.reply.answer(Ok(retain.count)),
+            Ok(true) => {
+                self.shard.retained.store(true, Ordering::Relaxed);
+                retain.reply.answer(Ok(retain.count));
+            }
             Err(error) => retain.reply.answer(Err(error)),
         }
     }

@@ -22,6 +22,9 @@ pub struct Config {
     pub cache_bytes: u64,
     /// What is gathered in memory before it becomes a table, for each of five tables; default 8 MiB.
     pub memtable_bytes: u64,
+    /// What is committed and not yet in tables: when there is more, tables are made of it; default 16 MiB. Of a store that keeps little
+    /// it is less, down to a quarter. Starting after a kill reads it again.
+    pub journal_bytes: u64,
     /// Bytes of commits and reads that may wait, for each shard; default 64 MiB. More is refused.
     pub max_waiting_bytes: usize,
     /// Streams of which is kept in memory, for each shard, where they end and begin; default 65,536, some 300 bytes each. Of the others
@@ -44,6 +47,7 @@ impl Config {
             reserved_bytes: 64 << 20,
             cache_bytes: 32 << 20,
             memtable_bytes: 8 << 20,
+            journal_bytes: 16 << 20,
             max_waiting_bytes: 64 << 20,
             hot_streams: 65_536,
             boot: None,

@@ -31,8 +31,20 @@ pub enum OpenError {
         /// What is known here.
         known: u32,
     },
+    /// There is none.
+    #[error("{} is not there, or holds no data folder: name the one that the server was started with", path.display())]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Something is where a folder is to be made.
+    #[error("{} is there already: name a folder that is not", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
     /// It cannot be written to, or read.
-    #[error("{}: {source}: the folder and all files in it have to be this user's to write", path.display())]
+    #[error("{}: {source}: {}", path.display(), remedy(source))]
     Io {
         /// The folder, or a file in it.
         path: PathBuf,
@@ -48,6 +60,17 @@ pub enum OpenError {
         /// What is missing.
         detail: String,
     },
+}
+
+/// What to do about what the system says.
+fn remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        PermissionDenied => "the folder and all files in it have to be this user's to write",
+        ReadOnlyFilesystem => "the disk is mounted to be read only; mount it to be written, or name a folder on another one",
+        StorageFull | QuotaExceeded => "free some space, or name a folder on a larger disk",
+        _ => "a folder on a disk that can be written to is needed",
+    }
 }
 
 impl OpenError {

@@ -56,6 +56,17 @@ impl Folder {
         Ok(Self { path: path.to_owned(), _lock: file })
     }
 
+    /// Takes a folder that is there.
+    pub(crate) fn take_existing(path: &Path) -> Result<Self, OpenError> {
+        match fs::metadata(path.join("format")) {
+            Ok(_) => Self::take(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(OpenError::Missing { path: path.to_owned() })
+            }
+            Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::{GroupRecord, MAGIC};
 use crate::error::OpenError;
+use crate::start::{self, Start};
 
 /// What a journal has.
 #[derive(Debug, Default)]
@@ -39,33 +40,40 @@ struct Journal {
 ///
 /// # Errors
 /// [`OpenError::Damaged`] if something that was synced cannot be read any more. Nothing was changed then.
-pub(crate) fn examine(data: &Path) -> Result<(), OpenError> {
-    go_through(data, false).map(drop)
+pub(crate) fn examine(data: &Path) -> Result<Start, OpenError> {
+    let start = start::settle(data)?;
+    go_through(data, &start, false)?;
+    Ok(start)
 }
 
 /// Cuts off whatever cannot be read, lost or unfinished. Returns what was lost, a sentence each.
 ///
 /// # Errors
 /// [`OpenError::Io`].
-pub(crate) fn salvage(data: &Path) -> Result<Vec<String>, OpenError> {
-    go_through(data, true)
+pub(crate) fn salvage(data: &Path) -> Result<(Start, Vec<String>), OpenError> {
+    let start = start::settle(data)?;
+    let losses = go_through(data, &start, true)?;
+    Ok((start, losses))
 }
 
-fn go_through(data: &Path, salvages: bool) -> Result<Vec<String>, OpenError> {
+fn go_through(data: &Path, start: &Start, salvages: bool) -> Result<Vec<String>, OpenError> {
     let mut losses = Vec::new();
     let failed = |path: &Path, source| OpenError::Io { path: path.to_owned(), source };
-    let mut last: HashMap<u32, u64> = HashMap::new();
+    let mut last: HashMap<u32, u64> = start.last.clone();
     let journals = list(data).map_err(|error| failed(data, error))?;
-    for path in &journals {
+    for (_, path) in &journals {
         let bytes = fs::read(path).map_err(|error| failed(path, error))?;
         let journal = read(&bytes);
         for (shard, number) in &journal.last {
-            last.insert(*shard, *number);
+            last.entry(*shard).and_modify(|last| *last = (*last).max(*number)).or_insert(*number);
         }
+        // What is behind the unreadable place and was reached before: those that are missing come before the first of them.
+        let mut reached: HashMap<u32, u64> = HashMap::new();
         let mut lost: Vec<String> = Vec::new();
         for (shard, number, synced) in &journal.beyond {
             // What lies between the last one that is read and the one that knows.
-            let first = last.get(shard).map_or(*number, |last| last + 1);
+            let reached = *reached.entry(*shard).or_insert(*number);
+            let first = last.get(shard).map_or(reached, |last| last + 1);
             if *synced >= first {
                 lost.push(format!("groups {first} to {synced} of shard {shard}"));
             }
@@ -78,7 +86,7 @@ fn go_through(data: &Path, salvages: bool) -> Result<Vec<String>, OpenError> {
             }
             losses.push(detail);
         }
-        if journal.has_rest && (salvages || journals.last() == Some(path)) {
+        if journal.has_rest && (salvages || journals.last().is_some_and(|(_, last)| last == path)) {
             tracing::warn!(path = %path.display(), at = journal.readable, "cutting off a write that was not finished");
             let file = File::options().write(true).open(path).map_err(|error| failed(path, error))?;
             file.set_len(journal.readable as u64)
@@ -89,8 +97,8 @@ fn go_through(data: &Path, salvages: bool) -> Result<Vec<String>, OpenError> {
     Ok(losses)
 }
 
-/// The journals of an engine, the oldest first.
-fn list(data: &Path) -> io::Result<Vec<PathBuf>> {
+/// The journals of an engine and their numbers, the oldest first.
+pub(crate) fn list(data: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let entries = match fs::read_dir(data) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -103,7 +111,7 @@ fn list(data: &Path) -> io::Result<Vec<PathBuf>> {
         journals.extend(number.map(|number| (number, path)));
     }
     journals.sort();
-    Ok(journals.into_iter().map(|(_, path)| path).collect())
+    Ok(journals)
 }
 
 fn read(bytes: &[u8]) -> Journal {
@@ -127,14 +135,21 @@ fn read(bytes: &[u8]) -> Journal {
 }
 
 /// What is not the zeros at the end, which a journal is made with: in whole blocks.
-fn written(bytes: &[u8]) -> &[u8] {
+pub(crate) fn written(bytes: &[u8]) -> &[u8] {
     const BLOCK: usize = 4_096;
     let last = bytes.chunks(BLOCK).rposition(|block| block != &[0; BLOCK][..block.len()]);
     last.map_or(&[], |last| &bytes[..bytes.len().min((last + 1) * BLOCK)])
 }
 
+/// The number of the batch at the beginning, if one begins there.
+pub(crate) fn seqno(mut bytes: &[u8]) -> Option<u64> {
+    (bytes.try_get_u8().ok()? == 1).then_some(())?;
+    bytes.try_get_u32_le().ok()?;
+    bytes.try_get_u64_le().ok()
+}
+
 /// The batch at the beginning: its length, and the groups in it. `None` if it is not whole.
-fn batch(bytes: &[u8]) -> Option<(usize, Vec<GroupRecord>)> {
+pub(crate) fn batch(bytes: &[u8]) -> Option<(usize, Vec<GroupRecord>)> {
     let mut from = bytes;
     (from.try_get_u8().ok()? == 1).then_some(())?;
     let (count, _) = (from.try_get_u32_le().ok()?, from.try_get_u64_le().ok()?);

@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     pub(crate) visible: AtomicU64,
     /// Messages forgotten since the last compaction.
     pub(crate) forgotten: AtomicU64,
+    /// Whether retention has run since then.
+    pub(crate) retained: AtomicBool,
     pub(crate) groups: AtomicU64,
     pub(crate) syncs: AtomicU64,
     follower: Mutex<Option<Follower>>,
@@ -70,6 +72,7 @@ impl Inner {
             heads: Mutex::new(heads),
             visible,
             forgotten: AtomicU64::new(0),
+            retained: AtomicBool::new(false),
             groups: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             follower: Mutex::new(None),

@@ -19,6 +19,7 @@ use crate::open::{self, Found};
 use crate::queue::{News, Queue};
 use crate::salvage;
 use crate::shard::{CAPABILITIES, EmbeddedShard, Inner, Read};
+use crate::start::{Start, Trimmer};
 use crate::tidy::Tidy;
 use crate::tools::DiskUse;
 
@@ -34,6 +35,7 @@ pub struct EmbeddedStore {
     reads: Arc<Queue<Read>>,
     chores: Arc<Queue<Read>>,
     state: Arc<Mutex<State>>,
+    tidy: Arc<Tidy>,
     /// Let go last.
     _folder: Folder,
 }
@@ -53,9 +55,9 @@ impl EmbeddedStore {
     pub fn open(config: Config) -> Result<Self, OpenError> {
         let folder = Folder::take(&config.path)?;
         let data = folder.data();
-        journal::examine(&data)?;
+        let start = journal::examine(&data)?;
         let content = Content::open(&data, &config)?;
-        Self::take_up(folder, config, content)
+        Self::take_up(folder, config, content, start)
     }
 
     /// Opens a data folder that [`EmbeddedStore::open`] finds damaged, without what is lost. Returns what that is, a sentence each.
@@ -68,7 +70,7 @@ impl EmbeddedStore {
     pub fn salvage(config: Config) -> Result<(Self, Vec<String>), OpenError> {
         let folder = Folder::take(&config.path)?;
         let data = folder.data();
-        let mut losses = journal::salvage(&data)?;
+        let (start, mut losses) = journal::salvage(&data)?;
         let content = Content::open(&data, &config)?;
         for name in names(&content).map_err(|error| OpenError::engine(&config.path, error))? {
             let number = open::identify(&content, &name, &config.boot());
@@ -76,14 +78,18 @@ impl EmbeddedStore {
                 number.map_err(|error| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() })?;
             losses.extend(salvage::shard(&content, &name, number)?);
         }
-        Ok((Self::take_up(folder, config, content)?, losses))
+        Ok((Self::take_up(folder, config, content, start)?, losses))
     }
 
     /// Takes up every shard that is there.
-    fn take_up(folder: Folder, config: Config, content: Content) -> Result<Self, OpenError> {
+    fn take_up(folder: Folder, config: Config, content: Content, start: Start) -> Result<Self, OpenError> {
+        let trimmer = Mutex::new(Trimmer::new(folder.data(), start));
         let path = config.path.clone();
         let [reads, chores] = [(); 2].map(|()| Arc::new(Queue::new(config.max_waiting_bytes)));
-        let store = Self { config, content, reads, chores, state: Arc::default(), _folder: folder };
+        let state = Arc::<Mutex<State>>::default();
+        let tidy = Tidy { config: config.clone(), content: content.clone(), state: state.clone(), trimmer };
+        let tidy = Arc::new(tidy);
+        let store = Self { config, content, reads, chores, state, tidy: tidy.clone(), _folder: folder };
         for name in names(&store.content).map_err(|error| OpenError::engine(&path, error))? {
             let damaged = |error: StoreError| OpenError::Damaged { path: path.clone(), detail: error.to_string() };
             store.start(&name).map_err(damaged)?;
@@ -96,22 +102,19 @@ impl EmbeddedStore {
             }
         });
         store.lock().threads.push(reader.map_err(failed)?);
-        let (chores, tidy) = (store.chores.clone(), store.tidy());
+        let chores = store.chores.clone();
         let tidier = std::thread::Builder::new().name("posthaste-tidier".into()).spawn(move || {
+            let mut trimmed = None;
             loop {
                 match chores.take(usize::MAX, 1, Some(TIDY_INTERVAL)) {
                     News::Work(work) => work.into_iter().for_each(|chore| chore()),
-                    News::Nothing => tidy.now_and_then(),
+                    News::Nothing => tidy.now_and_then(&mut trimmed),
                     News::Closed => break,
                 }
             }
         });
         store.lock().threads.push(tidier.map_err(failed)?);
         Ok(store)
-    }
-
-    fn tidy(&self) -> Tidy {
-        Tidy { content: self.content.clone(), state: self.state.clone() }
     }
 
     fn start(&self, name: &str) -> Result<Arc<Inner>, StoreError> {
@@ -140,13 +143,19 @@ impl EmbeddedStore {
     /// # Errors
     /// [`StoreError`] if something could not be written.
     pub fn compact(&self) -> Result<(), StoreError> {
-        self.tidy().all()
+        self.tidy.all()
     }
 
     /// Messages that were forgotten since the disk was freed of them ([`EmbeddedStore::compact`]).
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.lock().shards.values().map(|shard| shard.forgotten.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Messages that are kept, in all shards that were opened.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.lock().shards.values().map(|shard| shard.lock_heads().totals().messages).sum()
     }
 
     /// What the folder takes on the disk.

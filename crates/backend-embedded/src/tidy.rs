@@ -7,24 +7,31 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use lsm_tree::AbstractTree as _;
 use posthaste_history::store::{StoreError, reply, wait};
 
 use crate::committer::Request;
+use crate::config::Config;
 use crate::content::{Content, position};
-use crate::error::read_failed;
+use crate::error::{io, read_failed};
 use crate::shard::Inner;
+use crate::start::Trimmer;
 use crate::store::State;
+use crate::tools::disk_use;
 
 /// Less waste than this is left alone.
 const MIN_WASTE: u64 = 8 << 20;
+/// Between two times that the journal is given back to the disk.
+const TRIM_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Whoever tidies up.
-#[derive(Clone)]
 pub(crate) struct Tidy {
+    pub(crate) config: Config,
     pub(crate) content: Content,
     pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) trimmer: Mutex<Trimmer>,
 }
 
 impl Tidy {
@@ -39,31 +46,55 @@ impl Tidy {
         (self.content.messages.disk_space(), kept)
     }
 
-    /// Tidies up if there is enough to be gained.
-    pub(crate) fn now_and_then(&self) {
+    /// Tidies up if there is enough to be gained. `trimmed` is when that was last done to the journal.
+    pub(crate) fn now_and_then(&self, trimmed: &mut Option<Instant>) {
         let shards = self.shards();
-        let is_wasteful = || {
-            let (tables, kept) = self.bytes(&shards);
-            tables.saturating_sub(kept) > MIN_WASTE.max(kept / 6)
-        };
-        let forgotten: u64 = shards.iter().map(|shard| shard.forgotten.load(Ordering::Relaxed)).sum();
-        if forgotten == 0 || !is_wasteful() {
+        if shards.iter().any(|shard| shard.healthy().is_err()) {
             return;
         }
-        let tidied = self.drop_forgotten(&shards).and_then(|()| {
-            let (tables, kept) = self.bytes(&shards);
-            if tables.saturating_sub(kept) > MIN_WASTE.max(kept / 4) { self.rewrite(&shards) } else { Ok(()) }
-        });
-        if let Err(error) = tidied {
+        if let Err(error) = self.take_off_waste(&shards) {
             tracing::warn!(%error, "what is forgotten could not be taken off the disk; trying again");
         }
+        if trimmed.is_none_or(|trimmed| trimmed.elapsed() >= TRIM_INTERVAL) && self.is_journal_long(&shards) {
+            if let Err(error) = self.trim() {
+                tracing::warn!(%error, "the journal could not be given back to the disk; trying again");
+            }
+            *trimmed = Some(Instant::now());
+        }
+    }
+
+    fn is_journal_long(&self, shards: &[Arc<Inner>]) -> bool {
+        let budget = self.config.journal_bytes;
+        let bound = (self.bytes(shards).1 / 16).clamp(budget / 4, budget);
+        disk_use(&self.config.path).is_ok_and(|used| used.journals_bytes > bound)
+    }
+
+    fn trim(&self) -> Result<(), StoreError> {
+        let mut trimmer = self.trimmer.lock().unwrap_or_else(PoisonError::into_inner);
+        trimmer.trim(&self.content).map_err(|error| io("giving the journal back to the disk", error))
+    }
+
+    fn take_off_waste(&self, shards: &[Arc<Inner>]) -> Result<(), StoreError> {
+        let is_wasteful = |part: u64| {
+            let (tables, kept) = self.bytes(shards);
+            tables.saturating_sub(kept) > MIN_WASTE.max(kept / part)
+        };
+        let forgotten: u64 = shards.iter().map(|shard| shard.forgotten.load(Ordering::Relaxed)).sum();
+        if forgotten == 0 || !is_wasteful(8) {
+            return Ok(());
+        }
+        self.drop_forgotten(shards)?;
+        // What has just been gone through is to be small; while messages come and go, writing it anew costs more than it brings.
+        let is_settled = shards.iter().map(|shard| shard.retained.swap(false, Ordering::Relaxed)).fold(false, |a, b| a | b);
+        if is_wasteful(if is_settled { 8 } else { 4 }) { self.rewrite(shards) } else { Ok(()) }
     }
 
     /// Tidies up whatever there is.
     pub(crate) fn all(&self) -> Result<(), StoreError> {
         let shards = self.shards();
         self.drop_forgotten(&shards)?;
-        self.rewrite(&shards)
+        self.rewrite(&shards)?;
+        self.trim()
     }
 
     /// Drops tables of which nothing is kept.

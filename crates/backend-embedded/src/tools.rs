@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use fjall::Guard;
@@ -27,14 +27,37 @@ pub struct Report {
     pub damage: Vec<String>,
 }
 
+/// How far something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub phase: &'static str,
+    /// So much of it is.
+    pub done: u64,
+    /// Of so much, or nearly.
+    pub of: u64,
+    /// Of what.
+    pub unit: &'static str,
+}
+
+/// Is told now and then how far something is.
+pub type Told<'a> = &'a mut dyn FnMut(Progress);
+
+/// Records between two times that progress is told.
+const TELL_EVERY: u64 = 10_000;
+
 /// Reads everything, and checks every checksum and that no stream has a hole.
 ///
 /// # Errors
-/// [`OpenError`] if the folder cannot be opened.
-pub fn verify(config: Config) -> Result<Report, OpenError> {
+/// [`OpenError`] if there is no such folder, or if it cannot be opened.
+pub fn verify(config: Config, told: Told<'_>) -> Result<Report, OpenError> {
     let path = config.path.clone();
+    drop(Folder::take_existing(&path)?);
+    told(Progress { phase: "opening", done: 0, of: 1, unit: "folder" });
     // Opened as a server would: groups, and the last message of each stream.
-    drop(EmbeddedStore::open(config.clone())?);
+    let store = EmbeddedStore::open(config.clone())?;
+    let expected = store.messages();
+    drop(store);
     let folder = Folder::take(&path)?;
     journal::examine(&folder.data())?;
     let content = Content::open(&folder.data(), &config)?;
@@ -60,6 +83,10 @@ pub fn verify(config: Config) -> Result<Report, OpenError> {
             }
         };
         report.messages += 1;
+        if report.messages % TELL_EVERY == 1 {
+            let done = report.messages - 1;
+            told(Progress { phase: "reading messages", done, of: expected.max(done), unit: "messages" });
+        }
         let Some(stream) = key.first_chunk::<12>().copied() else { continue };
         let name = heads.get(&stream[..]).map_or("", |(name, _)| &**name);
         let Some(stored) = Stored::decode(&key, &value) else {
@@ -97,44 +124,86 @@ pub fn verify(config: Config) -> Result<Report, OpenError> {
     Ok(report)
 }
 
-/// Copies a data folder that no process uses to a folder that is not there yet, and syncs the copy.
+/// Copies a data folder that no process uses to a folder that is not there yet, and syncs the copy. Until that is done the copy has
+/// another name, which ends in `.partial`.
 ///
 /// # Errors
-/// [`OpenError`] if the folder is in use, or if something cannot be read or written.
-pub fn backup(from: &Path, to: &Path) -> Result<(), OpenError> {
-    let folder = Folder::take(from)?;
-    copy_folder(folder.path(), to)
+/// [`OpenError`] if the folder is in use, or if something cannot be read or written. No copy is left then.
+pub fn backup(from: &Path, to: &Path, told: Told<'_>) -> Result<(), OpenError> {
+    let folder = Folder::take_existing(from)?;
+    copy_folder(folder.path(), to, told)
 }
 
 /// Copies a backup to a folder that is not there yet, checks that it can be opened, and leaves it ready.
 ///
 /// # Errors
 /// [`OpenError`] if the copy cannot be made or opened.
-pub fn restore(from: &Path, to: &Path) -> Result<Report, OpenError> {
-    let folder = Folder::take(from)?;
-    copy_folder(folder.path(), to)?;
-    verify(Config::new(to))
+pub fn restore(from: &Path, to: &Path, told: Told<'_>) -> Result<Report, OpenError> {
+    let folder = Folder::take_existing(from)?;
+    copy_folder(folder.path(), to, told)?;
+    verify(Config::new(to), told)
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<(), OpenError> {
+fn copy_folder(from: &Path, to: &Path, told: Told<'_>) -> Result<(), OpenError> {
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(OpenError::Exists { path: to.to_owned() });
+    }
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = to.with_file_name(name);
     let failed = |source| OpenError::Io { path: to.to_owned(), source };
-    fs::create_dir(to).map_err(failed)?;
-    copy(from, to).map_err(failed)
+    fs::create_dir(&partial).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => OpenError::Exists { path: partial.clone() },
+        _ => failed(error),
+    })?;
+    let used = disk_use(from).map_err(failed)?;
+    let mut progress = Progress { phase: "copying", done: 0, of: used.tables_bytes + used.journals_bytes, unit: "bytes" };
+    let copied = copy(from, &partial, &mut progress, told)
+        .and_then(|()| fs::rename(&partial, to))
+        .and_then(|()| File::open(to.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all());
+    copied.map_err(|error| {
+        // What is left of it is no use to anybody.
+        let _ = fs::remove_dir_all(&partial);
+        failed(error)
+    })
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+fn copy(from: &Path, to: &Path, progress: &mut Progress, told: Told<'_>) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             fs::create_dir(&target)?;
-            copy(&entry.path(), &target)?;
+            copy(&entry.path(), &target, progress, told)?;
         } else if entry.file_name() != "lock" || from.ends_with("data") {
-            fs::copy(entry.path(), &target)?;
-            File::open(&target)?.sync_all()?;
+            copy_file(&entry.path(), &target, progress, told)?;
         }
     }
     File::open(to)?.sync_all()
+}
+
+/// Leaves out what is zeros: journals are mostly that.
+fn copy_file(from: &Path, to: &Path, progress: &mut Progress, told: Told<'_>) -> io::Result<()> {
+    let (mut source, mut target) = (File::open(from)?, File::create_new(to)?);
+    let mut chunk = vec![0; 256 << 10];
+    let mut length = 0;
+    loop {
+        let count = source.read(&mut chunk)?;
+        if count == 0 {
+            break;
+        }
+        let read = &chunk[..count];
+        if read.iter().any(|byte| *byte != 0) {
+            target.seek(SeekFrom::Start(length))?;
+            target.write_all(read)?;
+            progress.done += count as u64;
+            progress.of = progress.of.max(progress.done);
+            told(*progress);
+        }
+        length += count as u64;
+    }
+    target.set_len(length)?;
+    target.sync_all()
 }
 
 /// What a data folder takes on the disk.
@@ -142,7 +211,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 pub struct DiskUse {
     /// Tables: what was written from memory and compacted since. This is what follows retention.
     pub tables_bytes: u64,
-    /// Journals: what was committed last, whether or not it is kept. Between 0 and some 128 MiB, however little is stored.
+    /// Journals: what was committed last, whether or not it is kept. Some 16 MiB.
     pub journals_bytes: u64,
 }
 

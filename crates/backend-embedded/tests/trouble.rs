@@ -139,7 +139,7 @@ fn what_is_no_folder_is_named() {
     fs::write(&config.path, "a file").expect("a file");
     let error = EmbeddedStore::open(config).err().expect("it is refused");
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
-    assert!(error.to_string().contains("data folder") && error.to_string().contains("to write"), "{error}");
+    assert!(error.to_string().contains("data folder") && error.to_string().contains("a folder on a disk"), "{error}");
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn damage_before_what_was_synced_later_is_loud_and_salvage_lists_it() {
     append(&*shard, 4..=5, Durability::Disk);
     store.close().expect("it closes");
     drop((store, shard));
-    assert_eq!(verify(damaged).expect("it opens").damage, Vec::<String>::new());
+    assert_eq!(verify(damaged, &mut |_| ()).expect("it opens").damage, Vec::<String>::new());
 }
 
 #[test]
@@ -289,7 +289,61 @@ fn what_is_forgotten_frees_the_disk() {
     assert_eq!(numbers(&*shard), (8_001..=10_000).collect::<Vec<_>>());
     store.close().expect("it closes");
     drop((store, shard));
-    assert_eq!(verify(config(&folder)).expect("it opens").damage, Vec::<String>::new());
+    assert_eq!(verify(config(&folder), &mut |_| ()).expect("it opens").damage, Vec::<String>::new());
+}
+
+/// A folder whose journal was given back to the disk in part, as it was just before and is after that.
+fn trimmed() -> (TempDir, Config, EmbeddedStore, Arc<dyn Shard>) {
+    let folder = folder();
+    let config = Config { journal_bytes: 1 << 20, ..config(&folder) };
+    let (store, shard) = open(&config);
+    commit(&*shard, (1..=1_000).map(|number| put(number, 2_000, Durability::Disk)).collect()).expect("receipts");
+    let until = Instant::now() + Duration::from_secs(120);
+    while store.disk_use().expect("it reads").journals_bytes > 64 << 10 {
+        assert!(Instant::now() < until, "the journal stays as long as it was: {:?}", store.disk_use());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    append(&*shard, 1_001..=1_010, Durability::Disk);
+    (folder, config, store, shard)
+}
+
+#[test]
+fn what_is_in_tables_is_not_kept_in_journals() {
+    let (_folder, config, _store, _shard) = trimmed();
+    for (crash, change) in [
+        ("as it is", (|_, _| ()) as fn(&mut Vec<u8>, usize)),
+        ("before the file was punched", |bytes, offset| bytes[..offset].fill(0xAA)),
+        ("while the file was punched", |bytes, offset| bytes[offset / 3..offset / 2].fill(0xAA)),
+    ] {
+        let offset = journal_start(&config);
+        assert!(offset > 1 << 20, "{offset} bytes are given back");
+        let (_folder, image, store) = reopened_with(&config, |bytes| change(bytes, offset));
+        let store = store.unwrap_or_else(|error| panic!("{crash}: {error}"));
+        assert_eq!(numbers(&*store.shard("/").expect("a shard")), (1..=1_010).collect::<Vec<_>>(), "{crash}");
+        drop(store);
+        // The file was moved, and then it crashed before that was noted.
+        fs::copy(config.path.join("start"), image.path.join("start")).expect("a copy");
+        let (_store, shard) = open(&image);
+        append(&*shard, 1_011..=1_011, Durability::Disk);
+        assert_eq!(numbers(&*shard), (1..=1_011).collect::<Vec<_>>(), "{crash}, again");
+    }
+}
+
+fn journal_start(config: &Config) -> usize {
+    let note = fs::read(config.path.join("start")).expect("a note");
+    note[8..16].iter().fold(0, |offset, byte| offset << 8 | usize::from(*byte))
+}
+
+#[test]
+fn damage_at_the_very_beginning_of_what_is_left_of_a_journal_is_loud() {
+    let (_folder, config, _store, _shard) = trimmed();
+    let (_folder, _, store) = reopened_with(&config, |bytes| {
+        let place = place_of(bytes, "message 1001 ");
+        bytes[place] ^= 0x20;
+    });
+    let error = store.err().expect("it is noticed");
+    // One commit, then one each.
+    assert!(error.to_string().contains("groups 2 to 10 of shard 1 were synced and are missing"), "{error}");
 }
 
 #[test]
@@ -298,11 +352,11 @@ fn a_backup_restores() {
     let (store, shard) = open(&config(&folder));
     append(&*shard, 1..=20, Durability::Disk);
     let (copy, again) = (folder.path().join("copy"), folder.path().join("again"));
-    assert!(matches!(backup(&config(&folder).path, &copy), Err(OpenError::InUse { .. })));
+    assert!(matches!(backup(&config(&folder).path, &copy, &mut |_| ()), Err(OpenError::InUse { .. })));
     store.close().expect("it closes");
     drop((store, shard));
-    backup(&config(&folder).path, &copy).expect("it is copied");
-    let report = restore(&copy, &again).expect("it is copied back");
+    backup(&config(&folder).path, &copy, &mut |_| ()).expect("it is copied");
+    let report = restore(&copy, &again, &mut |_| ()).expect("it is copied back");
     assert_eq!((report.messages, report.damage), (20, Vec::new()));
     let (_store, shard) = open(&Config { path: again, ..config(&folder) });
     assert_eq!(numbers(&*shard), (1..=20).collect::<Vec<_>>());

@@ -23,6 +23,46 @@ pub(crate) enum Command {
     Serve(ServeOptions),
     /// Measure a Socket.IO server, this or any other.
     Bench(Box<BenchOptions>),
+    /// Read all of a data folder that no server uses, and check it.
+    ///
+    /// Ends with 0 if all is as it was written, 3 if something is damaged, 1 if it could not be looked at.
+    Verify(VerifyOptions),
+    /// Copy a data folder that no server uses.
+    Backup(BackupOptions),
+    /// Make a data folder of a backup, and check it.
+    ///
+    /// Ends with 0 if all is as it was written, 3 if something is damaged, 1 if it could not be made.
+    Restore(RestoreOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyOptions {
+    /// The data folder.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Give up what is lost, and say what that is. What cannot be read is gone afterwards: copy the folder first.
+    #[arg(long)]
+    pub(crate) salvage: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupOptions {
+    /// The data folder.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// The copy: a folder that is not there yet.
+    #[arg(value_name = "TO")]
+    pub(crate) to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreOptions {
+    /// The backup, which is left as it is.
+    #[arg(value_name = "FROM")]
+    pub(crate) from: PathBuf,
+    /// The data folder: one that is not there yet.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Debug, Args)]

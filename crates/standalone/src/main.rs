@@ -7,6 +7,7 @@ mod config;
 mod data;
 mod demo;
 mod dev;
+mod folders;
 mod logging;
 mod rooms;
 mod serve;
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
         cli::Command::Dev(options) => dev::run(options).map(|()| ExitCode::SUCCESS),
         cli::Command::Serve(options) => serve::run(options).map(|()| ExitCode::SUCCESS),
         cli::Command::Bench(options) => bench::run(options),
+        cli::Command::Verify(options) => folders::verify(options),
+        cli::Command::Backup(options) => folders::backup(options),
+        cli::Command::Restore(options) => folders::restore(options),
     };
     match outcome {
         Ok(code) => code,
