@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use posthaste_socket_proto::encode_msgpack;
 use posthaste_testkit::{Frame, PATIENCE, encode_frame, upgrade_request};
 
 /// The path of the server, and the query of a WebSocket without a session.
@@ -13,6 +14,9 @@ const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 const PIECE: usize = 1024;
 /// Any key masks; a server unmasks them all alike.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// The opcode of a binary frame.
+const BINARY: u8 = 2;
 
 /// A TCP connection that blocks: one side speaks, then the other.
 ///
@@ -67,6 +71,12 @@ impl Lockstep {
     pub fn offering(extension: &str) -> Handshake {
         let upgrade = upgrade_request(WEBSOCKET).header("Sec-WebSocket-Extensions", extension).encode();
         Handshake { upgrade, ..Self::handshake() }
+    }
+
+    /// The same of a client that speaks MessagePack.
+    #[must_use]
+    pub fn packed_handshake() -> Handshake {
+        Handshake { join: masked_packed("0"), ..Self::handshake() }
     }
 
     /// Sends bytes.
@@ -202,6 +212,24 @@ pub fn masked_text(packet: &str) -> Vec<u8> {
 #[must_use]
 pub fn plain_text(packet: &str) -> Vec<u8> {
     plain_frame(&format!("4{packet}"))
+}
+
+/// As [`masked_text`], in MessagePack: `packet` is still JSON, without attachments.
+#[must_use]
+pub fn masked_packed(packet: &str) -> Vec<u8> {
+    encode_frame(&Frame::new(BINARY, packed(packet)), Some(MASK))
+}
+
+/// As [`plain_text`], in MessagePack.
+#[must_use]
+pub fn plain_packed(packet: &str) -> Vec<u8> {
+    encode_frame(&Frame::new(BINARY, packed(packet)), None)
+}
+
+fn packed(packet: &str) -> Vec<u8> {
+    let mut message = Vec::new();
+    encode_msgpack::<&[u8]>(&mut message, packet, &[]).expect("a packet of ours");
+    message
 }
 
 /// An Engine.IO packet in the frame that a client sends.

@@ -8,7 +8,9 @@ use std::str::FromStr;
 pub enum Operation {
     /// Over a WebSocket, an event with an argument that is answered with the same.
     Echo,
-    /// The same over polling: a POST, and the answer to the poll that waits.
+    /// The same with packets in MessagePack.
+    PackedEcho,
+    /// The first over polling: a POST, and the answer to the poll that waits.
     PollingEcho,
     /// A client's event has its handler send one to a room of so many, the client among them.
     Broadcast(usize),
@@ -26,6 +28,7 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Echo => f.write_str("echo"),
+            Self::PackedEcho => f.write_str("packed-echo"),
             Self::PollingEcho => f.write_str("polling-echo"),
             Self::Broadcast(receivers) => write!(f, "broadcast-{receivers}"),
             Self::Volatile(receivers) => write!(f, "volatile-{receivers}"),
@@ -49,6 +52,7 @@ impl FromStr for Operation {
         };
         match kind {
             "echo" => Ok(Self::Echo),
+            "packed-echo" => Ok(Self::PackedEcho),
             "polling-echo" => Ok(Self::PollingEcho),
             "broadcast" => Ok(Self::Broadcast(number)),
             "volatile" => Ok(Self::Volatile(number)),
@@ -68,6 +72,7 @@ mod tests {
     fn a_name_is_read_as_it_is_written() {
         for operation in [
             Operation::Echo,
+            Operation::PackedEcho,
             Operation::PollingEcho,
             Operation::Broadcast(1_000),
             Operation::Volatile(1),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use posthaste::{Ack, Data, Deflate, Server, Socket};
+use posthaste::{Ack, Data, Deflate, Parser, Server, Socket};
 use posthaste_testkit::{Request, Running, serve};
 use serde_json::value::RawValue;
 
-use crate::lockstep::{Handshake, Lockstep, masked_frame, masked_text, plain_frame, plain_text};
+use crate::lockstep::{
+    Handshake, Lockstep, masked_frame, masked_packed, masked_text, plain_frame, plain_packed, plain_text,
+};
 use crate::operation::Operation;
 
 /// What an event carries, in bytes of JSON: one string.
@@ -75,13 +77,16 @@ impl Subject {
         let interval = if matches!(operation, Operation::PingRound(_)) { PING_INTERVAL } else { NEVER };
         let builder = Server::builder().workers(1).ping(interval, PING_TIMEOUT);
         let (builder, handshake) = match deflate {
+            None if operation == Operation::PackedEcho => {
+                (builder.parser(Parser::MessagePack), Lockstep::packed_handshake())
+            }
             None => (builder, Lockstep::handshake()),
             Some(deflate) => (builder.per_message_deflate(deflate), Lockstep::offering("permessage-deflate")),
         };
         let running = serve(builder, application);
         let clients = match operation {
             Operation::Connect => 0,
-            Operation::Echo | Operation::JoinAndLeave => 1,
+            Operation::Echo | Operation::PackedEcho | Operation::JoinAndLeave => 1,
             Operation::PollingEcho => 2,
             Operation::Broadcast(count) | Operation::Volatile(count) | Operation::PingRound(count) => count,
         };
@@ -132,7 +137,7 @@ impl Subject {
     pub fn connect(&mut self, count: usize) {
         let addr = self.running.addr;
         self.clients.reserve_exact(count);
-        let (sync, synced) = (masked_text(r#"20["sync"]"#), plain_text("30[]"));
+        let Exchange { said: sync, heard: synced } = exchange(self.operation, r#"20["sync"]"#, "30[]");
         for _ in 0..count {
             let mut client = Lockstep::websocket(addr, self.pace, &self.handshake);
             // Answered behind everything that its joining began.
@@ -204,12 +209,12 @@ fn application(io: &Server) {
 
 fn script(operation: Operation) -> Script {
     let payload = payload();
-    let exchange = |said: String, heard: String| Exchange { said: masked_text(&said), heard: plain_text(&heard) };
+    let exchange = |said: String, heard: String| exchange(operation, &said, &heard);
     let broadcast = |event| {
         Script::Exchange(vec![exchange(format!(r#"2["{event}",{payload}]"#), format!(r#"2["bcast",{payload}]"#))])
     };
     match operation {
-        Operation::Echo => {
+        Operation::Echo | Operation::PackedEcho => {
             Script::Exchange(vec![exchange(format!(r#"20["echo",{payload}]"#), format!("30[{payload}]"))])
         }
         Operation::Broadcast(_) => broadcast("bcast"),
@@ -221,6 +226,14 @@ fn script(operation: Operation) -> Script {
         ),
         Operation::PingRound(_) => Script::Pings { ping: plain_frame("2"), pong: masked_frame("3") },
         Operation::Connect | Operation::PollingEcho => Script::Life,
+    }
+}
+
+/// What is said and heard, in the words of the operation's clients.
+fn exchange(operation: Operation, said: &str, heard: &str) -> Exchange {
+    match operation {
+        Operation::PackedEcho => Exchange { said: masked_packed(said), heard: plain_packed(heard) },
+        _ => Exchange { said: masked_text(said), heard: plain_text(heard) },
     }
 }
 

@@ -102,6 +102,14 @@ fn an_echo_allocates_its_payload_and_its_handler() {
 }
 
 #[test]
+fn an_echo_in_messagepack_allocates_no_more_than_it_did() {
+    alone("an_echo_in_messagepack_allocates_no_more_than_it_did", || {
+        // The two of an echo in JSON, and seven for reading and writing.
+        at_most(Operation::PackedEcho, 9);
+    });
+}
+
+#[test]
 fn a_broadcast_allocates_as_often_for_a_thousand_as_for_ten() {
     alone("a_broadcast_allocates_as_often_for_a_thousand_as_for_ten", || {
         // The event that provokes it: argument and future. The room's name, and the encoded packet.

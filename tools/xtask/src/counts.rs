@@ -36,6 +36,7 @@ struct Counted {
 
 const OPERATIONS: &[Counted] = &[
     Counted { operation: "echo", short: 500, long: 1_500 },
+    Counted { operation: "packed-echo", short: 500, long: 1_500 },
     Counted { operation: "broadcast-1000", short: 50, long: 450 },
     Counted { operation: "connect", short: 300, long: 1_300 },
 ];
