@@ -215,14 +215,12 @@ pub fn plain_text(packet: &str) -> Vec<u8> {
 }
 
 /// As [`masked_text`], in MessagePack: `packet` is still JSON, without attachments.
-#[must_use]
-pub fn masked_packed(packet: &str) -> Vec<u8> {
+pub(crate) fn masked_packed(packet: &str) -> Vec<u8> {
     encode_frame(&Frame::new(BINARY, packed(packet)), Some(MASK))
 }
 
 /// As [`plain_text`], in MessagePack.
-#[must_use]
-pub fn plain_packed(packet: &str) -> Vec<u8> {
+pub(crate) fn plain_packed(packet: &str) -> Vec<u8> {
     encode_frame(&Frame::new(BINARY, packed(packet)), None)
 }
 
