@@ -67,7 +67,9 @@ fn remedy(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.kind() {
         PermissionDenied => "the folder and all files in it have to be this user's to write",
-        ReadOnlyFilesystem => "the disk is mounted to be read only; mount it to be written, or name a folder on another one",
+        ReadOnlyFilesystem => {
+            "the disk is mounted to be read only; mount it to be written, or name a folder on another one"
+        }
         StorageFull | QuotaExceeded => "free some space, or name a folder on a larger disk",
         _ => "a folder on a disk that can be written to is needed",
     }

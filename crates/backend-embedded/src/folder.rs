@@ -60,9 +60,7 @@ impl Folder {
     pub(crate) fn take_existing(path: &Path) -> Result<Self, OpenError> {
         match fs::metadata(path.join("format")) {
             Ok(_) => Self::take(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(OpenError::Missing { path: path.to_owned() })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(OpenError::Missing { path: path.to_owned() }),
             Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),
         }
     }

@@ -85,7 +85,8 @@ impl Tidy {
         }
         self.drop_forgotten(shards)?;
         // What has just been gone through is to be small; while messages come and go, writing it anew costs more than it brings.
-        let is_settled = shards.iter().map(|shard| shard.retained.swap(false, Ordering::Relaxed)).fold(false, |a, b| a | b);
+        let is_settled =
+            shards.iter().map(|shard| shard.retained.swap(false, Ordering::Relaxed)).fold(false, |a, b| a | b);
         if is_wasteful(if is_settled { 8 } else { 4 }) { self.rewrite(shards) } else { Ok(()) }
     }
 

@@ -157,10 +157,11 @@ fn copy_folder(from: &Path, to: &Path, told: Told<'_>) -> Result<(), OpenError> 
         _ => failed(error),
     })?;
     let used = disk_use(from).map_err(failed)?;
-    let mut progress = Progress { phase: "copying", done: 0, of: used.tables_bytes + used.journals_bytes, unit: "bytes" };
-    let copied = copy(from, &partial, &mut progress, told)
-        .and_then(|()| fs::rename(&partial, to))
-        .and_then(|()| File::open(to.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all());
+    let mut progress =
+        Progress { phase: "copying", done: 0, of: used.tables_bytes + used.journals_bytes, unit: "bytes" };
+    let copied = copy(from, &partial, &mut progress, told).and_then(|()| fs::rename(&partial, to)).and_then(|()| {
+        File::open(to.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+    });
     copied.map_err(|error| {
         // What is left of it is no use to anybody.
         let _ = fs::remove_dir_all(&partial);

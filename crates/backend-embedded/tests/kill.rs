@@ -102,7 +102,8 @@ fn every_receipt_is_kept_through_twenty_kills() {
         }
         store.close().expect("it closes");
     }
-    let report = verify(Config { retention: Retention::UNLIMITED, ..Config::new(&path) }, &mut |_| ()).expect("it opens");
+    let report =
+        verify(Config { retention: Retention::UNLIMITED, ..Config::new(&path) }, &mut |_| ()).expect("it opens");
     assert_eq!(report.damage, Vec::<String>::new());
     assert!(report.messages > 20 * 20, "{report:?}");
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 fn posthaste(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_posthaste"));
-    arguments.iter().for_each(|argument| drop(command.arg(argument)));
+    command.args(arguments);
     command.output().expect("the binary runs")
 }
 
@@ -27,7 +27,8 @@ fn err(output: &Output) -> &str {
 fn filled() -> (TempDir, PathBuf, EmbeddedStore) {
     let root = tempfile::tempdir().expect("a folder");
     let path = root.path().join("data");
-    let store = EmbeddedStore::open(Config { retention: Retention::UNLIMITED, ..Config::new(&path) }).expect("it opens");
+    let store =
+        EmbeddedStore::open(Config { retention: Retention::UNLIMITED, ..Config::new(&path) }).expect("it opens");
     let shard = store.shard("/").expect("a shard");
     let room: StreamName = "room".into();
     for number in 1..=10 {
