@@ -30,6 +30,11 @@ pub(crate) fn open(options: &Common, configured: Option<PathBuf>) -> anyhow::Res
     Ok(Arc::new(store))
 }
 
+/// Opens this data folder.
+pub(crate) fn open_at(path: &Path) -> anyhow::Result<Arc<EmbeddedStore>> {
+    EmbeddedStore::open(Config::new(path)).map(Arc::new).map_err(|error| remedy(path, &error))
+}
+
 /// What is wrong with a folder, and what to do about it here.
 fn remedy(path: &Path, error: &OpenError) -> anyhow::Error {
     let path = path.display();

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::stop;
+use crate::{data, stop};
 use anyhow::bail;
-use posthaste::{Listener, Server};
+use posthaste::{Ack, Args, Data, Durable, Listener, Server};
 use posthaste_load::{Control, LoadError, Plan, Target, TargetError, Watched, pin_to_core};
 
 pub(crate) use options::BenchOptions;
@@ -33,16 +33,28 @@ pub(crate) fn run(options: &BenchOptions) -> anyhow::Result<ExitCode> {
 
 /// Serves the application until it is told to end.
 fn serve(options: &AppOptions) -> anyhow::Result<()> {
-    let builder = Server::builder();
+    let mut builder = Server::builder();
+    if let Some(folder) = &options.data {
+        builder = builder.durable(Durable::new(data::open_at(folder)?));
+    }
     let io = match options.workers {
         Some(workers) => builder.workers(workers),
         None => builder,
     }
     .build()?;
     app::install(&io);
+    if options.data.is_some() {
+        io.on("store", store);
+    }
     let listener = crate::serve::listen_at(options.listen, &io, axum::Router::new())?;
     println!("listening on http://{}", listener.local_addr());
     stop::until_signal(&io, &listener, || {})
+}
+
+/// Answers with what it was sent, when that is committed.
+async fn store(io: Server, Data(args): Data<Args<'static>>, ack: Ack) -> anyhow::Result<()> {
+    io.to("stored").durable().emit("stored", &args).await?;
+    Ok(ack.send(&args).await?)
 }
 
 fn run_scenario(options: &Scenario) -> anyhow::Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! The command line of `bench`, and the plan that it means.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -36,6 +37,9 @@ pub(super) struct AppOptions {
     /// Threads that own connections [default: one for each core].
     #[arg(long, value_name = "N")]
     pub(super) workers: Option<usize>,
+    /// Offer the event `store` as well, answered when its payload is committed to this data folder: `bench echo --event store`.
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
