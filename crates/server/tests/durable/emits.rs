@@ -109,10 +109,52 @@ async fn a_room_is_read_from_anywhere_and_told_of_news() {
     tokio::time::timeout(std::time::Duration::from_secs(10), changed).await.unwrap();
     let page = history.page(HistoryStart::After(&last.next), Budget::UNLIMITED).await.unwrap();
     assert_eq!(numbers(&page), [50]);
-    for text in ["", "~", "nonsense", &"x".repeat(1_000)] {
-        let refused = history.page(HistoryStart::After(text), Budget::UNLIMITED).await;
-        assert!(matches!(refused, Err(DurableError::Offset)), "{text}");
+    // Backwards as well; and forwards again from where such a page ends.
+    let all = history.page(HistoryStart::Oldest, Budget::UNLIMITED).await.unwrap().events;
+    for (at, count) in [(50, 7), (25, 1), (3, 10), (1, 5), (0, 3), (25, 0)] {
+        let before = HistoryStart::Before(&all[at].offset, count);
+        let page = history.page(before, Budget::UNLIMITED).await.unwrap();
+        let first = at - count.min(at);
+        assert_eq!(numbers(&page), (first as i64..at as i64).collect::<Vec<_>>(), "{count} before {at}");
+        let one = Budget { max_events: 1, max_bytes: usize::MAX };
+        let next = history.page(HistoryStart::After(&page.next), one).await.unwrap();
+        assert_eq!(numbers(&next), [at as i64], "behind {count} before {at}");
     }
+    for text in ["", "~", "nonsense", &"x".repeat(1_000)] {
+        for start in [HistoryStart::After(text), HistoryStart::Before(text, 1)] {
+            let refused = history.page(start, Budget::UNLIMITED).await;
+            assert!(matches!(refused, Err(DurableError::Offset)), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn before_what_is_forgotten_there_is_nothing_to_read() {
+    let retention = Retention { max_messages: 5, ..Retention::ROOM };
+    let (running, _) = Remains::new().serve_with(retention, |durable| durable, |_| {});
+    let mut offsets = Vec::new();
+    for number in 0..10 {
+        offsets.push(running.io.to("room").durable().emit("event", &number).await.unwrap().offset().to_owned());
+    }
+    let history = running.io.history("room").unwrap();
+    for (at, expected) in [(9, vec![6, 7, 8]), (7, vec![5, 6]), (5, vec![]), (2, vec![])] {
+        let page = history.page(HistoryStart::Before(&offsets[at], 3), Budget::UNLIMITED).await.unwrap();
+        let read: Vec<i64> = page.events.iter().map(|it| it.event.args().deserialize::<i64>().unwrap()).collect();
+        assert_eq!(read, expected, "before {at}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_passing_is_sent_to_a_durable_room_and_not_kept() {
+    let (running, _) = Remains::new().serve();
+    let mut peer = Peer::join(running.addr).await;
+    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    running.io.to("room").passing().emit("typing", &"ada").await.unwrap();
+    running.io.to("room").emit("event", &1).await.unwrap();
+    peer.expect(json!(["typing", "ada"])).await;
+    peer.expect(json!(["event", 1])).await;
+    let page = running.io.history("room").unwrap().page(HistoryStart::Oldest, Budget::UNLIMITED).await.unwrap();
+    assert_eq!(page.events.iter().map(|it| it.event.name().unwrap()).collect::<Vec<_>>(), ["event"]);
 }
 
 #[tokio::test]
