@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use posthaste::store::Store as _;
-use posthaste::{Durable, ListenError, Listener, Server};
+use posthaste::{Durable, Idempotency, ListenError, Listener, Server};
 use posthaste_backend_embedded::EmbeddedStore;
 
 use crate::api::Api;
@@ -42,7 +42,7 @@ impl Running {
         addr: SocketAddr,
         app: axum::Router,
     ) -> anyhow::Result<Self> {
-        let io = Server::builder().durable(Durable::new(store.clone())).build()?;
+        let io = Server::builder().durable(Durable::new(store.clone())).idempotency(Idempotency::default()).build()?;
         let namespace = io.namespace("/");
         let rooms = rooms::open(&namespace, rules, store.shard("/")?)?;
         let api = Api::new(namespace, rooms);

@@ -262,7 +262,7 @@ function isNew(id) {
 }
 
 function write(text) {
-  const letter = { id: `${tab}-${randomText(8)}`, author: name, text, node: element("li", "group own") };
+  const letter = { id: `${tab}-${randomText(8)}`, refusals: 0, author: name, text, node: element("li", "group own") };
   const notes = element("div", "notes");
   letter.meta = element("p", "meta");
   notes.append(element("div", "note new", text), letter.meta);
@@ -294,8 +294,10 @@ function mark(letter, state, why) {
 function post(letter) {
   mark(letter, "sending");
   const message = { name: letter.author, text: letter.text, from: tab, id: letter.id };
+  // Whatever became of it when the connection broke: under its key it is kept once. A refusal is remembered under a key as well.
+  const key = { $key: `${letter.id}.${letter.refusals}` };
   const posted = performance.now();
-  socket.timeout(ACK_TIMEOUT_MS).emit("room:emit", room, "chat", message, (error, answer) => {
+  socket.timeout(ACK_TIMEOUT_MS).emit("room:emit", room, "chat", message, key, (error, answer) => {
     if (answer) showRoundTrip(performance.now() - posted);
     if (!letters.has(letter.id)) return;
     if (error) {
@@ -306,6 +308,7 @@ function post(letter) {
       mark(letter, "sent");
       setTimeout(() => settle(letter), COPY_TIMEOUT_MS);
     } else {
+      letter.refusals += 1;
       mark(letter, "failed", answer?.message);
     }
   });

@@ -120,6 +120,9 @@ pub(crate) struct Emitted {
     pub(crate) offset: Option<String>,
     /// What it survives: `memory`, `os` or `disk`.
     pub(crate) class: String,
+    /// It was there before, under the same key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) dup: bool,
 }
 
 /// Who is in a room.
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn answers_have_one_shape() {
         assert_eq!(serde_json::to_string(&Reply(Ok(Done {}))).unwrap(), r#"{"ok":true}"#);
-        let emitted = Emitted { offset: Some("~x".into()), class: "disk".into() };
+        let emitted = Emitted { offset: Some("~x".into()), class: "disk".into(), dup: false };
         assert_eq!(serde_json::to_string(&Reply(Ok(emitted))).unwrap(), r#"{"ok":true,"offset":"~x","class":"disk"}"#);
         let refused = Reply::<Done>(Err(Refusal::new(Code::NotMember, "no")));
         assert_eq!(serde_json::to_string(&refused).unwrap(), r#"{"ok":false,"code":"not_member","message":"no"}"#);

@@ -14,6 +14,9 @@
 //! A refusal is `{ok: false, code, message}`. Where presence is told, members hear `room:joined (room, member)` and
 //! `room:left (room, member)`. What a member says of itself is the `info` of its connection's auth.
 //!
+//! An emit whose last argument is `{"$key": text}` is kept once, however often it is sent, also if the server was killed in between; `dup`
+//! says that it was there.
+//!
 //! What is committed while a client joins may be in its `history` and be heard live as well: the offset of an event that is heard
 //! live begins with the one that it has in a history.
 
@@ -28,7 +31,7 @@ mod verbs;
 use std::sync::Arc;
 
 use posthaste::store::Shard;
-use posthaste::{Answer, Args, Data, DurableError, Namespace, Rooms, Socket};
+use posthaste::{Answer, Args, Data, DurableError, IdempotencyKey, Namespace, Rooms, Socket};
 
 use crate::rooms::answer::Reply;
 pub(crate) use crate::rooms::answer::{Code, Refusal};
@@ -51,10 +54,11 @@ pub(crate) fn open(namespace: &Namespace, rules: Rules, shard: Arc<dyn Shard>) -
         async move { Answer(Reply(verbs.leave(&socket, &args).await)) }
     });
     let all = verbs.clone();
-    namespace.on("room:emit", move |namespace: Namespace, Data(args): Data<Args<'static>>| {
+    let emit = move |namespace: Namespace, IdempotencyKey(key): IdempotencyKey, Data(args): Data<Args<'static>>| {
         let verbs = all.clone();
-        async move { Answer(Reply(verbs.emit(&namespace, &args).await)) }
-    });
+        async move { Answer(Reply(verbs.emit(&namespace, key.as_deref(), &args).await)) }
+    };
+    namespace.on("room:emit", emit);
     let all = verbs.clone();
     namespace.on("room:history", move |namespace: Namespace, Data(args): Data<Args<'static>>| {
         let verbs = all.clone();

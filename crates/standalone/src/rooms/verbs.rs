@@ -141,7 +141,13 @@ impl Verbs {
         true
     }
 
-    pub(crate) async fn emit(&self, namespace: &Namespace, args: &Args<'_>) -> Result<Emitted, Refusal> {
+    /// `key` makes repeating it harmless.
+    pub(crate) async fn emit(
+        &self,
+        namespace: &Namespace,
+        key: Option<&str>,
+        args: &Args<'_>,
+    ) -> Result<Emitted, Refusal> {
         let (room, event): (String, String) = read(args, "room:emit takes a room, an event and its arguments")?;
         let rule = self.rule(&room)?;
         if !rule.emit.is_allowed() {
@@ -155,11 +161,16 @@ impl Verbs {
             to.passing().emit(&event, &args)
         } else {
             self.check_streams(namespace, &room).await?;
-            let stored = to.durable().emit(&event, &args).await.map_err(|error| reading::refusal(&error))?;
-            return Ok(Emitted { offset: Some(stored.offset().to_owned()), class: stored.durability.to_string() });
+            let mut to = to.durable();
+            if let Some(key) = key {
+                to = to.key(key.as_bytes().to_vec());
+            }
+            let stored = to.emit(&event, &args).await.map_err(|error| reading::refusal(&error))?;
+            let (offset, class) = (Some(stored.offset().to_owned()), stored.durability.to_string());
+            return Ok(Emitted { offset, class, dup: stored.dup });
         };
         match sent.await {
-            Ok(()) => Ok(Emitted { offset: None, class: Durability::Memory.to_string() }),
+            Ok(()) => Ok(Emitted { offset: None, class: Durability::Memory.to_string(), dup: false }),
             Err(error) => {
                 tracing::debug!(%error, "room:emit");
                 Err(Refusal::new(Code::Invalid, "the event cannot be sent"))
