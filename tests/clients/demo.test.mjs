@@ -369,7 +369,7 @@ for (const subject of subjects) {
     });
 
     checkKept("a connection that is cut comes back by itself, with what was said meanwhile, and misses nothing", async () => {
-      const [ada, grace] = await two();
+      const [ada, grace] = await two("Ada", "Grace", { ...desktop, colorScheme: "dark" });
       await say(ada, "before");
       await shown(grace, "before");
       await ada.click("#cut");
@@ -388,6 +388,7 @@ for (const subject of subjects) {
         assert.deepEqual(await notes(page), ["before", "while you were away", "and another", "written in the dark"]);
       }
       assert.deepEqual(await faintTexts(ada), []);
+      await ada.screenshot({ path: path.join(outputFolder(), `demo-${subject.name}-back.png`) });
     });
 
     checkKept("a server that is killed and started again has lost nothing: every message is there once, for everybody", async () => {

@@ -258,8 +258,8 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     check("an emit with a key is kept once, however often it is sent", async () => {
       const name = room();
       const ada = await connect();
-      const heard = collect(ada, "chat");
-      await must(ada, "room:join", name);
+      const [heard, comings] = [collect(ada, "chat"), collect(ada, "room:joined")];
+      const { members } = await must(ada, "room:join", name);
       const first = await must(ada, "room:emit", name, "chat", 1, { $key: `${name}-one` });
       const again = await must(ada, "room:emit", name, "chat", 1, { $key: `${name}-one` });
       assert.equal(again.offset, first.offset);
@@ -269,11 +269,13 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       const back = next(ada, "connect");
       await server.start();
       await back;
+      assert.deepEqual((await must(ada, "room:presence", name)).members, members, "a member without joining anew");
       const later = await must(ada, "room:emit", name, "chat", 1, { $key: `${name}-one` });
       assert.deepEqual(later, { ...first, dup: true });
       await must(ada, "room:emit", name, "chat", 2, { $key: `${name}-two` });
       await until(() => heard.length === 2, "both");
       assert.deepEqual(heard.map((args) => args.slice(0, -1)), [[1], [2]], "nobody sees the key");
+      assert.deepEqual(comings, [], "nobody is told of themselves");
       assert.deepEqual(textsOf((await must(ada, "room:history", name)).events), [1, 2]);
     });
 

@@ -54,7 +54,7 @@ fn remedy(path: &Path, error: &OpenError) -> anyhow::Error {
              another with --data"
         ),
         OpenError::Damaged { detail, .. } => anyhow!(
-            "the data folder {path} is damaged: {detail}; put a backup in its place, or go on without what is missing with --salvage \
+            "the data folder {path} is damaged: {detail}; put a backup in its place (`posthaste restore`), or go on without what is missing with --salvage \
              (copy the folder first: what cannot be read is gone afterwards)"
         ),
         error => anyhow!("{error}"),
