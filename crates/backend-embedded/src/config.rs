@@ -18,7 +18,7 @@ pub struct Config {
     pub sync_interval: Duration,
     /// Messages are refused when the disk has less than this left; default 64 MiB. What frees space is still accepted.
     pub reserved_bytes: u64,
-    /// Blocks of the disk that are kept in memory; default 32 MiB.
+    /// Blocks of the disk that are kept in memory; default 16 MiB.
     pub cache_bytes: u64,
     /// What is gathered in memory before it becomes a table, for each of five tables; default 8 MiB.
     pub memtable_bytes: u64,
@@ -27,7 +27,7 @@ pub struct Config {
     pub journal_bytes: u64,
     /// Bytes of commits and reads that may wait, for each shard; default 64 MiB. More is refused.
     pub max_waiting_bytes: usize,
-    /// Streams of which is kept in memory, for each shard, where they end and begin; default 65,536, some 300 bytes each. Of the others
+    /// Streams of which is kept in memory, for each shard, where they end and begin; default 16,384, some 300 bytes each. Of the others
     /// it is looked up on the disk when something happens to them.
     pub hot_streams: usize,
     /// Tells one start of the system from another; the system's own by default.
@@ -45,11 +45,11 @@ impl Config {
             window: WindowLimits::default(),
             sync_interval: Duration::from_millis(100),
             reserved_bytes: 64 << 20,
-            cache_bytes: 32 << 20,
+            cache_bytes: 16 << 20,
             memtable_bytes: 8 << 20,
             journal_bytes: 16 << 20,
             max_waiting_bytes: 64 << 20,
-            hot_streams: 65_536,
+            hot_streams: 16_384,
             boot: None,
         }
     }

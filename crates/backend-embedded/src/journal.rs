@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Buf;
@@ -62,7 +62,7 @@ fn go_through(data: &Path, start: &Start, salvages: bool) -> Result<Vec<String>,
     let mut last: HashMap<u32, u64> = start.last.clone();
     let journals = list(data).map_err(|error| failed(data, error))?;
     for (_, path) in &journals {
-        let bytes = fs::read(path).map_err(|error| failed(path, error))?;
+        let bytes = contents(path).map_err(|error| failed(path, error))?;
         let journal = read(&bytes);
         for (shard, number) in &journal.last {
             last.entry(*shard).and_modify(|last| *last = (*last).max(*number)).or_insert(*number);
@@ -95,6 +95,34 @@ fn go_through(data: &Path, start: &Start, salvages: bool) -> Result<Vec<String>,
         }
     }
     Ok(losses)
+}
+
+/// A file without the hole at its end, which journals are made with: 64 MiB of nothing.
+pub(crate) fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut bytes = vec![0; end_of_data(&file)? as usize];
+    file.rewind()?;
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn end_of_data(file: &File) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{SeekFrom, seek};
+        let mut end = 0;
+        loop {
+            match seek(file, SeekFrom::Data(end)).and_then(|data| seek(file, SeekFrom::Hole(data))) {
+                Ok(hole) => end = hole,
+                // No data behind it.
+                Err(rustix::io::Errno::NXIO) => return Ok(end.min(length)),
+                Err(_) => return Ok(length),
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    Ok(length)
 }
 
 /// The journals of an engine and their numbers, the oldest first.

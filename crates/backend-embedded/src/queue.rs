@@ -80,6 +80,23 @@ impl<T> Queue<T> {
         News::Work(taken)
     }
 
+    /// Lets others put work behind what waits, until so many pieces do, for so long at most.
+    pub(crate) fn gather(&self, count: usize, patience: Duration) {
+        let begin = Instant::now();
+        loop {
+            {
+                let state = self.lock();
+                if state.waiting.is_empty() || state.waiting.len() >= count || state.is_closed {
+                    return;
+                }
+            }
+            if begin.elapsed() >= patience {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
         self.news.notify_all();

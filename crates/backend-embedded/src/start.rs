@@ -104,7 +104,7 @@ pub(crate) fn settle(data: &Path) -> Result<Start, OpenError> {
     if start.offset == 0 {
         return Ok(start);
     }
-    match fs::read(&journal) {
+    match journal::contents(&journal) {
         Ok(bytes) => {
             let is_moved = journal::seqno(&bytes).is_some_and(|first| first >= start.seqno);
             if !is_moved {

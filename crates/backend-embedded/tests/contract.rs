@@ -86,8 +86,13 @@ fn the_store_keeps_the_rules_when_its_streams_are_not_in_memory() {
     }
 }
 
+/// `POSTHASTE_HISTORIES` says how many; 16 otherwise. `cargo xtask soak store` tries thousands.
+fn histories() -> u32 {
+    std::env::var("POSTHASTE_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(16)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(histories()))]
     #[test]
     fn the_store_and_the_model_agree_after_any_history(tape in prop::collection::vec(any::<u8>(), 0..300)) {
         let hot_streams = [ALL, 0, 1, 3][tape.len() % 4];

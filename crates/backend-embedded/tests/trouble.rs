@@ -364,7 +364,7 @@ fn a_backup_restores() {
 }
 
 /// Power cuts: whatever part of what was not synced reached the disk, page by page, all that had its receipt as `disk` is there, in
-/// order and without holes, and it opens. `POSTHASTE_POWER_CUTS` says how many; 40 otherwise.
+/// order and without holes, and it opens. `POSTHASTE_POWER_CUTS` says how many; 24 otherwise.
 #[test]
 fn a_power_cut_loses_nothing_that_was_synced() {
     const PAGE: usize = 512;
@@ -380,7 +380,7 @@ fn a_power_cut_loses_nothing_that_was_synced() {
     }
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let (mut least, mut most) = (u64::MAX, 0);
-    let seeds = std::env::var("POSTHASTE_POWER_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    let seeds = std::env::var("POSTHASTE_POWER_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
     for seed in 0..seeds {
         let (_folder, _, store) = reopened_with(&Config { boot: Some("other".into()), ..config.clone() }, |bytes| {
             for page in bytes[synced..].chunks_mut(PAGE) {

@@ -52,6 +52,8 @@ Usage:
       Runs the conformance app under churn for ten minutes; it must end with nothing left and memory flat.
   cargo xtask soak crash [--rounds N]
       Kills the binary 1,000 times under official clients; everything acknowledged must be heard by all of them once.
+  cargo xtask soak store [--seeds N]
+      Tests the store on the disk with 2,000 power cuts, and with histories and kills in proportion.
   cargo xtask suites --from CHECKOUT [--only SUITE]... [--runs N]
       Runs the official suites of a checkout of socketio/socket.io against our server; npm brings what they need.
       --only SUITE   this suite; may be repeated

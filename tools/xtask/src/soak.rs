@@ -1,6 +1,7 @@
-//! `cargo xtask soak`: builds the conformance app and the load, and lets the load do the rest; `soak crash` kills the binary.
+//! `cargo xtask soak`: builds the conformance app and the load, and lets the load do the rest; `soak crash` kills the binary,
+//! `soak store` has the store on the disk tested with more seeds than anybody waits for after every change.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use crate::workspace::{Workspace, run};
 
@@ -13,6 +14,11 @@ pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         && kind == "crash"
     {
         return crash(workspace, rest);
+    }
+    if let Some((kind, rest)) = arguments.split_first()
+        && kind == "store"
+    {
+        return store(workspace, rest);
     }
     let packages = ["-p", "posthaste-conformance", "-p", "posthaste-soak"];
     run(workspace.cargo(["build", "--release", "--locked"]).args(packages))?;
@@ -37,4 +43,25 @@ fn crash(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         .args(arguments)
         .current_dir(workspace.path("tests/clients"))
         .env("POSTHASTE_BIN", program))
+}
+
+/// Power cuts, histories and kills: so many power cuts as there are seeds, a quarter as many histories, and a twentieth as many kills.
+fn store(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    let seeds: u32 = match arguments {
+        [] => 2_000,
+        [flag, seeds] if flag == "--seeds" => {
+            seeds.parse().with_context(|| format!("{seeds:?} is no number of seeds"))?
+        }
+        _ => bail!("soak store takes --seeds N, and nothing else"),
+    };
+    for (test, name, variable, count) in [
+        ("trouble", "a_power_cut_loses_nothing_that_was_synced", "POSTHASTE_POWER_CUTS", seeds),
+        ("contract", "the_store_and_the_model_agree_after_any_history", "POSTHASTE_HISTORIES", seeds / 4),
+        ("kill", "every_receipt_is_kept_through_kills", "POSTHASTE_KILLS", seeds / 20),
+    ] {
+        println!("{name}: {count} times");
+        let arguments = ["test", "--release", "--locked", "-p", "posthaste-backend-embedded", "--test", test, name];
+        run(workspace.cargo(arguments).env(variable, count.max(1).to_string()))?;
+    }
+    Ok(())
 }
