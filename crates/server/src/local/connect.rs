@@ -161,6 +161,9 @@ impl Local {
             },
             |frames| self.send(id, frames, How::USUAL),
         );
+        if let Some(pid) = &pid {
+            self.tell_session(socket, pid);
+        }
         if !gaps.is_empty() {
             self.tell_gaps(socket, &gaps);
         }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use posthaste_engine::{CloseReason, ConnectionId, Limit};
 use posthaste_socket_proto::{Args, Connection, ConnectionLimits, Inbound, Violation};
 
+use super::helper::RESERVED;
 use super::{Handle, Local};
 use crate::ack::Ack;
 use crate::error::ConnectError;
@@ -70,6 +71,12 @@ impl Local {
     fn event(&self, handle: Handle, ack: Option<u64>, event: &str, args: Args<'_>) {
         let Some(namespace) = self.namespace(handle.namespace) else { return };
         let Some(socket) = self.socket(handle) else { return };
+        if let Some(tracking) = &namespace.tracking
+            && event.starts_with(RESERVED)
+            && tracking.journal().kept().is_some()
+        {
+            return self.helper_event(handle, socket, ack, event, &args);
+        }
         let router = namespace.router();
         let (ack, args) = match self.ask_once(&socket, ack, args) {
             Some(asked) => asked,

@@ -15,6 +15,7 @@ mod behind;
 mod connect;
 mod dialects;
 mod dispatch;
+mod helper;
 mod leaving;
 mod legacy;
 mod limits;

@@ -124,6 +124,40 @@ impl Tracking {
         self.note(member);
     }
 
+    /// Looks at what the store has of a socket.
+    pub(super) fn with_stored<R>(&self, member: Member, look: impl FnOnce(&StoredTrail) -> R) -> Option<R> {
+        let tracked = self.tracked.borrow();
+        Some(look(tracked.get(member.0 as usize)?.as_ref()?.stored.as_ref()?))
+    }
+
+    /// A client says that it heard everything up to an offset, and has noted so: that is not replayed any more. Returns whether it can
+    /// be true. The store is told of what is new.
+    pub(super) fn confirm(&self, member: Member, offset: &str) -> bool {
+        let Place { pos, stored } = self.applied.get();
+        let offered = self.journal.offered_text(Some(offset));
+        let Some(keeper) = self.journal.kept() else { return false };
+        let heard = offered.stored.filter(|it| it.epoch == keeper.head().epoch && it.pos <= stored);
+        let passing = offered.passing.filter(|it| it.epoch == self.journal.position(0).epoch && it.pos <= pos);
+        if offered.stored != heard || offered.passing != passing {
+            return false;
+        }
+        let Some(heard) = heard else { return false };
+        let is_news = match self.tracked.borrow_mut().get_mut(member.0 as usize) {
+            Some(Some(tracked)) => {
+                if let Some(passing) = passing {
+                    tracked.trail.confirm(passing.pos);
+                }
+                let news = tracked.stored.as_mut().filter(|stored| stored.trail.confirmed() < heard.pos);
+                news.map(|stored| stored.trail.confirm(heard.pos)).is_some()
+            }
+            _ => false,
+        };
+        if is_news {
+            self.note(member);
+        }
+        true
+    }
+
     /// Writes what the store has of a socket; `None` if it has nothing.
     pub(super) fn write(&self, member: Member) -> Option<Answer<Vec<Receipt>>> {
         let keeper = self.journal.kept()?;

@@ -165,8 +165,13 @@ impl Journal {
 
     /// What a client's text says, as far as it can be read.
     pub(crate) fn offered(&self, wish: &Wish) -> Offered {
+        self.offered_text(wish.offset.as_deref())
+    }
+
+    /// As [`Journal::offered`], of the text alone.
+    pub(crate) fn offered_text(&self, offset: Option<&str>) -> Offered {
         let mut offered = Offered::default();
-        for half in wish.offset.as_deref().into_iter().flat_map(OffsetText::halves) {
+        for half in offset.into_iter().flat_map(OffsetText::halves) {
             if let Some(passing) = self.shared.key.read(half) {
                 offered.passing = Some(passing);
             } else if let Some(keeper) = self.kept()
