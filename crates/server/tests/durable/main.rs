@@ -6,6 +6,7 @@
 
 mod emits;
 mod gaps;
+mod helper;
 mod identity;
 mod live;
 #[path = "../recovery/peer.rs"]
