@@ -1,7 +1,9 @@
 //! The official browser client, served from the binary: a page loads `/socket.io/socket.io.js` from the server it
 //! talks to and always gets a client that fits.
 //!
-//! Eight files have an answer, each embedded three times: as it is, gzipped and as Brotli. So a request is answered
+//! Beside it is `posthaste-recovery.js`, for pages that go on where the one before them was.
+//!
+//! Nine files have an answer, each embedded three times: as it is, gzipped and as Brotli. So a request is answered
 //! with a slice of the program's own memory, and no compressor is linked. `cargo xtask bundle` writes the files.
 //!
 //! Left to the caller: the path prefix, the off switch, CORS headers, and leaving out the body for `HEAD`. The method
@@ -17,12 +19,22 @@ use posthaste_engine_proto::ContentCoding;
 const SCRIPT: HeaderValue = HeaderValue::from_static("application/javascript; charset=utf-8");
 const SOURCE_MAP: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// The client's version in quotes: all eight files change together, with the version.
+/// The client's version in quotes: its eight files change together, with the version.
 static CLIENT_ETAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     let version = include_str!("../assets/client/VERSION").trim_ascii_end();
     HeaderValue::try_from(format!("\"{version}\""))
         .expect("invariant: assets/client/VERSION is one line of visible ASCII")
 });
+
+/// A hash of the helper in quotes: it has no version of its own.
+static HELPER_ETAG: LazyLock<HeaderValue> = LazyLock::new(|| {
+    // FNV-1a.
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = HELPER.identity.iter().fold(0xcbf2_9ce4_8422_2325, step);
+    HeaderValue::try_from(format!("\"{hash:016x}\"")).expect("invariant: digits are visible ASCII")
+});
+
+static HELPER: File = embed!("posthaste-recovery.js", "../assets/", SCRIPT);
 
 static FILES: [File; 8] = [
     embed!("socket.io.js", SCRIPT),
@@ -46,26 +58,32 @@ struct File {
 /// One row of [`FILES`].
 macro_rules! embed {
     ($name:literal, $content_type:expr) => {
+        embed!($name, "../assets/client/", $content_type)
+    };
+    ($name:literal, $folder:literal, $content_type:expr) => {
         File {
             name: $name,
             content_type: $content_type,
-            identity: include_bytes!(concat!("../assets/client/", $name)),
-            gzip: include_bytes!(concat!("../assets/client/", $name, ".gz")),
-            brotli: include_bytes!(concat!("../assets/client/", $name, ".br")),
+            identity: include_bytes!(concat!($folder, $name)),
+            gzip: include_bytes!(concat!($folder, $name, ".gz")),
+            brotli: include_bytes!(concat!($folder, $name, ".br")),
         }
     };
 }
 use embed;
 
-/// Answers a request for a client file, or `None` when `file_name` is not one of the eight.
+/// Answers a request for a client file, or `None` when `file_name` is not one of the nine.
 ///
 /// `file_name` is the last part of the path, undecoded and without the query. The answer is 200 with the file in the
 /// encoding that `headers` ask for, or a bare 304 when they say that this version is there already.
 ///
 /// Source: Socket.IO 4.8, behaviour of the Node server with `serveClient`.
 pub(crate) fn respond(file_name: &str, headers: &HeaderMap) -> Option<Response<Bytes>> {
-    let file = FILES.iter().find(|file| file.name == file_name)?;
-    if is_current(headers) {
+    let (file, etag) = match FILES.iter().find(|file| file.name == file_name) {
+        Some(file) => (file, &CLIENT_ETAG),
+        None => (Some(&HELPER).filter(|file| file.name == file_name)?, &HELPER_ETAG),
+    };
+    if is_current(headers, etag) {
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Some(response);
@@ -81,7 +99,7 @@ pub(crate) fn respond(file_name: &str, headers: &HeaderMap) -> Option<Response<B
     let answer = response.headers_mut();
     answer.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=0"));
     answer.insert(CONTENT_TYPE, file.content_type.clone());
-    answer.insert(ETAG, CLIENT_ETAG.clone());
+    answer.insert(ETAG, (*etag).clone());
     // Node's server leaves this out; without it a shared cache may hand Brotli to a client that never asked for it.
     answer.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     if let Some(token) = coding.token() {
@@ -93,13 +111,13 @@ pub(crate) fn respond(file_name: &str, headers: &HeaderMap) -> Option<Response<B
 /// Whether `If-None-Match` names this version, strongly or weakly.
 ///
 /// Lists and `*` do not count, as in Node's server; such a client gets the file again, which is always right.
-fn is_current(headers: &HeaderMap) -> bool {
+fn is_current(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let mut lines = headers.get_all(IF_NONE_MATCH).iter();
     let (Some(only), None) = (lines.next(), lines.next()) else {
         return false;
     };
     let tag = only.as_bytes();
-    tag.strip_prefix(b"W/").unwrap_or(tag) == CLIENT_ETAG.as_bytes()
+    tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes()
 }
 
 #[cfg(test)]
@@ -186,7 +204,7 @@ mod tests {
 
     #[test]
     fn compressed_forms_belong_to_their_file() {
-        for file in &FILES {
+        for file in FILES.iter().chain([&HELPER]) {
             let (body, trailer) = file.gzip.split_last_chunk::<8>().unwrap();
             let (checksum, length) = trailer.split_at(4);
             assert!(body.starts_with(&[0x1f, 0x8b, 8]), "{}", file.name);

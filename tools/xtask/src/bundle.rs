@@ -39,13 +39,16 @@ for (const path of process.argv.slice(1)) {
 }
 "#;
 
-/// Replaces the files with those of the version that `arguments` name, [`VERSION`] by default.
+/// Replaces the files with those of the version that `arguments` name, [`VERSION`] by default. With `--helper` it compresses our own
+/// `posthaste-recovery.js` alone, which needs no network.
 ///
 /// # Errors
 /// npm, tar or Node is missing or failed, or the package is not what it was when [`INTEGRITY`] was written down.
 pub(crate) fn update(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let helper = workspace.path("crates/server/assets/posthaste-recovery.js");
     let version = match arguments[..] {
+        ["--helper"] => return compress(workspace, &[helper]),
         [] => VERSION,
         ["--version", version] => version,
         [argument] if argument.starts_with("--version=") => &argument["--version=".len()..],
@@ -78,10 +81,15 @@ pub(crate) fn update(workspace: &Workspace, arguments: &[String]) -> Result<()> 
     }
     copy(&package.folder.join("LICENSE"), &assets.join("LICENSE"))?;
     fs::write(assets.join("VERSION"), format!("{}\n", package.version)).context("writing VERSION")?;
-    let compressed = output(workspace.command("node").args(["-e", COMPRESS, "--"]).args(&paths));
-    compressed.context("compressing")?;
+    paths.push(helper);
+    compress(workspace, &paths)?;
     println!("{PACKAGE} {} is in {}", package.version, assets.display());
     Ok(())
+}
+
+fn compress(workspace: &Workspace, paths: &[PathBuf]) -> Result<()> {
+    let compressed = output(workspace.command("node").args(["-e", COMPRESS, "--"]).args(paths));
+    compressed.context("compressing").map(drop)
 }
 
 /// An unpacked npm package.

@@ -41,7 +41,7 @@ Usage:
       --list         names the steps
   cargo xtask floors
       Checks that imports point down and that the ground floor does no I/O.
-  cargo xtask bundle [--version X]
+  cargo xtask bundle [--version X | --helper]
       Fetches the browser client, compresses it and puts it into crates/server/assets/client.
   cargo xtask fuzz [--seconds N] [--only TARGET]...
       Fuzzes every decoder and state machine for a minute each, with the stable toolchain and a C++ compiler.

@@ -43,6 +43,29 @@ async fn each_of_the_eight_files_is_served_once_and_then_known() {
 }
 
 #[tokio::test]
+async fn the_helper_is_served_as_the_client_is() {
+    let running = serve(Server::builder().workers(1), |_| {});
+    let mut http = Http::connect(running.addr).await;
+    let target = "/socket.io/posthaste-recovery.js";
+    let file = http.send(&Request::get(target)).await.unwrap();
+    assert_eq!((file.status, file.header("cache-control")), (200, Some("public, max-age=0")));
+    assert_eq!(file.header("content-type"), Some("application/javascript; charset=utf-8"));
+    assert!(file.text().contains("posthasteRecovery"));
+    let etag = file.header("etag").unwrap();
+    let client = http.send(&Request::get("/socket.io/socket.io.js")).await.unwrap();
+    assert_ne!(client.header("etag"), Some(etag), "they change apart");
+    for (known, status) in [(etag, 304), (client.header("etag").unwrap(), 200)] {
+        let answer = http.send(&Request::get(target).header("If-None-Match", known)).await.unwrap();
+        assert_eq!(answer.status, status, "{known}");
+    }
+    for coding in ["gzip", "br"] {
+        let coded = http.send(&Request::get(target).header("Accept-Encoding", coding)).await.unwrap();
+        assert_eq!(coded.header("content-encoding"), Some(coding));
+        assert!(coded.body.len() < file.body.len() / 2, "{coding}");
+    }
+}
+
+#[tokio::test]
 async fn head_asks_for_the_headers_alone() {
     let running = serve(Server::builder().workers(1), |_| {});
     let mut wire = posthaste_testkit::Wire::connect(running.addr).await;

@@ -1,0 +1,194 @@
+/*! Posthaste: what a page was told and what it still has to say, kept while it is loaded anew. docs/recovery-protocol.md */
+(function (root) {
+  "use strict";
+  const OFFSET = /^(~[\w-]{22}){1,2}$/;
+  const random = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => (byte + 256).toString(16).slice(1)).join("");
+  const plain = (name, value) => {
+    if (value instanceof ArrayBuffer || ArrayBuffer.isView(value) || (typeof Blob === "function" && value instanceof Blob)) {
+      throw new TypeError("what is kept until it is answered has to be JSON, without binary values");
+    }
+    return value;
+  };
+  const failure = (code, message) => Object.assign(new Error(message), { code });
+
+  /**
+   * Keeps a socket's session over loads of its page, and what it sends until it is answered. To be called before the socket connects.
+   * Options: name, storage, maxCount, maxBytes, answerWithin, saveEvery, confirmEvery (ms), onsession(restored), onanswer(event, args, answer).
+   */
+  function posthasteRecovery(socket, options) {
+    const { name = socket.nsp, storage = root.sessionStorage, maxCount = 1000, maxBytes = 1e6, answerWithin = 10e3, saveEvery = 500,
+      confirmEvery = 5e3, onsession, onanswer } = options || {};
+    const place = "posthaste-recovery:" + name;
+    const locks = root.navigator && root.navigator.locks;
+    // Without locks two pages with one copy would never know: then it lies there only while no page has it.
+    const leaves = !locks && Boolean(root.document);
+    const waiting = new Map();
+    let state = { id: random(), pid: null, offset: null, outbox: [] };
+    let [bytes, connects, isReady, isAfresh, release, told] = [0, 0, false, false, () => {}, null];
+    const timers = {};
+
+    const write = () => storage.setItem(place, JSON.stringify(state));
+    const save = () => {
+      if (leaves) return;
+      try { write(); } catch (_) { /* Full: what was saved before stays. */ }
+    };
+    const later = (what, ms, act) => {
+      timers[what] = timers[what] || setTimeout(() => { timers[what] = null; act(); }, ms);
+      if (timers[what].unref) timers[what].unref();
+    };
+    // The state is its page's that holds the lock; whoever has a copy (a tab that was duplicated) starts afresh.
+    const hold = (id) => new Promise((resolve) => {
+      const late = new AbortController();
+      const timer = setTimeout(() => late.abort(), 500);
+      locks.request("posthaste-recovery:" + id, { signal: late.signal }, () => {
+        clearTimeout(timer);
+        resolve(true);
+        return new Promise((done) => { release = done; });
+      }).catch(() => resolve(false));
+    });
+    const ready = (async () => {
+      let kept = null;
+      try { kept = JSON.parse(storage.getItem(place)); } catch (_) { /* Somebody else's. */ }
+      if (leaves) storage.removeItem(place);
+      if (kept && Array.isArray(kept.outbox) && (!locks || await hold(kept.id))) state = kept;
+      else if (locks) await hold(state.id);
+      bytes = state.outbox.reduce((sum, entry) => sum + JSON.stringify(entry).length, 0);
+      isReady = true;
+      save();
+    })();
+
+    let own = socket.auth;
+    const auth = (send) => ready.then(() => {
+      // Once connected, the client has both by itself; until then it has none, and what it is given here goes first.
+      const { pid, offset } = connects || !state.pid || isAfresh ? {} : state;
+      const mine = Object.assign({ sio: 1 }, pid && { pid }, pid && offset && { offset }, isAfresh && { pid: undefined, offset: undefined });
+      const give = (theirs) => send(Object.assign({}, theirs, auth, mine));
+      return typeof own === "function" ? own(give) : give(own);
+    });
+    socket.auth = auth;
+
+    const tell = () => {
+      if (!socket.connected || told === state.offset) return;
+      // Saved first: what is confirmed is not replayed to a page that has an older offset.
+      save();
+      told = state.offset;
+      socket.volatile.emit("sio:pos", told);
+    };
+    const hear = (...args) => {
+      const last = args[args.length - 1];
+      if (typeof last !== "string" || !OFFSET.test(last)) return;
+      // Behind the handlers, which run in this turn.
+      Promise.resolve().then(() => {
+        state.offset = last;
+        later("save", saveEvery, save);
+        later("tell", confirmEvery, tell);
+      });
+    };
+    const session = (it) => {
+      const restored = connects === 1 && it.recovered === true;
+      [state.pid, isAfresh, recovery.restored] = [it.pid, false, restored || recovery.restored];
+      Promise.resolve().then(save);
+      if (connects === 1 && onsession) onsession(restored);
+    };
+
+    const settle = (entry, answer) => {
+      state.outbox.splice(state.outbox.indexOf(entry), 1);
+      bytes -= JSON.stringify(entry).length;
+      later("save", saveEvery, save);
+      const { event, args, key } = entry;
+      if (waiting.has(key)) waiting.get(key)(answer);
+      else if (onanswer) onanswer(event, args, answer);
+      waiting.delete(key);
+    };
+    const emit = (entry) => {
+      const connect = connects;
+      socket.timeout(answerWithin).emit(entry.event, ...entry.args, { $key: entry.key }, (error, answer) => {
+        if (!state.outbox.includes(entry)) return;
+        if (!error) settle(entry, answer);
+        else if (socket.connected && connect === connects) emit(entry);
+      });
+    };
+    /** Sends an event until it is answered, over connections and pages. The answer's first value; the server handles it once. */
+    const send = (event, ...args) => ready.then(() => new Promise((resolve) => {
+      const text = JSON.stringify({ key: random(), event, args }, plain);
+      if (state.outbox.length >= maxCount || bytes + text.length > maxBytes) {
+        throw failure("full", `the outbox is full: ${state.outbox.length} messages of ${bytes} bytes wait for their answer`);
+      }
+      const entry = JSON.parse(text);
+      state.outbox.push(entry);
+      try {
+        if (!leaves) write();
+      } catch (error) {
+        state.outbox.pop();
+        throw failure("full", `the outbox could not be saved: ${error.message}`);
+      }
+      bytes += text.length;
+      waiting.set(entry.key, resolve);
+      if (socket.connected && connects) emit(entry);
+    }));
+
+    const ask = (...args) => new Promise((resolve, reject) => {
+      socket.timeout(answerWithin).emit(...args, (error, answer) => (error ? reject(error) : resolve(answer)));
+    });
+    /** The stored events of a room (`null`: of what everybody is sent) behind one offset and up to another, without a hole, or an error. */
+    const fill = async (room, after, through) => {
+      const events = [];
+      for (let last, page = { next: after }; !page.complete;) {
+        page = await ask("sio:fill", room, page.next || null, through || null);
+        if (!page.ok) throw failure(page.code, page.message);
+        let isWhole = !page.gap;
+        for (const event of page.events) {
+          isWhole = isWhole && (!last || event.prev === last);
+          last = event.offset;
+          // What was not for this socket has a place alone.
+          if (event.event !== undefined) events.push(event);
+        }
+        if (!isWhole) throw failure("gap", `a part of ${room} is forgotten`);
+      }
+      return events;
+    };
+
+    const connected = () => {
+      connects += 1;
+      told = null;
+      [...state.outbox].forEach(emit);
+    };
+    const hide = () => {
+      try { if (isReady) write(); } catch (_) { /* As above. */ }
+      release();
+    };
+    const show = async ({ persisted }) => {
+      if (!persisted) return;
+      if (leaves) storage.removeItem(place);
+      if (!locks || await hold(state.id)) return;
+      // Another page went on with it meanwhile: this one becomes somebody new.
+      [state, isAfresh, bytes] = [{ id: random(), pid: null, offset: null, outbox: [] }, true, 0];
+      await hold(state.id);
+      socket.disconnect().connect();
+    };
+    socket.onAny(hear);
+    socket.on("sio:session", session);
+    socket.on("connect", connected);
+    if (root.addEventListener && root.document) {
+      root.addEventListener("pagehide", hide);
+      root.addEventListener("pageshow", show);
+    }
+
+    const recovery = {
+      send, fill, ready,
+      /** Whether the page took up the session of the one before. */
+      restored: false,
+      /** What was last heard. */
+      get offset() { return state.offset; },
+      /** What was not answered yet: `{ key, event, args }`, oldest first. */
+      get pending() { return state.outbox.map((entry) => Object.assign({}, entry)); },
+      /** What the application says in its auth, in the place of `socket.auth`. */
+      get auth() { return own; },
+      set auth(value) { own = value; },
+    };
+    return recovery;
+  }
+
+  root.posthasteRecovery = posthasteRecovery;
+  if (typeof module === "object" && module.exports) module.exports = posthasteRecovery;
+})(typeof globalThis === "object" ? globalThis : self);
