@@ -68,15 +68,15 @@ impl DurableOperator {
         let frames = packet_frames(|out| encode_event(out, self.namespace.name(), None, event, args));
         match frames {
             Ok(frames) => self.put(&Packet::from_frames(frames)),
-            Err(error) => Stored(Err(Some(DurableError::Encode(error.to_string())))),
+            Err(error) => Stored::failed(DurableError::Encode(error.to_string())),
         }
     }
 
     pub(crate) fn put(self, packet: &Packet) -> Stored {
         let Self { namespace, target, key } = self;
         match namespace.0.keeper() {
-            Ok(keeper) => Stored(Ok((keeper.put(&target, packet, key), keeper.clone()))),
-            Err(error) => Stored(Err(Some(error))),
+            Ok(keeper) => Stored::pending(keeper.put(&target, packet, key), keeper),
+            Err(error) => Stored::failed(error),
         }
     }
 }
@@ -87,6 +87,16 @@ pub struct Stored(Result<Waiting, Option<DurableError>>);
 
 /// The store's answer, and who can read it.
 type Waiting = (Answer<Vec<Receipt>>, Arc<Keeper>);
+
+impl Stored {
+    pub(super) fn pending(answer: Answer<Vec<Receipt>>, keeper: &Arc<Keeper>) -> Self {
+        Self(Ok((answer, keeper.clone())))
+    }
+
+    pub(super) const fn failed(error: DurableError) -> Self {
+        Self(Err(Some(error)))
+    }
+}
 
 impl Future for Stored {
     type Output = Result<StoredAt, DurableError>;

@@ -156,7 +156,7 @@ impl History {
     fn position(&self, text: &str) -> Option<Position> {
         // Live events carry two of them.
         (text.len() <= 2 * Offset::CHARS).then_some(())?;
-        OffsetText::halves(text).find_map(|half| self.keeper.read_offset(half))
+        OffsetText::parts(text).find_map(|part| self.keeper.read_offset(part))
     }
 }
 

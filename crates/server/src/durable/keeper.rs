@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use posthaste_adapter::{Flags, Packet, Room, Rooms, Target};
@@ -14,6 +14,7 @@ use posthaste_history::store::{
 use posthaste_history::{Budget, Epoch, Offset, OffsetKey, Pid, Position};
 use tokio::sync::watch;
 
+use super::readers::Readers;
 use super::{Durable, Form, Rule};
 use crate::local;
 use crate::namespace::NamespaceInner;
@@ -22,8 +23,12 @@ use crate::namespace::NamespaceInner;
 const ROOM: &str = "r:";
 /// The stream of what everybody is sent.
 const EVERYBODY: &str = "a:";
+/// The inbox of somebody.
+const INBOX: &str = "u:";
 /// Where the key of offsets is kept, in the main namespace's shard.
 const KEY: &str = "k:offsets";
+/// How long a store that is behind is left alone.
+pub(crate) const BUSY: Duration = Duration::from_millis(50);
 /// Of how many streams it is remembered that they were told how much to keep.
 const MAX_TOLD: usize = 100_000;
 
@@ -41,6 +46,8 @@ pub(crate) struct Keeper {
     taken: Mutex<HashSet<Pid>>,
     /// The position of the last event.
     news: watch::Sender<u64>,
+    /// Inboxes that are read here.
+    readers: Readers,
 }
 
 /// The time of day.
@@ -81,6 +88,7 @@ impl Keeper {
             told: Mutex::default(),
             taken: Mutex::default(),
             news: watch::Sender::new(head.pos),
+            readers: Readers::default(),
         })
     }
 
@@ -110,6 +118,8 @@ impl Keeper {
             }
             self.news.send_replace(pos);
         }
+        let inboxes = messages.iter().map(|message| &message.stream).filter(|stream| stream.starts_with(INBOX));
+        local::tell_readers(namespace, &self.readers, inboxes);
     }
 
     /// The last position that readers see.
@@ -200,6 +210,76 @@ impl Keeper {
         self.shard.commit(now(), writes)
     }
 
+    /// Commits an event to an inbox; whoever reads it here is told when that is done.
+    pub(crate) fn put_to_inbox(
+        &self,
+        identity: &str,
+        packet: Packet,
+        compress: bool,
+        key: Option<Bytes>,
+    ) -> Answer<Vec<Receipt>> {
+        let stream = inbox_of(identity);
+        let payload = Form { except: Rooms::new(), compress, packet }.encode();
+        let mut writes = Vec::with_capacity(1);
+        if let Some(inbox) = &self.settings.inbox {
+            let mut told = lock(&self.told);
+            if told.len() > MAX_TOLD {
+                told.clear();
+            }
+            if told.insert(stream.clone()) {
+                writes.push(Write::Retain { stream: stream.clone(), retention: inbox.retention });
+            }
+        }
+        writes.push(Write::Put(Put { streams: vec![stream], payload, durability: self.settings.durability, key }));
+        self.shard.commit(now(), writes)
+    }
+
+    /// Who reads which inbox here.
+    pub(crate) const fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// Has the store know how far devices of an inbox have come, and change it so.
+    pub(crate) fn write_cursors(&self, inbox: &StreamName, change: Vec<Write>) -> Answer<Vec<Receipt>> {
+        self.readers.write_of(inbox, |mut writes| {
+            writes.extend(change);
+            self.shard.commit(now(), writes)
+        })
+    }
+
+    /// A device has everything of an inbox up to `pos`. Returns whether [`Keeper::write_moved`] is to be run.
+    pub(crate) fn move_cursor(&self, inbox: &StreamName, device: &Arc<str>, pos: u64) -> bool {
+        self.readers.moved(inbox, device, pos)
+    }
+
+    /// Has the store know of cursors that have moved, those that move meanwhile together with the next.
+    pub(crate) async fn write_moved(&self) {
+        loop {
+            // What else moves in this turn is written with it.
+            tokio::task::yield_now().await;
+            let mut written = Vec::new();
+            let commit = |writes: Vec<Write>| {
+                written.clone_from(&writes);
+                self.shard.commit(now(), writes)
+            };
+            let Some(answer) = self.readers.write(commit) else { return };
+            match answer.await {
+                Ok(_) => {}
+                Err(StoreError::Busy { .. }) => {
+                    for write in written {
+                        if let Write::Cursor { stream, device, pos } = write {
+                            self.readers.moved(&stream, &device, pos);
+                        }
+                    }
+                    tokio::time::sleep(BUSY).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cursors of inboxes were not stored: what was confirmed may be sent again");
+                }
+            }
+        }
+    }
+
     /// Writes what is known of sessions, behind everything that was written before; `None` forgets one.
     pub(crate) fn write_sessions(
         &self,
@@ -249,6 +329,11 @@ impl Drop for Taking {
 /// The stream of a room.
 pub(crate) fn stream_of(room: &Room) -> StreamName {
     [ROOM, room].concat().into()
+}
+
+/// The inbox of an identity.
+pub(crate) fn inbox_of(identity: &str) -> StreamName {
+    [INBOX, identity].concat().into()
 }
 
 /// The room whose stream this is.

@@ -3,6 +3,7 @@
 //! ```text
 //!   emit to a durable room ─► Keeper (one per namespace) ─► Shard.commit ─► Follower ─► Journal ─► mail to every worker
 //!   join, leave, connection lost ─► SessionRecord ─► Shard.commit
+//!   emit to a user ─► Shard.commit ─► Follower ─► workers that have a device of it ─► read behind the device's cursor ─► the device
 //!   CONNECT with a pid that this process does not know ─► Shard.session ─► replay, in pages ─► the socket it was
 //! ```
 //!
@@ -12,7 +13,9 @@
 mod emit;
 mod form;
 mod history;
+mod inbox;
 mod keeper;
+mod readers;
 mod rules;
 
 use std::sync::Arc;
@@ -21,8 +24,11 @@ use std::time::Duration;
 pub use emit::{DurableOperator, Stored, StoredAt};
 pub(crate) use form::Form;
 pub use history::{History, HistoryPage, HistoryStart, StoredEvent};
-pub(crate) use keeper::{Keeper, Taking, everybody, now, offset_key, room_of, stream_of};
+pub(crate) use inbox::has_inbox;
+pub use inbox::{Inbox, InboxMode, UserOperator};
+pub(crate) use keeper::{BUSY, Keeper, Taking, everybody, inbox_of, now, offset_key, room_of, stream_of};
 use posthaste_history::store::{Durability, Store};
+pub(crate) use readers::Readers;
 pub(crate) use rules::Rule;
 pub use rules::{RoomPattern, RoomPatternError};
 
@@ -42,23 +48,26 @@ pub struct Durable {
     pub max_away: Duration,
     /// The most events that one client is sent when it comes back; 200,000 by default. Who missed more starts afresh.
     pub max_replay: usize,
+    /// How inboxes are kept; by default nobody has one. With it, the store knows of every identity that has connected.
+    pub inbox: Option<Inbox>,
 }
 
 impl Durable {
     /// The defaults, in this store.
     pub fn new(store: Arc<dyn Store>) -> Self {
         let durability = store.capabilities().durability.min(Durability::Disk);
-        Self { store, durability, max_away: Duration::from_secs(24 * 3600), max_replay: 200_000 }
+        Self { store, durability, max_away: Duration::from_secs(24 * 3600), max_replay: 200_000, inbox: None }
     }
 }
 
 impl std::fmt::Debug for Durable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { store: _, durability, max_away, max_replay } = self;
+        let Self { store: _, durability, max_away, max_replay, inbox } = self;
         f.debug_struct("Durable")
             .field("durability", durability)
             .field("max_away", max_away)
             .field("max_replay", max_replay)
+            .field("inbox", inbox)
             .finish_non_exhaustive()
     }
 }
@@ -73,6 +82,17 @@ pub enum DurableError {
     /// The namespace has no shard: the server was built without [`Builder::durable`](crate::Builder::durable), or a client made it.
     #[error("{0} has no store")]
     NoStore(String),
+    /// Nobody has an inbox: [`Durable::inbox`] says how they are kept.
+    #[error("there are no inboxes: `Durable::inbox` says how they are kept")]
+    NoInbox,
+    /// An identity is empty, or longer than one with an inbox may be.
+    #[error("an identity of {bytes} bytes has no inbox: it has at least 1 and at most {max}")]
+    Identity {
+        /// Its length in bytes.
+        bytes: usize,
+        /// What there may be.
+        max: usize,
+    },
     /// The pattern does not parse.
     #[error(transparent)]
     Pattern(RoomPatternError),

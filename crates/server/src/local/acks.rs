@@ -104,7 +104,7 @@ impl Local {
         match waiter {
             Some(Waiter::One(reply)) => drop(reply.send(Ok(args.into_owned()))),
             Some(Waiter::Many(sink)) => sink.answer(self.socket(handle).map(|socket| socket.id()), args.into_owned()),
-            None => {}
+            None => self.answered_inbox(handle, id),
         }
     }
 

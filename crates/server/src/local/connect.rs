@@ -137,8 +137,8 @@ impl Local {
             self.leave_if_empty(&namespace);
             return;
         }
-        if let Some(identity) = identity {
-            socket.insert(Identity(identity));
+        if let Some(identity) = &identity {
+            socket.insert(Identity(identity.clone()));
         }
         let pid = namespace.track(member, socket, comeback, &rooms, || self.new_pid());
         {
@@ -183,6 +183,12 @@ impl Local {
                 None => return self.disconnect(socket, false),
             }
         }
+        // A handler may have had enough of it.
+        if let Some(identity) = identity
+            && socket.phase() == Phase::Connected
+        {
+            self.open_inbox(&namespace, member, socket, &identity);
+        }
     }
 
     /// The server takes a socket out of its namespace.
@@ -219,7 +225,12 @@ impl Local {
         let rooms = namespace.membership.borrow_mut().remove(handle.member);
         match &namespace.tracking {
             None => socket.set_phase(Phase::Gone),
-            Some(tracking) => tracking.left(handle.member, &socket, reason),
+            Some(tracking) => {
+                if let Some(keeper) = tracking.journal().kept() {
+                    tracking.inboxes.close(handle.member, keeper, self.worker.index());
+                }
+                tracking.left(handle.member, &socket, reason);
+            }
         }
         self.lose_answers(&socket);
         namespace.tell_gone(socket.id(), rooms);

@@ -10,6 +10,7 @@ use posthaste_engine::{Revision, Worker, WorkerHandle};
 use posthaste_history::store::{Answer, Receipt, SessionRecord};
 use posthaste_history::{Audience, Pid, Trail};
 
+use super::inbox::Inboxes;
 use super::stored::StoredTrail;
 use super::{Local, LocalNamespace};
 use crate::dialect::Dialect;
@@ -29,6 +30,7 @@ pub(super) struct Tracking {
     applied: Cell<Place>,
     /// By member.
     tracked: RefCell<Vec<Option<Box<Tracked>>>>,
+    pub(super) inboxes: Inboxes,
 }
 
 /// One live socket.
@@ -51,7 +53,12 @@ impl Tracking {
                 break;
             }
         }
-        Self { journal: journal.clone(), applied: Cell::new(applied), tracked: RefCell::default() }
+        Self {
+            journal: journal.clone(),
+            applied: Cell::new(applied),
+            tracked: RefCell::default(),
+            inboxes: Inboxes::default(),
+        }
     }
 
     pub(super) const fn applied(&self) -> Place {

@@ -203,6 +203,20 @@ impl Local {
                 })
             })
             .collect();
+        self.tell_lost(socket, &lost);
+    }
+
+    /// Tells a socket that something of its inbox is forgotten that its device has not confirmed.
+    pub(super) fn tell_inbox_gap(&self, socket: &Socket, after: u64, through: u64) {
+        let Some(keeper) = socket.0.namespace.journal.as_ref().and_then(|journal| journal.kept()) else { return };
+        let offset = |pos| keeper.offset(pos).to_string();
+        self.tell_lost(
+            socket,
+            &[serde_json::json!({ "room": null, "inbox": true, "after": offset(after), "through": offset(through) })],
+        );
+    }
+
+    fn tell_lost(&self, socket: &Socket, lost: &[serde_json::Value]) {
         let Ok(event) = RawEvent::encode(GAP, &(lost,)) else { return };
         if let Ok(packet) = Packet::encode(&socket.0.namespace.name, None, &event) {
             self.send_unlogged(socket, &packet, How::USUAL);

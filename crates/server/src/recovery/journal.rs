@@ -171,11 +171,12 @@ impl Journal {
     /// As [`Journal::offered`], of the text alone.
     pub(crate) fn offered_text(&self, offset: Option<&str>) -> Offered {
         let mut offered = Offered::default();
-        for half in offset.into_iter().flat_map(OffsetText::halves) {
-            if let Some(passing) = self.shared.key.read(half) {
+        // The third would be of an inbox: it says nothing of rooms.
+        for part in offset.into_iter().flat_map(OffsetText::parts).take(2) {
+            if let Some(passing) = self.shared.key.read(part) {
                 offered.passing = Some(passing);
             } else if let Some(keeper) = self.kept()
-                && let Some(stored) = keeper.read_offset(half)
+                && let Some(stored) = keeper.read_offset(part)
             {
                 offered.stored = Some(stored);
             }

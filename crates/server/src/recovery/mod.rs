@@ -22,7 +22,7 @@ use std::time::Duration;
 pub(crate) use away::Away;
 pub(crate) use journal::{Claimed, Journal, Journals, Kept, Published, random};
 pub(crate) use place::{OffsetText, Place};
-pub(crate) use wish::Wish;
+pub(crate) use wish::{Wish, text};
 
 /// How clients that lose their connection are recovered: [`Builder::recovery`](crate::Builder::recovery).
 ///

@@ -47,10 +47,15 @@ impl OffsetText {
         std::str::from_utf8(&self.text[self.start..]).expect("invariant: offsets are ASCII")
     }
 
-    /// The halves of a text that may be one. Either stands alone as well.
-    pub(crate) fn halves(text: &str) -> impl Iterator<Item = &str> {
-        let (first, second) = text.split_at_checked(Offset::CHARS).unwrap_or((text, ""));
-        [first, second].into_iter().filter(|half| !half.is_empty())
+    /// The parts of a text that may be one, each of which stands alone as well. Behind the two there may be the offset of an inbox.
+    pub(crate) fn parts(text: &str) -> impl Iterator<Item = &str> {
+        let mut rest = text;
+        std::iter::from_fn(move || {
+            let (part, more) = rest.split_at_checked(Offset::CHARS).unwrap_or((rest, ""));
+            rest = more;
+            (!part.is_empty()).then_some(part)
+        })
+        .take(3)
     }
 }
 
@@ -74,17 +79,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_one_offset_or_two_and_is_found_in_halves() {
+    fn a_text_is_one_offset_or_two_and_is_found_in_parts() {
         let key = OffsetKey::from_bytes([7; 16]);
         let offset = |pos| key.write(Position { epoch: Epoch(1), pos });
         assert_eq!(OffsetText::new(None, offset(1)).as_str(), offset(1).as_str());
         let both = OffsetText::new(Some(offset(2)), offset(1));
         assert_eq!(both.as_str(), format!("{}{}", offset(2), offset(1)));
-        let halves: Vec<&str> = OffsetText::halves(both.as_str()).collect();
-        assert_eq!(halves, [offset(2).as_str(), offset(1).as_str()]);
-        assert_eq!(OffsetText::halves(offset(1).as_str()).count(), 1);
-        assert_eq!(OffsetText::halves("").count(), 0);
+        let parts: Vec<&str> = OffsetText::parts(both.as_str()).collect();
+        assert_eq!(parts, [offset(2).as_str(), offset(1).as_str()]);
+        assert_eq!(OffsetText::parts(offset(1).as_str()).count(), 1);
+        assert_eq!(OffsetText::parts("").count(), 0);
         // Not between two characters.
-        assert_eq!(OffsetText::halves("aaaaaaaaaaaaaaaaaaaaaaé").count(), 1);
+        assert_eq!(OffsetText::parts("aaaaaaaaaaaaaaaaaaaaaaé").count(), 1);
     }
 }

@@ -26,11 +26,6 @@ impl Wish {
             #[serde(borrow)]
             offset: Option<&'a RawValue>,
         }
-        fn text(value: &RawValue) -> Option<Cow<'_, str>> {
-            #[derive(Deserialize)]
-            struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-            serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
-        }
         // Most clients connect for the first time, and say nothing that looks like it.
         if !auth.contains("\"pid\"") {
             return None;
@@ -39,6 +34,13 @@ impl Wish {
         let pid = Pid::parse(&text(fields.pid?)?)?;
         Some(Self { pid, offset: fields.offset.and_then(text).map(Cow::into_owned) })
     }
+}
+
+/// What a value of auth says, if it is a text.
+pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
 
+mod device;
 mod emits;
 mod gaps;
 mod helper;
 mod identity;
+mod inbox;
+mod inbox_model;
+mod inbox_offset;
 mod live;
 #[path = "../recovery/peer.rs"]
 mod peer;

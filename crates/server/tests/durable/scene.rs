@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use posthaste::store::{MemoryStore, Retention};
-use posthaste::{Data, Durable, JoinError, Server, Socket};
+use posthaste::store::{MemoryStore, Retention, Store};
+use posthaste::{Auth, ConnectError, Data, Durable, Inbox, JoinError, Server, Socket};
 use posthaste_testkit::{Record, Running};
 
 use crate::peer::recovering;
@@ -20,6 +20,31 @@ impl Remains {
     /// Settings on it.
     pub(crate) fn durable(&self) -> Durable {
         Durable::new(self.0.clone())
+    }
+
+    /// Up to where each device of somebody's inbox has it, by name.
+    pub(crate) async fn cursors(&self, user: &str) -> Vec<(String, u64)> {
+        let cursors = self.0.shard("/").unwrap().cursors(&format!("u:{user}").into()).await.unwrap();
+        cursors.into_iter().map(|(device, pos)| (device.to_string(), pos)).collect()
+    }
+
+    /// How many messages somebody's inbox has.
+    pub(crate) fn kept(&self, user: &str) -> u64 {
+        self.0.shard("/").unwrap().stream(&format!("u:{user}").into()).map_or(0, |inbox| inbox.messages)
+    }
+
+    /// A server on it where everybody has an inbox, and is who they say.
+    pub(crate) fn serve_inboxes(&self, inbox: Inbox) -> Running {
+        let named = |io: &Server| {
+            io.middleware(async |socket: Socket, Auth(login): Auth<Login>| {
+                if let Some(user) = login.user {
+                    socket.identify(user);
+                }
+                Ok::<_, ConnectError>(())
+            });
+        };
+        let durable = |durable| Durable { inbox: Some(inbox), ..durable };
+        self.serve_with(Retention::ROOM, durable, named).0
     }
 
     /// A server on it: `room` and `room:*` are durable, clients join by themselves.
@@ -44,4 +69,9 @@ impl Remains {
             setup(io);
         })
     }
+}
+
+#[derive(serde::Deserialize)]
+struct Login {
+    user: Option<String>,
 }
