@@ -22,6 +22,7 @@
 mod echo;
 mod events;
 mod hooked;
+mod inboxes;
 mod returning;
 mod stats;
 mod suites;
@@ -32,7 +33,8 @@ use std::time::Duration;
 use axum::routing::get;
 use clap::Parser;
 use posthaste::{
-    Builder, Cors, Deflate, EngineLayer, HttpCompression, Listener, Parser as Packets, Recovery, Server, Workers,
+    Builder, Cors, Deflate, EngineLayer, HttpCompression, InboxMode, Listener, Parser as Packets, Recovery, Server,
+    Workers,
 };
 use suites::Suite;
 
@@ -85,6 +87,8 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
     let packed = mount(workers, packed)?;
     let steady_packed = mount(workers, steady_mount().path("/steady-msgpack").parser(Packets::MessagePack))?;
     let hooked = hooked::mount(workers)?;
+    let inbox = inboxes::mount(workers, "/inbox", InboxMode::Ack)?;
+    let inbox_by_offset = inboxes::mount(workers, "/inbox-by-offset", InboxMode::Offset)?;
     let echo = EngineLayer::new(echo::engine(workers, true)?);
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
     if with_stats {
@@ -95,6 +99,7 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
     }
     let app = app.layer(plain.layer()).layer(fast.layer()).layer(steady.layer()).layer(hooked.layer()).layer(echo);
     let app = app.layer(packed.layer()).layer(steady_packed.layer());
+    let app = app.layer(inbox.layer()).layer(inbox_by_offset.layer());
     Ok(main.listen_with(addr, app)?)
 }
 
