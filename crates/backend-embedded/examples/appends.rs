@@ -42,7 +42,14 @@ impl Figures {
 
     fn text(&self) -> String {
         let at = |part| self.percentile(part);
-        format!("{:.0}/s, p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}", self.rate, at(500), at(990), at(999))
+        let longest = self.waits.last().copied().unwrap_or_default();
+        format!(
+            "{:.0}/s, p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}, max {longest:.2?}",
+            self.rate,
+            at(500),
+            at(990),
+            at(999)
+        )
     }
 }
 
