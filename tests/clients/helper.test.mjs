@@ -1,0 +1,252 @@
+// posthaste-recovery.js in pages of a real browser, and the official client's own repeating in Node: nothing is missed over a page
+// load, and nothing is done twice.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { after, afterEach, before, describe } from "node:test";
+import { fileURLToPath } from "node:url";
+import { io } from "socket.io-client";
+import { Cable } from "./cable.mjs";
+import { launchChromium } from "./chromium.mjs";
+import { ask, check, opened, programOf, StandaloneServer, until } from "./harness.mjs";
+
+const program = programOf("POSTHASTE_BIN");
+const assets = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../../crates/server/assets");
+
+/** What the tests ask of a page: a socket with the helper, what it heard, how it came back. */
+const SCRIPT = `
+  Object.assign(window, { heard: [], sessions: [], answers: [], drops: 0 });
+  window.socket = io({ transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 100, auth: { info: "x" } });
+  window.recovery = posthasteRecovery(socket, {
+    answerWithin: 5000, saveEvery: 50, confirmEvery: 100,
+    onsession: (restored) => sessions.push(restored),
+    onanswer: (event, args, answer) => answers.push([event, args, answer]),
+  });
+  socket.on("note", (number) => heard.push(number));
+  socket.on("disconnect", () => { drops += 1; });
+`;
+const CLASSIC = `<!doctype html><script src="/socket.io/socket.io.min.js"></script><script src="/socket.io/posthaste-recovery.js"></script>
+  <script>${SCRIPT}</script>`;
+const MODULE = `<!doctype html><script type="module">import { io } from "/socket.io/socket.io.esm.min.js";
+  import "/socket.io/posthaste-recovery.js"; ${SCRIPT}</script>`;
+
+const seen = (condition, what) => until(condition, what, 20_000, 30);
+
+if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
+  describe("the helper [ours]", () => {
+    const server = new StandaloneServer({ command: [program] });
+    let browser;
+    let contexts = [];
+    let cleanups = [];
+    let rooms = 0;
+
+    before(async () => {
+      await server.start();
+      browser = await launchChromium();
+    });
+    afterEach(async () => {
+      for (const clean of cleanups) clean();
+      await Promise.all(contexts.map((context) => context.close()));
+      [contexts, cleanups] = [[], []];
+    });
+    after(async () => {
+      await browser?.close();
+      await server.stop();
+    });
+
+    const room = () => `demo:${(rooms += 1)}`;
+    const address = () => `${server.urls.socketio}/page`;
+
+    /** Pages under the server's origin; `offline` has the scripts come from the disk, so that pages load while the server is down. */
+    async function context({ page = CLASSIC, offline = false } = {}) {
+      // A page that the test gives is from nowhere: Chromium asks before it lets such a one talk to this machine.
+      const made = await browser.newContext({ permissions: ["local-network-access"] });
+      contexts.push(made);
+      await made.route("**/page", (route) => route.fulfill({ contentType: "text/html", body: page }));
+      if (offline) {
+        const script = (file) => (route) => route.fulfill({ contentType: "text/javascript", body: readFileSync(path.join(assets, file), "utf8") });
+        await made.route("**/socket.io/socket.io.min.js", script("client/socket.io.min.js"));
+        await made.route("**/socket.io/posthaste-recovery.js", script("posthaste-recovery.js"));
+      }
+      return made;
+    }
+    const session = (page) => seen(() => page.evaluate(() => window.sessions?.length > 0), "the session");
+    async function visit(made) {
+      const page = await made.newPage();
+      page.setDefaultTimeout(20_000);
+      await page.goto(address());
+      await session(page);
+      return page;
+    }
+    const join = (page, name) => page.evaluate((it) => socket.emitWithAck("room:join", it), name);
+    const heard = (page) => page.evaluate(() => window.heard);
+    const hears = (page, numbers) => seen(async () => (await heard(page)).length >= numbers.length, `hearing ${numbers}`)
+      .then(async () => assert.deepEqual(await heard(page), numbers));
+
+    /** A client in Node, and a function with which it says notes in a room. */
+    async function teller(name) {
+      const socket = io(server.urls.socketio, { forceNew: true, transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 100 });
+      cleanups.push(() => socket.disconnect());
+      await opened(socket);
+      return async (...numbers) => {
+        for (const number of numbers) assert.equal((await ask(socket, "room:emit", name, "note", number)).ok, true);
+      };
+    }
+    /** What a room keeps. */
+    async function kept(name) {
+      const socket = io(server.urls.socketio, { forceNew: true, transports: ["websocket"] });
+      cleanups.push(() => socket.disconnect());
+      await opened(socket);
+      const page = await ask(socket, "room:history", name, { limit: 1000 });
+      assert.equal(page.ok, true, JSON.stringify(page));
+      return page.events.map(({ args }) => args[0]);
+    }
+
+    for (const [kind, page] of [["a classic script", CLASSIC], ["a module", MODULE]]) {
+      check(`a page that is loaded again as ${kind} is who it was and missed nothing, also over a kill`, async () => {
+        const [name, made] = [room(), await context({ page })];
+        const first = await visit(made);
+        assert.equal(await first.evaluate(() => recovery.restored), false);
+        assert.equal((await join(first, name)).ok, true);
+        const id = await first.evaluate(() => socket.id);
+        let tell = await teller(name);
+        await tell(1, 2);
+        await hears(first, [1, 2]);
+        for (const [killed, missed, live] of [[false, [3, 4], 5], [true, [6, 7], 8]]) {
+          await first.goto("about:blank");
+          await tell(...missed);
+          if (killed) {
+            await server.kill();
+            await server.start();
+            tell = await teller(name);
+          }
+          await first.goto(address());
+          await session(first);
+          assert.deepEqual(await first.evaluate(() => [sessions, recovery.restored, socket.id]), [[true], true, id]);
+          await tell(live);
+          await hears(first, [...missed, live]);
+        }
+        // And reloaded as a person does it.
+        await first.reload();
+        await session(first);
+        assert.deepEqual(await first.evaluate(() => [recovery.restored, socket.id]), [true, id]);
+        await tell(9);
+        await hears(first, [9]);
+      });
+    }
+
+    check("a page that heard nothing before it was loaded again misses nothing either", async () => {
+      const [name, made] = [room(), await context()];
+      const page = await visit(made);
+      await join(page, name);
+      await page.goto("about:blank");
+      await (await teller(name))(1);
+      await page.goto(address());
+      await hears(page, [1]);
+    });
+
+    check("a tab that was duplicated is somebody of its own, and neither takes the other's session", async () => {
+      const [name, made] = [room(), await context()];
+      const one = await visit(made);
+      await join(one, name);
+      const tell = await teller(name);
+      await tell(1);
+      await hears(one, [1]);
+      await seen(() => one.evaluate(() => JSON.parse(sessionStorage.getItem("posthaste-recovery:/")).offset === recovery.offset), "saving");
+      // A window that a page opens has a copy of its storage, as a duplicated tab has.
+      const [two] = await Promise.all([made.waitForEvent("page"), one.evaluate(() => { window.open(location.href); })]);
+      await session(two);
+      assert.equal(await two.evaluate(() => recovery.restored), false);
+      await join(two, name);
+      await tell(2);
+      await Promise.all([hears(one, [1, 2]), hears(two, [2])]);
+      const ids = [await one.evaluate(() => socket.id), await two.evaluate(() => socket.id)];
+      assert.notEqual(ids[0], ids[1]);
+      assert.deepEqual([await one.evaluate(() => drops), await two.evaluate(() => drops)], [0, 0]);
+      for (const [page, id] of [[two, ids[1]], [one, ids[0]]]) {
+        await page.reload();
+        await session(page);
+        assert.deepEqual(await page.evaluate(() => [recovery.restored, socket.id]), [true, id]);
+      }
+    });
+
+    check("what a page sends is kept once each and in order, over a kill and a reload", async () => {
+      const [name, made] = [room(), await context({ offline: true })];
+      const page = await visit(made);
+      const COUNT = 40;
+      await page.evaluate((it) => {
+        window.done = 0;
+        for (let number = 0; number < 20; number++) recovery.send("room:emit", it, "note", number).then(() => { done += 1; });
+      }, name);
+      await seen(() => page.evaluate(() => window.done > 0), "the first answer");
+      await server.kill();
+      await page.evaluate((it) => {
+        for (let number = 20; number < 40; number++) recovery.send("room:emit", it, "note", number);
+      }, name);
+      await seen(() => page.evaluate(() => recovery.pending.at(-1)?.args[2] === 39), "keeping the last");
+      await page.goto(address());
+      await seen(() => page.evaluate(() => window.recovery?.pending.length >= 20), "what was not answered, again");
+      const pending = await page.evaluate(() => recovery.pending.length);
+      await server.start();
+      await seen(() => page.evaluate(() => recovery.pending.length === 0), "all answers");
+      const answers = await page.evaluate(() => answers);
+      assert.equal(answers.length, pending);
+      assert.ok(answers.every(([event, , answer]) => event === "room:emit" && answer.ok), JSON.stringify(answers));
+      assert.deepEqual(await kept(name), Array.from({ length: COUNT }, (_, number) => number));
+      // Nothing is left for the page after it.
+      await page.reload();
+      await session(page);
+      assert.deepEqual(await page.evaluate(() => recovery.pending), []);
+    });
+
+    check("an outbox has bounds and says so", async () => {
+      const page = await visit(await context());
+      const refused = await page.evaluate(async () => {
+        socket.disconnect();
+        const small = posthasteRecovery(socket, { name: "small", maxCount: 2, maxBytes: 1000 });
+        small.send("a", 1);
+        small.send("b", 2);
+        const codes = [];
+        const code = (error) => codes.push(error.code ?? error.name);
+        await small.send("c", 3).catch(code);
+        const other = posthasteRecovery(socket, { name: "other", maxBytes: 1000 });
+        await other.send("d", "x".repeat(1000)).catch(code);
+        await other.send("e", new Uint8Array(3)).catch(code);
+        return [codes, small.pending.map(({ event }) => event), other.pending.length];
+      });
+      assert.deepEqual(refused, [["full", "full", "TypeError"], ["a", "b"], 0]);
+    });
+
+    check("what a page was sent of a room it can read again, without a hole", async () => {
+      const [name, made] = [room(), await context()];
+      const page = await visit(made);
+      const start = await page.evaluate(() => recovery.offset);
+      await join(page, name);
+      const tell = await teller(name);
+      await tell(...Array.from({ length: 120 }, (_, number) => number));
+      await hears(page, Array.from({ length: 120 }, (_, number) => number));
+      const events = await page.evaluate(([it, from]) => recovery.fill(it, from), [name, start]);
+      assert.deepEqual(events.map(({ event, args }) => [event, args[0]]), Array.from({ length: 120 }, (_, number) => ["note", number]));
+      assert.equal(await page.evaluate(() => recovery.fill("demo:of others").catch((error) => error.code)), "not_member");
+    });
+
+    check("the official client's own repeating has one effect with a key, and two without", async () => {
+      const cable = await Cable.to({ port: server.port, onCleanup: (clean) => cleanups.push(clean) });
+      const socket = io(cable.url, { forceNew: true, transports: ["websocket"], retries: 3, ackTimeout: 3_000, reconnectionDelay: 20, reconnectionDelayMax: 100 });
+      cleanups.push(() => socket.disconnect());
+      await opened(socket);
+      for (const [key, effects] of [[[{ $key: `retries-${Math.random()}` }], 1], [[], 2]]) {
+        const name = room();
+        // The answer is on its way when the connection is lost: whoever sent it cannot know.
+        cable.cutAfter(1);
+        const answer = ask(socket, "room:emit", name, "note", 7, ...key);
+        await until(() => cable.isCut, "the cut");
+        cable.open();
+        // With retries the first value is an error, if there is one.
+        assert.equal(await answer, null);
+        assert.equal((await kept(name)).length, effects);
+      }
+    });
+  });
+}
