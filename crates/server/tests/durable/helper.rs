@@ -116,6 +116,11 @@ async fn sec_50_positions_that_are_made_up_or_ahead_move_nothing() {
     let half = &ahead[..23];
     peer.client.send(&format!("2{}", json!(["sio:pos", format!("{half}{half}")]))).await;
     peer.sync().await;
+    // Neither the store has it, nor this process.
+    let memory = Memory { offset: None, ..peer.memory.clone() };
+    let back = memory.back(later.addr).await;
+    let all = vec![json!(["event"]), json!(["later"]), json!(["later"]), json!(["later"])];
+    assert_eq!((back.recovered, back.missed), (true, all));
     let memory = Memory { offset: None, ..peer.lose(&running.io).await };
     let back = memory.back(running.addr).await;
     assert_eq!((back.recovered, back.missed), (true, vec![json!(["event"])]));
