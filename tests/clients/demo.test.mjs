@@ -225,6 +225,9 @@ for (const subject of subjects) {
 
     check("a reload is neither leaving nor joining", async () => {
       const [ada, grace] = await two("Ada", "Grace", { ...desktop, clock: true });
+      // The server has ended the upgrade, or it would miss the page only at the end of a heartbeat.
+      await say(grace, "back in a moment");
+      await shown(ada, "back in a moment");
       await stopClock(ada);
       await grace.reload();
       await connected(grace);

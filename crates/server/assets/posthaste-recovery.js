@@ -36,10 +36,11 @@
       timers[what] = timers[what] || setTimeout(() => { timers[what] = null; act(); }, ms);
       if (timers[what].unref) timers[what].unref();
     };
-    // The state is its page's that holds the lock; whoever has a copy (a tab that was duplicated) starts afresh.
+    // The state is its page's that holds the lock; whoever has a copy (a tab that was duplicated) starts afresh. It waits: the page before may
+    // still be on its way out, and what that one had to say would be lost.
     const hold = (id) => new Promise((resolve) => {
       const late = new AbortController();
-      const timer = setTimeout(() => late.abort(), 500);
+      const timer = setTimeout(() => late.abort(), 3000);
       locks.request("posthaste-recovery:" + id, { signal: late.signal }, () => {
         clearTimeout(timer);
         resolve(true);
