@@ -241,9 +241,8 @@ impl Local {
         let heard = tracking.inboxes.with(handle.member, |pump| {
             let window = pump.window.as_mut()?;
             let passed = window.answer(id)?;
-            // Not for each that is answered: many are read as fast as one.
-            let is_open = window.is_open();
-            Some((passed, pump.inbox.clone(), pump.device.clone(), pump.wake(is_open)))
+            // Also for one place: who answers nothing further would wait for the next for ever.
+            Some((passed, pump.inbox.clone(), pump.device.clone(), pump.wake(true)))
         });
         let Some((passed, inbox, device, woken)) = heard.flatten() else { return };
         if let Some(keeper) = tracking.journal().kept()
