@@ -134,6 +134,7 @@ impl World {
                     PacketType::Ping if self.is_third() => Received::Pong,
                     PacketType::Pong if self.is_third() => Received::Close(CloseReason::TransportError),
                     PacketType::Ping => Received::Close(CloseReason::TransportError),
+                    PacketType::Pong if self.pinged.is_some() => Received::Confirmed,
                     _ => Received::Nothing,
                 };
                 assert_eq!(self.session.receive(self.now, packet, &self.settings), expected, "{packet:?}");

@@ -30,6 +30,15 @@ pub trait WorkerApplication {
     fn upgraded(&self, id: ConnectionId) {
         let _ = id;
     }
+    /// A ping has been queued behind everything that was sent so far, on a connection that
+    /// [`Worker::follow_heartbeat`] was called for.
+    fn pinged(&self, id: ConnectionId) {
+        let _ = id;
+    }
+    /// Such a ping was answered: what was sent before it has reached the client.
+    fn ponged(&self, id: ConnectionId) {
+        let _ = id;
+    }
     /// The connection ended; the id means nothing from now on. Called exactly once for each `open`.
     fn close(&self, id: ConnectionId, reason: CloseReason);
     /// A handler of this connection panicked; `tag` is what it was started with. The connection stays as it is.

@@ -68,11 +68,23 @@ impl Heartbeat {
         self.at
     }
 
-    pub(super) fn pong(&mut self, now: Instant, settings: &Settings) {
+    /// Returns whether it was awaited.
+    pub(super) fn pong(&mut self, now: Instant, settings: &Settings) -> bool {
         // A pong nobody asked for changes nothing: a flood of them neither costs timers nor puts the next ping off.
-        if self.phase != Phase::Resting {
+        let is_awaited = self.phase != Phase::Resting;
+        if is_awaited {
             *self = Self::resting(now, settings);
         }
+        is_awaited
+    }
+
+    /// A ping leaves now, before its time. Returns whether it does: not while a pong is awaited, not in revision 3.
+    pub(super) fn ping_early(&mut self, now: Instant, settings: &Settings) -> bool {
+        let is_resting = self.phase == Phase::Resting;
+        if is_resting {
+            *self = Self { at: deadline_after(now, settings.ping_timeout), phase: Phase::Awaiting { grace: true } };
+        }
+        is_resting
     }
 
     pub(super) fn heard_something(&mut self, now: Instant, settings: &Settings) {
@@ -179,7 +191,7 @@ mod tests {
                 transport,
                 &[
                     (25_000, Tick(PING), 45_000),
-                    (31_000, Packet(Pong, Received::Nothing), 56_000),
+                    (31_000, Packet(Pong, Received::Confirmed), 56_000),
                     (55_999, Tick(NOTHING), 56_000),
                     (56_000, Tick(PING), 76_000),
                 ],
@@ -250,7 +262,7 @@ mod tests {
                 (25_000, Tick(PING), 45_000),
                 (30_000, Packet(Message, Received::Deliver), 50_000),
                 (31_000, Packet(Message, Received::Deliver), 50_000),
-                (49_000, Packet(Pong, Received::Nothing), 74_000),
+                (49_000, Packet(Pong, Received::Confirmed), 74_000),
                 (60_000, Packet(Message, Received::Deliver), 74_000),
                 (74_000, Tick(PING), 94_000),
                 (80_000, Packet(Message, Received::Deliver), 100_000),
@@ -267,7 +279,7 @@ mod tests {
             &[
                 (1_000, Packet(Pong, Received::Nothing), 25_000),
                 (25_000, Tick(PING), 45_000),
-                (26_000, Packet(Pong, Received::Nothing), 51_000),
+                (26_000, Packet(Pong, Received::Confirmed), 51_000),
                 (30_000, Packet(Pong, Received::Nothing), 51_000),
                 (51_000, Tick(PING), 71_000),
             ],

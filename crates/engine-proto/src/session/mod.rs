@@ -75,6 +75,8 @@ pub enum Received {
     Nothing,
     /// Answer with a pong: a client of revision 3 has sent its ping.
     Pong,
+    /// Nothing; but everything that was sent before the last ping has reached the client: it has answered it.
+    Confirmed,
     /// End the session.
     Close(CloseReason),
 }
@@ -202,8 +204,11 @@ impl Session {
         match packet {
             PacketType::Message => Received::Deliver,
             PacketType::Pong if self.revision() == Revision::V4 => {
-                self.heartbeat.pong(now, settings);
-                Received::Nothing
+                if self.heartbeat.pong(now, settings) {
+                    Received::Confirmed
+                } else {
+                    Received::Nothing
+                }
             }
             PacketType::Ping if self.revision() == Revision::V3 => {
                 self.heartbeat.ping(now, settings);
@@ -214,6 +219,12 @@ impl Session {
             // On a WebSocket the close packet means nothing: clients close the WebSocket itself.
             PacketType::Close | PacketType::Open | PacketType::Upgrade | PacketType::Noop => Received::Nothing,
         }
+    }
+
+    /// The server wants to know now what has reached the client. Returns whether a ping is to be sent: not while one is on its way, not to
+    /// clients of revision 3, not when it is closing.
+    pub fn ping_early(&mut self, now: Instant, settings: &Settings) -> bool {
+        !self.is_closing() && self.heartbeat.ping_early(now, settings)
     }
 
     /// The server did not read the transport until now: a pong may be among what was not read.

@@ -280,7 +280,7 @@ mod tests {
                 (24_980, Probe(Ok(())), IDLE),
                 (24_990, PROBE, 25_000),
                 (25_000, Tick(PING), 25_090),
-                (25_010, Packet(Pong, Received::Nothing), 25_090),
+                (25_010, Packet(Pong, Received::Confirmed), 25_090),
                 (25_020, UPGRADE, 50_010),
             ],
         );
@@ -291,7 +291,7 @@ mod tests {
                 (24_990, PROBE, 25_000),
                 (25_000, Tick(PING), 25_090),
                 (25_020, UPGRADE, 45_000),
-                (25_030, Packet(Pong, Received::Nothing), 50_030),
+                (25_030, Packet(Pong, Received::Confirmed), 50_030),
             ],
         );
     }

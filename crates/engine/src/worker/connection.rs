@@ -20,6 +20,8 @@ pub(super) struct Connection {
     pub(super) paused: bool,
     /// Whether the application vouches for it: it may send large messages.
     pub(super) vouched: bool,
+    /// Whether the application wants to hear of pings and pongs.
+    pub(super) followed: bool,
     /// How packets are written for the client.
     pub(super) wire: Wire,
     pub(super) handlers: u32,

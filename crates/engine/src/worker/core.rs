@@ -123,6 +123,7 @@ impl Core {
                 app,
                 paused: false,
                 vouched: false,
+                followed: false,
                 wire,
                 handlers: 0,
                 sid,

@@ -285,6 +285,20 @@ impl Worker {
         }
     }
 
+    /// Has the application told of the pings and pongs of a connection, from now on.
+    pub fn follow_heartbeat(&self, id: ConnectionId) {
+        if let Some(connection) = self.0.core.borrow_mut().get_mut(id).filter(|_| id.worker == self.0.mailbox.index) {
+            connection.followed = true;
+        }
+    }
+
+    /// Pings a connection before its time. Returns whether it does: not while a pong is awaited, and not clients of revision 3, which
+    /// ping by themselves.
+    pub fn ping_early(&self, id: ConnectionId) -> bool {
+        self.0.start_clock();
+        id.worker == self.0.mailbox.index && self.0.ping_early(id)
+    }
+
     /// Starts a handler of a connection: it is polled in place, up to its first await that has to wait. Called inside another
     /// handler, it starts when that one returns to the worker; called in a job, when all mail that was posted so far is applied.
     ///

@@ -264,10 +264,11 @@ impl Local {
                 failed = Some(CloseReason::ParseError);
                 break;
             };
-            let received = {
+            let (received, is_followed) = {
                 let mut core = self.core.borrow_mut();
                 let Some(connection) = core.get_mut(id) else { break };
-                connection.session.receive(self.now.get(), packet.packet_type(), &config.settings)
+                let received = connection.session.receive(self.now.get(), packet.packet_type(), &config.settings);
+                (received, connection.followed)
             };
             match (received, packet) {
                 (Received::Deliver, Packet::Text(_, text)) => self.call_app(app, |app| app.text(id, text)),
@@ -276,6 +277,12 @@ impl Local {
                 }
                 // A pong brings the deadline forward where the timeout is longer than the interval.
                 (Received::Nothing, _) => self.rearm(id),
+                (Received::Confirmed, _) => {
+                    self.rearm(id);
+                    if is_followed {
+                        self.call_app(app, |app| app.ponged(id));
+                    }
+                }
                 (Received::Pong, _) => self.answer_ping(id),
                 (Received::Close(reason), _) => {
                     failed = Some(reason);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::connection::Farewell;
 use super::wheel::Entry;
-use super::{ConnectionId, Local};
+use super::{AppIndex, ConnectionId, Local};
 
 /// A ping as the whole of a text frame.
 const PING: &[u8] = b"\x81\x012";
@@ -15,6 +15,14 @@ const KEPT: usize = 1024;
 
 /// Reused by every tick: what is due, each with the tick it was put down for, and whom to ping.
 pub(super) type Ticking = (Vec<(u64, Entry)>, Vec<u32>);
+
+/// Whether a connection is to be sent a ping.
+pub(super) enum Beat {
+    None,
+    Ping,
+    /// And its application wants to know.
+    Followed(AppIndex),
+}
 
 impl Local {
     /// Has the wheel look at a connection when its session asks for it.
@@ -42,8 +50,10 @@ impl Local {
                 }
                 connection.wheel_tick = None;
             }
-            if self.tick_one(id, now) {
-                pinged.push(entry.slot);
+            match self.tick_one(id, now) {
+                Beat::None => {}
+                Beat::Ping => pinged.push(entry.slot),
+                Beat::Followed(app) => self.ping_followed(id, app),
             }
         }
         self.ping(&pinged);
@@ -59,23 +69,31 @@ impl Local {
         let now = self.now.get();
         let is_due = self.core.borrow().get(id).is_some_and(|connection| connection.session.deadline() <= now);
         if is_due {
-            if self.tick_one(id, now) {
-                self.ping(&[id.slot]);
+            match self.tick_one(id, now) {
+                Beat::None => {}
+                Beat::Ping => self.ping(&[id.slot]),
+                Beat::Followed(app) => self.ping_followed(id, app),
             }
             self.settle();
         }
     }
 
     /// Time has passed for one connection. Returns whether it is to be sent a ping.
-    pub(super) fn tick_one(&self, id: ConnectionId, now: Instant) -> bool {
-        let due = {
+    pub(super) fn tick_one(&self, id: ConnectionId, now: Instant) -> Beat {
+        let (due, beat) = {
             let mut core = self.core.borrow_mut();
-            let Some(connection) = core.get_mut(id) else { return false };
+            let Some(connection) = core.get_mut(id) else { return Beat::None };
             let settings = &self.apps.borrow()[connection.app as usize].config.settings;
             if connection.paused {
                 connection.session.excuse(now, settings);
             }
-            connection.session.tick(now, settings)
+            let due = connection.session.tick(now, settings);
+            let beat = match (due.ping, connection.followed) {
+                (false, _) => Beat::None,
+                (true, false) => Beat::Ping,
+                (true, true) => Beat::Followed(connection.app),
+            };
+            (due, beat)
         };
         if due.close_probe {
             self.drop_probe(id);
@@ -85,10 +103,36 @@ impl Local {
         }
         if let Some(reason) = due.close {
             self.end(id, reason, Farewell::Quiet);
-            return false;
+            return Beat::None;
         }
         self.rearm(id);
-        due.ping
+        beat
+    }
+
+    /// Pings now, if a ping is not on its way already. Returns whether one is.
+    pub(super) fn ping_early(&self, id: ConnectionId) -> bool {
+        let app = {
+            let mut core = self.core.borrow_mut();
+            let Some(connection) = core.get_mut(id) else { return false };
+            let settings = &self.apps.borrow()[connection.app as usize].config.settings;
+            let pings = connection.session.ping_early(self.now.get(), settings);
+            pings.then_some((connection.app, connection.followed))
+        };
+        let Some((app, is_followed)) = app else { return false };
+        self.rearm(id);
+        if is_followed {
+            self.ping_followed(id, app)
+        } else {
+            self.ping(&[id.slot])
+        }
+        true
+    }
+
+    /// Pings one whose application wants to know: at once, so that nothing is sent in between.
+    fn ping_followed(&self, id: ConnectionId, app: AppIndex) {
+        self.ping(&[id.slot]);
+        let app = self.apps.borrow()[usize::from(app)].app.clone();
+        app.pinged(id);
     }
 
     /// Answers the ping of a client of revision 3.

@@ -27,6 +27,8 @@ enum Incoming<'a> {
     Ping(&'a [u8]),
     /// The ping of a client of revision 3.
     Heartbeat,
+    /// The client has answered a ping, and its application wants to know.
+    Confirmed(AppIndex),
     Probe(ProbeDecision),
     Close(CloseReason, Farewell),
     Nothing,
@@ -232,6 +234,10 @@ impl Local {
                 }
                 Incoming::Ping(payload) => self.pong(id, payload),
                 Incoming::Heartbeat => self.answer_ping(id),
+                Incoming::Confirmed(app) => {
+                    self.rearm(id);
+                    self.call_app(app, |app| app.ponged(id));
+                }
                 Incoming::Probe(decision) => id = self.probe_decided(id, decision),
                 Incoming::Close(reason, farewell) => {
                     self.end_at(id, reason, farewell);
@@ -269,7 +275,8 @@ impl Local {
                             Incoming::Binary(connection.app, data.into_owned().into())
                         }
                         (Received::Deliver, Packet::Text(..)) => Incoming::Text(connection.app, text),
-                        (Received::Nothing, _) => Incoming::Nothing,
+                        (Received::Confirmed, _) if connection.followed => Incoming::Confirmed(connection.app),
+                        (Received::Nothing | Received::Confirmed, _) => Incoming::Nothing,
                         (Received::Pong, _) => Incoming::Heartbeat,
                         (Received::Close(reason), _) => Incoming::Close(reason, Farewell::Quiet),
                     },
@@ -278,7 +285,7 @@ impl Local {
                 Event::Binary(frame) => match connection.wire.message(frame) {
                     Ok(data) => match connection.session.receive(now, PacketType::Message, settings) {
                         Received::Deliver => Incoming::Binary(connection.app, data),
-                        Received::Nothing | Received::Pong => Incoming::Nothing,
+                        Received::Nothing | Received::Pong | Received::Confirmed => Incoming::Nothing,
                         Received::Close(reason) => Incoming::Close(reason, Farewell::Quiet),
                     },
                     Err(_) => Incoming::Close(CloseReason::ParseError, Farewell::Quiet),

@@ -51,6 +51,10 @@ pub enum InboxMode {
     /// message, and says it as `auth.inbox` when it connects: it is sent what comes behind. Without one, the device is sent what comes
     /// behind the last that it said.
     Offset,
+    /// Nothing is asked of the client: what was sent before an Engine.IO ping has reached its process when it answers that, and the
+    /// cursor passes it. Of its handlers this says nothing. As long as something is not confirmed, pings come early, at most one a second.
+    /// Clients of Socket.IO 1 and 2 ping by themselves: they are asked for answers.
+    Pong,
 }
 
 impl Default for Inbox {

@@ -151,6 +151,9 @@ impl Local {
         }
         socket.set_phase(Phase::Connected);
         self.worker.vouch(id);
+        if namespace.shared.journal.as_ref().is_some_and(|journal| journal.kept().is_some()) {
+            self.worker.follow_heartbeat(id);
+        }
         let text = socket.id().to_text();
         with_plain_packet(
             |out| match socket.0.revision {

@@ -13,9 +13,10 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use posthaste_adapter::{Member, Packet};
+use posthaste_engine::Revision;
 use posthaste_history::store::{Message, Range, StoreError, StreamName, Write};
 use posthaste_history::{Budget, Offset, Position};
 use rustc_hash::FxHashMap;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
+use super::heartbeats::Pongs;
 use super::window::Window;
 use super::{Handle, Local, LocalNamespace};
 use crate::durable::{BUSY, Form, Inbox, InboxMode, Keeper, Readers, has_inbox, inbox_of};
@@ -56,6 +58,8 @@ struct Pump {
     after: u64,
     /// What was sent and not answered, where answers are asked for.
     window: Option<Window>,
+    /// What pongs have confirmed, where they do.
+    pongs: Option<Pongs>,
     /// Whether there may be something behind `after`.
     more: bool,
     is_running: bool,
@@ -116,6 +120,16 @@ impl Inboxes {
 
     fn with<R>(&self, member: Member, act: impl FnOnce(&mut Pump) -> R) -> Option<R> {
         self.pumps.borrow_mut().get_mut(&member.0).map(|pump| act(pump))
+    }
+
+    /// A ping follows everything that a socket was sent so far.
+    pub(super) fn pinged(&self, member: Member, now: Instant) {
+        self.with(member, |pump| {
+            let sent = pump.after;
+            if let Some(pongs) = &mut pump.pongs {
+                pongs.ping(sent, now);
+            }
+        });
     }
 
     /// There is more in an inbox: the sockets that are to be sent it and are not being sent anything.
@@ -202,9 +216,22 @@ impl Local {
         let said = Said::read(socket.handshake().auth());
         let inbox = inbox_of(identity);
         keeper.readers().enter(&inbox, self.worker.index());
-        let window = (settings.mode == InboxMode::Ack).then(|| Window::new(settings.window));
-        let pump =
-            Pump { socket: socket.clone(), inbox, device: said.device, after: 0, window, more: true, is_running: true };
+        let mode = match (settings.mode, socket.0.revision) {
+            (InboxMode::Pong, Revision::V3) => InboxMode::Ack,
+            (mode, _) => mode,
+        };
+        let window = (mode == InboxMode::Ack).then(|| Window::new(settings.window));
+        let pongs = (mode == InboxMode::Pong).then(|| Pongs::new(Instant::now()));
+        let pump = Pump {
+            socket: socket.clone(),
+            inbox,
+            device: said.device,
+            after: 0,
+            window,
+            pongs,
+            more: true,
+            is_running: true,
+        };
         tracking.inboxes.open(member, pump);
         let (keeper, offset) = (keeper.clone(), said.offset);
         let (owner, place) = (socket.clone(), (namespace.shared.number(), member));
@@ -245,15 +272,53 @@ impl Local {
             Some((passed, pump.inbox.clone(), pump.device.clone(), pump.wake(true)))
         });
         let Some((passed, inbox, device, woken)) = heard.flatten() else { return };
-        if let Some(keeper) = tracking.journal().kept()
-            && keeper.move_cursor(&inbox, &device, passed)
+        self.move_cursor(tracking.journal().kept(), &inbox, &device, passed);
+        if let Some(socket) = woken {
+            self.run_pump((handle.namespace, handle.member), socket);
+        }
+    }
+
+    /// A ping was answered.
+    pub(super) fn confirm_inbox(&self, namespace: &LocalNamespace, member: Member) {
+        let Some(tracking) = &namespace.tracking else { return };
+        let heard = tracking.inboxes.with(member, |pump| {
+            let passed = pump.pongs.as_mut()?.pong();
+            Some((passed, pump.inbox.clone(), pump.device.clone(), pump.socket.clone()))
+        });
+        let Some((passed, inbox, device, socket)) = heard.flatten() else { return };
+        if let Some(passed) = passed {
+            self.move_cursor(tracking.journal().kept(), &inbox, &device, passed);
+        }
+        // More was sent meanwhile.
+        self.want_pong((namespace.shared.number(), member), &socket);
+    }
+
+    fn move_cursor(&self, keeper: Option<&Arc<Keeper>>, inbox: &StreamName, device: &Arc<str>, passed: u64) {
+        if let Some(keeper) = keeper
+            && keeper.move_cursor(inbox, device, passed)
         {
             let keeper = keeper.clone();
             tokio::task::spawn_local(async move { keeper.write_moved().await });
         }
-        if let Some(socket) = woken {
-            self.run_pump((handle.namespace, handle.member), socket);
-        }
+    }
+
+    /// Pings before its time a client that was sent something which is not confirmed, as soon as it may be.
+    fn want_pong(&self, place: (u32, Member), socket: &Socket) {
+        let wanted = self.with_pump(place, socket, |pump| pump.pongs.as_mut()?.wait(pump.after));
+        let (Some(Some(at)), Some(this)) = (wanted, self.this.upgrade()) else { return };
+        let socket = socket.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep_until(at.into()).await;
+            let is_there = this.with_pump(place, &socket, |pump| {
+                if let Some(pongs) = &mut pump.pongs {
+                    pongs.is_waiting = false;
+                }
+            });
+            if is_there.is_some() {
+                // Where one is on its way already, its answer asks for the next.
+                this.worker.ping_early(socket.0.connection);
+            }
+        });
     }
 
     /// A socket's way through its inbox; `None` when the socket is gone.
@@ -319,6 +384,7 @@ impl Local {
                 pump.after = pump.after.max(floor);
                 pump.more |= !page.complete;
             });
+            self.want_pong(place, socket);
             if is_there.is_none() || !self.has_taken(socket).await {
                 return;
             }
@@ -363,9 +429,16 @@ impl Local {
                         asked
                     }
                     None => {
-                        // The first two parts are what clients note for their rooms, the third is its place here.
                         let rooms = self.applied(&socket.namespace());
-                        let offset = [journal.offset(rooms).as_str(), keeper.offset(pos).as_str()].concat();
+                        let rooms = journal.offset(rooms);
+                        if pump.pongs.is_some() {
+                            return Some((
+                                packet.with_last_argument(rooms.as_str()),
+                                How { volatile: false, compress },
+                            ));
+                        }
+                        // The first two parts are what clients note for their rooms, the third is its place here.
+                        let offset = [rooms.as_str(), keeper.offset(pos).as_str()].concat();
                         packet.with_last_argument(&offset)
                     }
                 };

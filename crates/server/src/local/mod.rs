@@ -15,6 +15,7 @@ mod behind;
 mod connect;
 mod dialects;
 mod dispatch;
+mod heartbeats;
 mod helper;
 mod inbox;
 mod leaving;
@@ -242,6 +243,14 @@ impl WorkerApplication for Local {
 
     fn upgraded(&self, id: ConnectionId) {
         self.tell_upgraded(id);
+    }
+
+    fn pinged(&self, id: ConnectionId) {
+        self.note_ping(id);
+    }
+
+    fn ponged(&self, id: ConnectionId) {
+        self.note_pong(id);
     }
 
     fn close(&self, id: ConnectionId, reason: CloseReason) {

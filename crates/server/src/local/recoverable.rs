@@ -111,6 +111,26 @@ impl Tracking {
         }
     }
 
+    /// A ping follows everything that a socket was sent so far.
+    pub(super) fn pinged(&self, member: Member) {
+        if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize)
+            && let Some(stored) = &mut tracked.stored
+        {
+            stored.pinged = Some(self.applied.get());
+        }
+    }
+
+    /// The last ping was answered.
+    pub(super) fn ponged(&self, member: Member) {
+        if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize)
+            && let Some(stored) = &mut tracked.stored
+            && let Some(pinged) = stored.pinged.take()
+        {
+            tracked.trail.confirm(pinged.pos);
+            stored.trail.confirm(pinged.stored);
+        }
+    }
+
     /// Has the store know a socket as it is now, if anything outlives the process.
     pub(super) fn note(&self, member: Member) {
         if let Some(keeper) = self.journal.kept()

@@ -9,7 +9,7 @@ use posthaste_history::{Pid, Trail};
 
 use super::Local;
 use crate::durable::{Keeper, everybody, now, room_of, stream_of};
-use crate::recovery::Journals;
+use crate::recovery::{Journals, Place};
 use crate::server::Inner;
 
 /// How many sessions are written in one commit.
@@ -26,6 +26,8 @@ pub(crate) struct StoredTrail {
     pub(crate) trail: Trail<StreamName>,
     /// Whether it is older than this process. What its client has heard since it came back only an offset of this process tells.
     pub(crate) is_revived: bool,
+    /// What had been sent when the last ping was, if that was not answered yet.
+    pub(crate) pinged: Option<Place>,
 }
 
 impl StoredTrail {
@@ -33,14 +35,14 @@ impl StoredTrail {
     pub(crate) fn new(id: SocketId, identity: Arc<str>, data: Arc<str>, keeper: &Keeper, stored: u64) -> Self {
         let mut trail = Trail::new(keeper.position(stored));
         trail.join(everybody(), stored);
-        Self { id, identity, data, trail, is_revived: false }
+        Self { id, identity, data, trail, is_revived: false, pinged: None }
     }
 
     /// One that was stored; `None` if it is damaged.
     pub(crate) fn restored(record: SessionRecord) -> Option<Self> {
         let SessionRecord { identity, trail, data, .. } = record;
         let (id, data) = std::str::from_utf8(&data).ok()?.split_once('\n')?;
-        Some(Self { id: SocketId::parse(id)?, identity, data: data.into(), trail, is_revived: true })
+        Some(Self { id: SocketId::parse(id)?, identity, data: data.into(), trail, is_revived: true, pinged: None })
     }
 
     pub(crate) fn record(&self, keeper: &Keeper) -> SessionRecord {

@@ -15,5 +15,6 @@ mod inbox_offset;
 mod live;
 #[path = "../recovery/peer.rs"]
 mod peer;
+mod pongs;
 mod revival;
 mod scene;

@@ -211,7 +211,7 @@ impl Server {
                 (Received::Deliver, Packet::Text(_, text)) => self.inbox.take(&Message::Text(text.to_owned()))?,
                 (Received::Deliver, Packet::Binary(data)) => self.inbox.take(&Message::Binary(data.into_owned()))?,
                 (Received::Pong, _) => unreachable!("the client speaks revision 4"),
-                (Received::Nothing, _) => {}
+                (Received::Nothing | Received::Confirmed, _) => {}
                 (Received::Close(reason), _) => {
                     failed = Some(reason);
                     break;

@@ -58,7 +58,7 @@ impl Server {
         };
         match live.session.receive(self.start + now, kind, &SETTINGS) {
             Received::Deliver => self.inbox.take(&message)?,
-            Received::Nothing => {}
+            Received::Nothing | Received::Confirmed => {}
             Received::Close(reason) => self.end(now, reason),
             Received::Pong => unreachable!("the client speaks revision 4"),
         }
