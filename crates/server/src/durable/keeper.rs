@@ -180,31 +180,19 @@ impl Keeper {
         let Target { rooms, except, flags } = target;
         let form = Form { except: except.clone(), compress: flags.compress, packet: packet.clone() };
         let mut streams: Vec<StreamName> = Vec::with_capacity(rooms.len().max(1));
+        let mut writes = Vec::with_capacity(1);
         if rooms.is_empty() {
             streams.push(EVERYBODY.into());
         }
+        let rules = self.rules();
         for room in rooms {
             let stream = stream_of(room);
-            if !streams.contains(&stream) {
-                streams.push(stream);
+            if streams.contains(&stream) {
+                continue;
             }
-        }
-        let rules = self.rules();
-        let mut writes = Vec::with_capacity(1);
-        {
-            let mut told = lock(&self.told);
-            if told.len() > MAX_TOLD {
-                told.clear();
-            }
-            for room in rooms {
-                let rule = rules.iter().find(|rule| rule.pattern.matches(room).is_some());
-                let stream = stream_of(room);
-                if let Some(Rule { retention, .. }) = rule
-                    && told.insert(stream.clone())
-                {
-                    writes.push(Write::Retain { stream, retention: *retention });
-                }
-            }
+            let rule = rules.iter().find(|rule| rule.pattern.matches(room).is_some());
+            writes.extend(rule.and_then(|rule| self.tell(&stream, rule.retention)));
+            streams.push(stream);
         }
         writes.push(Write::Put(Put { streams, payload: form.encode(), durability: self.settings.durability, key }));
         self.shard.commit(now(), writes)
@@ -220,18 +208,19 @@ impl Keeper {
     ) -> Answer<Vec<Receipt>> {
         let stream = inbox_of(identity);
         let payload = Form { except: Rooms::new(), compress, packet }.encode();
-        let mut writes = Vec::with_capacity(1);
-        if let Some(inbox) = &self.settings.inbox {
-            let mut told = lock(&self.told);
-            if told.len() > MAX_TOLD {
-                told.clear();
-            }
-            if told.insert(stream.clone()) {
-                writes.push(Write::Retain { stream: stream.clone(), retention: inbox.retention });
-            }
-        }
+        let told = self.settings.inbox.as_ref().and_then(|inbox| self.tell(&stream, inbox.retention));
+        let mut writes: Vec<Write> = told.into_iter().collect();
         writes.push(Write::Put(Put { streams: vec![stream], payload, durability: self.settings.durability, key }));
         self.shard.commit(now(), writes)
+    }
+
+    /// What has to be written before a stream's first event since the rules changed: how much of it is kept.
+    fn tell(&self, stream: &StreamName, retention: Retention) -> Option<Write> {
+        let mut told = lock(&self.told);
+        if told.len() > MAX_TOLD {
+            told.clear();
+        }
+        told.insert(stream.clone()).then(|| Write::Retain { stream: stream.clone(), retention })
     }
 
     /// Who reads which inbox here.
