@@ -1,6 +1,7 @@
 //! Where one socket was, and when.
 
 use crate::position::Position;
+use crate::store::{Range, StreamName};
 
 /// A socket's time in a room. It hears what happens there after `from`, up to `until`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +121,21 @@ impl<R: Eq> Trail<R> {
             self.floor = self.floor.max(until);
             self.left -= 1;
         }
+    }
+}
+
+impl Trail<StreamName> {
+    /// What is owed after the position `after`, up to `until`, to the socket whose own events are in the stream `own`: a range for that, and
+    /// one for each stay.
+    #[must_use]
+    pub fn owed(&self, own: &StreamName, after: u64, until: u64) -> Vec<Range> {
+        let own = Range { stream: own.clone(), after: after.max(self.start.pos), until };
+        let stays = self.stays.iter().map(|stay| Range {
+            stream: stay.room.clone(),
+            after: stay.from.max(after),
+            until: stay.until.unwrap_or(until).min(until),
+        });
+        std::iter::once(own).chain(stays).filter(|range| range.after < range.until).collect()
     }
 }
 

@@ -29,13 +29,7 @@ impl SessionRecord {
     /// What it is owed after the position `after`, up to `until`: a range for its own stream, and one for each stay.
     #[must_use]
     pub fn owed(&self, after: u64, until: u64) -> Vec<Range> {
-        let own = Range { stream: self.own.clone(), after: after.max(self.trail.start().pos), until };
-        let stays = self.trail.stays().iter().map(|stay| Range {
-            stream: stay.room.clone(),
-            after: stay.from.max(after),
-            until: stay.until.unwrap_or(until).min(until),
-        });
-        std::iter::once(own).chain(stays).filter(|range| range.after < range.until).collect()
+        self.trail.owed(&self.own, after, until)
     }
 
     /// The stored form: a version, then its fields; numbers big-endian, texts with their length before them.

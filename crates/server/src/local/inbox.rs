@@ -39,8 +39,6 @@ const PAGE: Budget = Budget { max_bytes: 64 * 1024, max_events: 256 };
 const DEFAULT_DEVICE: &str = "default";
 /// Longest name of a device, in bytes.
 const MAX_DEVICE: usize = 128;
-/// How long a client that does not read is left alone, at most.
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The inboxes that a worker's sockets in a namespace are sent.
 #[derive(Default)]
@@ -385,7 +383,7 @@ impl Local {
                 pump.more |= !page.complete;
             });
             self.want_pong(place, socket);
-            if is_there.is_none() || !self.has_taken(socket).await {
+            if is_there.is_none() || !self.has_taken(socket.0.connection, PAGE).await {
                 return;
             }
         }
@@ -461,23 +459,6 @@ impl Local {
                     self.show_sent(socket, packet.frames());
                 }
                 is_sent
-            }
-        }
-    }
-
-    /// Waits until a client has taken most of what it was sent, so that a long inbox fits through a small outbox. Returns whether it is
-    /// there.
-    async fn has_taken(&self, socket: &Socket) -> bool {
-        let mut pause = Duration::from_millis(1);
-        tokio::task::yield_now().await;
-        loop {
-            match self.worker.queued(socket.0.connection) {
-                None => return false,
-                Some((bytes, packets)) if bytes <= PAGE.max_bytes && packets <= PAGE.max_events => return true,
-                Some(_) => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
             }
         }
     }

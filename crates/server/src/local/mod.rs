@@ -24,6 +24,7 @@ mod limits;
 mod middleware;
 mod node;
 mod outgoing;
+mod pace;
 mod recoverable;
 mod resolve;
 mod resume;

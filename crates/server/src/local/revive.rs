@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use posthaste_adapter::{Packet, RawEvent};
 use posthaste_engine::ConnectionId;
-use posthaste_history::store::{Range, StoreError};
+use posthaste_history::store::StoreError;
 use posthaste_history::{Budget, Gap, NotRecovered, gaps, recover};
 
 use super::Local;
@@ -87,10 +87,9 @@ impl Local {
         let record = keeper.shard().session(now(), wish.pid).await.map_err(unread)?.ok_or(Afresh::Unknown)?;
         let start =
             recover(keeper.head(), &record, journal.offered(wish).stored).map_err(|why| self.not_recovered(why))?;
-        let first = record.owed(start, keeper.head().pos);
         let mut stored = StoredTrail::restored(record).ok_or(Afresh::Unknown)?;
         // Nothing is sent before it is known that all of it can be.
-        let first: Vec<Range> = first.into_iter().filter(|range| keeper.takes(&range.stream)).collect();
+        let first = stored.owed(keeper, start, keeper.head().pos);
         let none = Budget { max_bytes: 1, max_events: 1 };
         let floors = keeper.shard().read(first.clone(), none).await.map_err(unread)?.floors;
         let forgotten = gaps(&first, &floors);
@@ -145,7 +144,7 @@ impl Local {
                 return Ok(());
             }
             while through < goal {
-                let ranges = owed(stored, keeper, through, goal);
+                let ranges = stored.owed(keeper, through, goal);
                 let page = keeper.shard().read(ranges.clone(), PAGE).await.map_err(unread)?;
                 if !gaps(&ranges, &page.floors).is_empty() {
                     // Overtaken by forgetting, after a part was sent: that it is not all must not look like recovery.
@@ -167,22 +166,12 @@ impl Local {
                     }
                 }
                 through = if page.complete { goal } else { page.through.min(goal) };
-                self.drained(id).await?;
+                if !self.has_taken(id, PAGE).await {
+                    return Err(Afresh::Gone);
+                }
             }
         }
         Err(self.not_recovered(NotRecovered::TooMuch))
-    }
-
-    /// Waits until most of what a client was sent has left, so that a long replay fits through a small outbox.
-    async fn drained(&self, id: ConnectionId) -> Result<(), Afresh> {
-        loop {
-            tokio::task::yield_now().await;
-            match self.worker.queued(id) {
-                None => return Err(Afresh::Gone),
-                Some((bytes, packets)) if bytes <= PAGE.max_bytes && packets <= PAGE.max_events => return Ok(()),
-                Some(_) => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
-            }
-        }
     }
 
     fn not_recovered(&self, why: NotRecovered) -> Afresh {
@@ -256,12 +245,6 @@ impl Local {
         let handle = self.handle(socket)?;
         self.namespace(handle.namespace)?.tracking.as_ref()?.write(handle.member)
     }
-}
-
-/// What a session is owed behind `after`, up to `until`, as far as the store may have it.
-fn owed(stored: &StoredTrail, keeper: &Keeper, after: u64, until: u64) -> Vec<Range> {
-    let ranges = stored.record(keeper).owed(after, until);
-    ranges.into_iter().filter(|range| keeper.takes(&range.stream)).collect()
 }
 
 fn unread(error: StoreError) -> Afresh {

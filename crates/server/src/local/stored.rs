@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use posthaste_adapter::{Room, SocketId};
-use posthaste_history::store::{SessionRecord, StreamName};
+use posthaste_history::store::{Range, SessionRecord, StreamName};
 use posthaste_history::{Pid, Trail};
 
 use super::Local;
@@ -45,10 +45,22 @@ impl StoredTrail {
         Some(Self { id: SocketId::parse(id)?, identity, data: data.into(), trail, is_revived: true, pinged: None })
     }
 
+    /// The stream of its own events.
+    fn own(&self) -> StreamName {
+        stream_of(&Room::from(self.id))
+    }
+
+    /// What it is owed behind `after`, up to `until`, as far as the store may have it.
+    pub(crate) fn owed(&self, keeper: &Keeper, after: u64, until: u64) -> Vec<Range> {
+        let mut ranges = self.trail.owed(&self.own(), after, until);
+        ranges.retain(|range| keeper.takes(&range.stream));
+        ranges
+    }
+
     pub(crate) fn record(&self, keeper: &Keeper) -> SessionRecord {
         SessionRecord {
             identity: self.identity.clone(),
-            own: stream_of(&Room::from(self.id)),
+            own: self.own(),
             trail: self.trail.clone(),
             expires: keeper.expires(),
             data: format!("{}\n{}", self.id, self.data).into(),
