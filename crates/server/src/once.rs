@@ -90,11 +90,8 @@ impl Ticket {
             self.window.lock().answer(&self.key, kept.clone(), bytes + self.key.len() + OVERHEAD, Instant::now());
         let sent = waiting.into_iter().map(|(socket, id)| socket.answer(id, &kept.args()));
         // Whoever is gone asks again.
-        let mut any = false;
-        for sent in sent {
-            any |= sent.now().is_ok();
-        }
-        Sent::ready(if any { Ok(()) } else { Err(crate::error::SendError::Disconnected) })
+        let reached = sent.filter_map(|sent| sent.now().ok()).count();
+        Sent::ready(if reached > 0 { Ok(()) } else { Err(crate::error::SendError::Disconnected) })
     }
 }
 
