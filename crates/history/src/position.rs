@@ -36,6 +36,14 @@ impl Offset {
     pub const CHARS: usize = 23;
     const MARKER: u8 = b'~';
 
+    /// Whether a text has the form of an offset, whoever wrote it.
+    #[must_use]
+    pub fn is_form(text: &str) -> bool {
+        text.len() == Self::CHARS
+            && text.as_bytes()[0] == Self::MARKER
+            && text.bytes().skip(1).all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_')
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -126,6 +134,7 @@ mod tests {
             let position = Position { epoch: Epoch(epoch), pos };
             let text = key().write(position);
             prop_assert_eq!(key().read(text.as_str()), Some(position));
+            prop_assert!(Offset::is_form(text.as_str()));
             prop_assert!(text.as_str().bytes().all(|byte| byte.is_ascii_graphic() && !br#""\"#.contains(&byte)));
         }
 

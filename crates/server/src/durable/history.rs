@@ -13,6 +13,9 @@ use crate::namespace::Namespace;
 use crate::recovery::OffsetText;
 use crate::server::Server;
 
+/// Longest text that may be an offset: live events carry two.
+const MAX_OFFSET: usize = 2 * Offset::CHARS;
+
 /// What a durable room was sent: [`Namespace::history`].
 #[derive(Clone)]
 pub struct History {
@@ -95,6 +98,13 @@ impl History {
         Ok(self.page_of(page, after, until, named))
     }
 
+    /// Whether a text has the form of an offset, as [`HistoryStart`] takes it: that of a durable event, or what a live one carries. Whether
+    /// the store wrote it, and still knows it, [`History::page`] says.
+    #[must_use]
+    pub fn is_offset(text: &str) -> bool {
+        text.len() <= MAX_OFFSET && !text.is_empty() && OffsetText::parts(text).all(Offset::is_form)
+    }
+
     /// Ready when something was committed to the namespace behind `pos`.
     pub fn changed(&self, pos: u64) -> impl Future<Output = ()> + Send + 'static + use<> {
         let mut news = self.keeper.news();
@@ -154,8 +164,7 @@ impl History {
     }
 
     fn position(&self, text: &str) -> Option<Position> {
-        // Live events carry two of them.
-        (text.len() <= 2 * Offset::CHARS).then_some(())?;
+        (text.len() <= MAX_OFFSET).then_some(())?;
         OffsetText::parts(text).find_map(|part| self.keeper.read_offset(part))
     }
 }

@@ -47,13 +47,7 @@ pub(crate) async fn read(
 
 /// What a client gives for an offset, if it could be one.
 pub(crate) fn offset(text: &str) -> Result<&str, Refusal> {
-    let is_one = |half: &str| {
-        half.len() == 23
-            && half.starts_with('~')
-            && half.bytes().skip(1).all(|it| it.is_ascii_alphanumeric() || it == b'-' || it == b'_')
-    };
-    let is_offset = is_one(text) || text.split_at_checked(23).is_some_and(|(a, b)| is_one(a) && is_one(b));
-    if is_offset { Ok(text) } else { Err(Refusal::new(Code::Invalid, "that is no offset")) }
+    if History::is_offset(text) { Ok(text) } else { Err(Refusal::new(Code::Invalid, "that is no offset")) }
 }
 
 /// How many, if that is asked for within bounds.
