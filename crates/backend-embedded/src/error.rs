@@ -44,7 +44,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// It cannot be written to, or read.
-    #[error("{}: {source}: {}", path.display(), remedy(source))]
+    #[error("{} cannot be used: {source}: {}", path.display(), remedy(source))]
     Io {
         /// The folder, or a file in it.
         path: PathBuf,

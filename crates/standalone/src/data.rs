@@ -18,45 +18,31 @@ pub(crate) fn open(options: &Common, configured: Option<PathBuf>) -> anyhow::Res
     let path = options.data.clone().or(configured).unwrap_or_else(|| DEFAULT.into());
     let store = match EmbeddedStore::open(Config::new(&path)) {
         Err(OpenError::Damaged { detail, .. }) if options.salvage => {
-            let (store, losses) = EmbeddedStore::salvage(Config::new(&path)).map_err(|error| remedy(&path, &error))?;
+            let (store, losses) = EmbeddedStore::salvage(Config::new(&path)).map_err(remedy)?;
             eprintln!("posthaste: {} was damaged ({detail}); it is used without what is missing:", path.display());
             for loss in losses {
                 eprintln!("posthaste:   {loss}");
             }
             store
         }
-        opened => opened.map_err(|error| remedy(&path, &error))?,
+        opened => opened.map_err(remedy)?,
     };
     Ok(Arc::new(store))
 }
 
 /// Opens this data folder.
 pub(crate) fn open_at(path: &Path) -> anyhow::Result<Arc<EmbeddedStore>> {
-    EmbeddedStore::open(Config::new(path)).map(Arc::new).map_err(|error| remedy(path, &error))
+    EmbeddedStore::open(Config::new(path)).map(Arc::new).map_err(remedy)
 }
 
-/// What is wrong with a folder, and what to do about it here.
-fn remedy(path: &Path, error: &OpenError) -> anyhow::Error {
-    let path = path.display();
-    match error {
-        OpenError::InUse { .. } => {
-            anyhow!(
-                "the data folder {path} is in use by another process; stop that one, or choose another folder with --data"
-            )
+/// What is wrong with a folder, what to do about it, and with which option.
+fn remedy(error: OpenError) -> anyhow::Error {
+    let option = match error {
+        OpenError::Damaged { .. } => {
+            " (`posthaste restore`, or --salvage: copy the folder first, what cannot be read is gone afterwards)"
         }
-        OpenError::NotOurs { .. } => {
-            anyhow!(
-                "{path} holds files that are not a data folder's; choose an empty folder, or a new one, with --data"
-            )
-        }
-        OpenError::Io { source, .. } => anyhow!(
-            "the data folder {path} cannot be used ({source}); it and all files in it have to be this user's to write, or choose \
-             another with --data"
-        ),
-        OpenError::Damaged { detail, .. } => anyhow!(
-            "the data folder {path} is damaged: {detail}; put a backup in its place (`posthaste restore`), or go on without what is missing with --salvage \
-             (copy the folder first: what cannot be read is gone afterwards)"
-        ),
-        error => anyhow!("{error}"),
-    }
+        OpenError::Format { .. } => "",
+        _ => " (--data names the data folder)",
+    };
+    anyhow!("{error}{option}")
 }
