@@ -55,7 +55,11 @@ fn tell(folder: &Path, outcome: Result<Report, OpenError>) -> anyhow::Result<Exi
     let damage = match outcome {
         Ok(report) if report.damage.is_empty() => {
             let (messages, records) = (report.messages, report.records);
-            println!("{} is as it was written: {messages} messages, {records} sessions and cursors", folder.display());
+            let plural = if messages == 1 { "" } else { "s" };
+            println!(
+                "{} is as it was written: {messages} message{plural}, {records} sessions and cursors",
+                folder.display()
+            );
             return Ok(ExitCode::SUCCESS);
         }
         Ok(report) => report.damage,
