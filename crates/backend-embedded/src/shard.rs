@@ -283,8 +283,8 @@ impl Shard for EmbeddedShard {
         Position { epoch, pos: self.0.visible.load(Ordering::Acquire) }
     }
 
-    fn stream(&self, stream: &StreamName) -> Option<StreamInfo> {
-        self.0.stream(stream).ok().flatten().map(|head| head.info())
+    fn look_up(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
+        Ok(self.0.stream(stream)?.map(|head| head.info()))
     }
 
     fn stats(&self) -> Stats {

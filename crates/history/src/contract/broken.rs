@@ -214,8 +214,8 @@ impl Shard for BrokenShard {
         self.shard.head()
     }
 
-    fn stream(&self, stream: &StreamName) -> Option<StreamInfo> {
-        self.shard.stream(stream)
+    fn look_up(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
+        self.shard.look_up(stream)
     }
 
     fn stats(&self) -> Stats {

@@ -229,8 +229,8 @@ impl Shard for MemoryShard {
         lock(&self.0).heads.head()
     }
 
-    fn stream(&self, stream: &StreamName) -> Option<StreamInfo> {
-        lock(&self.0).heads.stream(stream).map(|head| head.info())
+    fn look_up(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
+        Ok(lock(&self.0).heads.stream(stream).map(|head| head.info()))
     }
 
     fn stats(&self) -> Stats {

@@ -401,9 +401,17 @@ pub trait Shard: Send + Sync + 'static {
     /// The last position that is visible.
     fn head(&self) -> Position;
 
-    /// What is known of a stream; `None` if it was never written to, or if that cannot be read. A store that keeps idle streams on a
-    /// disk looks one up there: once, by name.
-    fn stream(&self, stream: &StreamName) -> Option<StreamInfo>;
+    /// What is known of a stream; `None` if it was never written to. A store that keeps idle streams on a disk looks one up there: once,
+    /// by name.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that could not be read.
+    fn look_up(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError>;
+
+    /// As [`Shard::look_up`]; `None` also if that cannot be read.
+    fn stream(&self, stream: &StreamName) -> Option<StreamInfo> {
+        self.look_up(stream).ok().flatten()
+    }
 
     /// What the shard holds.
     fn stats(&self) -> Stats;
