@@ -360,6 +360,11 @@ impl<S: Clone> Connection<S> {
         self.iter().next().is_none()
     }
 
+    /// The client is being seen to: if it has not joined a namespace yet, it should before `connect_deadline`, if that is later.
+    pub fn postpone(&mut self, connect_deadline: Instant) {
+        self.connect_deadline = self.connect_deadline.map(|deadline| deadline.max(connect_deadline));
+    }
+
     /// When [`Connection::expired`] should be asked next, if nothing else happens before.
     pub fn deadline(&self) -> Option<Instant> {
         [self.connect_deadline, self.decoder.overdue_at()].into_iter().flatten().min()

@@ -8,10 +8,11 @@ use posthaste_history::store::{Message, Page, Range, StreamName, Timestamp};
 use posthaste_history::{Budget, Offset, Position};
 
 use super::keeper::stream_of;
-use super::{DurableError, Form, Keeper};
+use super::{DurableError, Form, Keeper, Whose};
 use crate::namespace::Namespace;
 use crate::recovery::OffsetText;
 use crate::server::Server;
+use crate::socket::Socket;
 
 /// Longest text that may be an offset: live events carry two.
 const MAX_OFFSET: usize = 2 * Offset::CHARS;
@@ -96,6 +97,15 @@ impl History {
         let range = Range { stream: self.stream.clone(), after, until };
         let page = self.keeper.shard().read(vec![range], max).await?;
         Ok(self.page_of(page, after, until, named))
+    }
+
+    /// Counts a page as [sent again](crate::ReplayBudget) to the client of a socket: to be awaited before it is, for a client that has had
+    /// too much has to wait.
+    pub async fn charge(&self, socket: &Socket, page: &HistoryPage) {
+        let bytes = |stored: &StoredEvent| {
+            stored.event.all().raw().len() + stored.event.attachments().iter().map(bytes::Bytes::len).sum::<usize>()
+        };
+        self.keeper.allowances().spend(&Whose::of(socket), page.events.iter().map(bytes).sum()).await;
     }
 
     /// Whether a text has the form of an offset, as [`HistoryStart`] takes it: that of a durable event, or what a live one carries. Whether

@@ -14,8 +14,9 @@ use posthaste_history::store::{
 use posthaste_history::{Budget, Epoch, Offset, OffsetKey, Pid, Position};
 use tokio::sync::watch;
 
+use super::pages::Pages;
 use super::readers::Readers;
-use super::{Durable, Form, Rule};
+use super::{Allowances, Durable, Form, Rule};
 use crate::local;
 use crate::namespace::NamespaceInner;
 
@@ -48,6 +49,10 @@ pub(crate) struct Keeper {
     news: watch::Sender<u64>,
     /// Inboxes that are read here.
     readers: Readers,
+    /// What is being replayed.
+    pages: Pages,
+    /// How much that may be, for each; one for all namespaces.
+    allowances: Arc<Allowances>,
 }
 
 /// The time of day.
@@ -74,7 +79,12 @@ pub(crate) fn offset_key(store: &dyn Store, random: [u8; 16]) -> Result<OffsetKe
 
 impl Keeper {
     /// Opens the shard of a namespace. May block.
-    pub(crate) fn open(settings: &Durable, key: OffsetKey, namespace: &str) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        settings: &Durable,
+        key: OffsetKey,
+        allowances: Arc<Allowances>,
+        namespace: &str,
+    ) -> Result<Self, StoreError> {
         let shard = settings.store.shard(namespace)?;
         let max_name = settings.store.capabilities().max_name;
         let head = shard.head();
@@ -89,6 +99,8 @@ impl Keeper {
             taken: Mutex::default(),
             news: watch::Sender::new(head.pos),
             readers: Readers::default(),
+            pages: Pages::default(),
+            allowances,
         })
     }
 
@@ -191,7 +203,7 @@ impl Keeper {
                 continue;
             }
             let rule = rules.iter().find(|rule| rule.pattern.matches(room).is_some());
-            writes.extend(rule.and_then(|rule| self.tell(&stream, rule.retention)));
+            writes.extend(rule.and_then(|rule| self.retain_as(&stream, rule.retention)));
             streams.push(stream);
         }
         writes.push(Write::Put(Put { streams, payload: form.encode(), durability: self.settings.durability, key }));
@@ -208,14 +220,14 @@ impl Keeper {
     ) -> Answer<Vec<Receipt>> {
         let stream = inbox_of(identity);
         let payload = Form { except: Rooms::new(), compress, packet }.encode();
-        let told = self.settings.inbox.as_ref().and_then(|inbox| self.tell(&stream, inbox.retention));
+        let told = self.settings.inbox.as_ref().and_then(|inbox| self.retain_as(&stream, inbox.retention));
         let mut writes: Vec<Write> = told.into_iter().collect();
         writes.push(Write::Put(Put { streams: vec![stream], payload, durability: self.settings.durability, key }));
         self.shard.commit(now(), writes)
     }
 
-    /// What has to be written before a stream's first event since the rules changed: how much of it is kept.
-    fn tell(&self, stream: &StreamName, retention: Retention) -> Option<Write> {
+    /// Has a stream keep so much, if it was not told before.
+    pub(super) fn retain_as(&self, stream: &StreamName, retention: Retention) -> Option<Write> {
         let mut told = lock(&self.told);
         if told.len() > MAX_TOLD {
             told.clear();
@@ -226,6 +238,16 @@ impl Keeper {
     /// Who reads which inbox here.
     pub(crate) const fn readers(&self) -> &Readers {
         &self.readers
+    }
+
+    /// What is being replayed.
+    pub(crate) const fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    /// How much may be sent again to whom.
+    pub(crate) fn allowances(&self) -> &Allowances {
+        &self.allowances
     }
 
     /// Has the store know how far devices of an inbox have come, and change it so.

@@ -10,23 +10,28 @@
 //! An event is committed first and sent then, with its offset: what a client has heard of, no crash takes back. A session's changes are
 //! committed in order with the events, so whatever event is in the store, the joins before it are there as well.
 
+mod allowance;
 mod emit;
 mod form;
 mod history;
 mod inbox;
 mod keeper;
+mod pages;
 mod readers;
 mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use allowance::ReplayBudget;
+pub(crate) use allowance::{Allowances, Whose};
 pub use emit::{DurableOperator, Stored, StoredAt};
 pub(crate) use form::Form;
 pub use history::{History, HistoryPage, HistoryStart, StoredEvent};
 pub(crate) use inbox::has_inbox;
 pub use inbox::{Inbox, InboxMode, UserOperator};
 pub(crate) use keeper::{BUSY, Keeper, Taking, everybody, inbox_of, now, offset_key, room_of, stream_of};
+pub(crate) use pages::{NoPart, PAGE};
 use posthaste_history::store::{Durability, Store};
 pub(crate) use readers::Readers;
 pub(crate) use rules::Rule;
@@ -48,6 +53,8 @@ pub struct Durable {
     pub max_away: Duration,
     /// The most events that one client is sent when it comes back; 200,000 by default. Who missed more starts afresh.
     pub max_replay: usize,
+    /// How much may be sent again to one identity in a time; 64 MiB and 8 MiB a second by default.
+    pub replay_budget: ReplayBudget,
     /// How inboxes are kept; by default nobody has one. With it, the store knows of every identity that has connected.
     pub inbox: Option<Inbox>,
 }
@@ -56,17 +63,25 @@ impl Durable {
     /// The defaults, in this store.
     pub fn new(store: Arc<dyn Store>) -> Self {
         let durability = store.capabilities().durability.min(Durability::Disk);
-        Self { store, durability, max_away: Duration::from_secs(24 * 3600), max_replay: 200_000, inbox: None }
+        Self {
+            store,
+            durability,
+            max_away: Duration::from_secs(24 * 3600),
+            max_replay: 200_000,
+            replay_budget: ReplayBudget::default(),
+            inbox: None,
+        }
     }
 }
 
 impl std::fmt::Debug for Durable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { store: _, durability, max_away, max_replay, inbox } = self;
+        let Self { store: _, durability, max_away, max_replay, replay_budget, inbox } = self;
         f.debug_struct("Durable")
             .field("durability", durability)
             .field("max_away", max_away)
             .field("max_replay", max_replay)
+            .field("replay_budget", replay_budget)
             .field("inbox", inbox)
             .finish_non_exhaustive()
     }

@@ -20,7 +20,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::{Handle, Local};
-use crate::durable::{Form, Keeper, everybody, stream_of};
+use crate::durable::{Form, Keeper, Whose, everybody, stream_of};
 use crate::how::How;
 use crate::socket::Socket;
 
@@ -96,6 +96,10 @@ impl Local {
                     return refuse(&socket, ack, ("unavailable", "the server's store does not answer"));
                 }
             };
+            let bytes = page.messages.iter().map(|message| message.payload.len()).sum();
+            if !this.affords(id, &keeper, &Whose::of(&socket), bytes).await {
+                return;
+            }
             let Some((answer, attachments)) = this.filled(&socket, &keeper, &wanted, page) else {
                 return refuse(&socket, ack, NOT_MEMBER);
             };

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::recoverable::Tracking;
 use super::stored::StoredTrail;
 use super::{Local, LocalNamespace};
-use crate::durable::Taking;
+use crate::durable::{Taking, Whose};
 use crate::how::How;
 use crate::namespace::{Namespace, NamespaceInner};
 use crate::reason::DisconnectReason;
@@ -169,9 +169,16 @@ impl Local {
             drop(claim.take());
             return self.begin(id, namespace, auth.as_deref());
         }
+        let identity = with_kept(claim, |kept| kept.stored.as_ref().map(|stored| stored.identity.clone())).flatten();
+        let whose = Whose::new(identity, public_id);
         for round in 0.. {
-            let in_pages = round < ROUNDS && missed.iter().map(Bytes::len).sum::<usize>() > PAGE;
-            if !self.replay(id, &missed, in_pages).await {
+            let bytes = missed.iter().map(Bytes::len).sum::<usize>();
+            let in_pages = round < ROUNDS && bytes > PAGE;
+            let is_affordable = match journal.kept() {
+                Some(keeper) if round < ROUNDS => self.affords(id, keeper, &whose, bytes).await,
+                _ => true,
+            };
+            if !is_affordable || !self.replay(id, &missed, in_pages).await {
                 // Lost again. What it was sent it has not heard: the session waits on.
                 self.turn_away(&socket);
                 return drop(claim.take());

@@ -11,20 +11,18 @@ use std::sync::Arc;
 
 use posthaste_adapter::{Packet, RawEvent};
 use posthaste_engine::ConnectionId;
-use posthaste_history::store::StoreError;
-use posthaste_history::{Budget, Gap, NotRecovered, gaps, recover};
+use posthaste_history::store::{Range, StoreError};
+use posthaste_history::{Gap, NotRecovered, gaps, recover};
 
 use super::Local;
 use super::resume::Comeback;
 use super::stored::StoredTrail;
-use crate::durable::{Form, Keeper, Taking, now, room_of};
+use crate::durable::{Keeper, NoPart, PAGE, Taking, Whose, now, room_of};
 use crate::how::How;
 use crate::namespace::Namespace;
-use crate::recovery::Wish;
+use crate::recovery::{Place, Wish};
 use crate::socket::Socket;
 
-/// A page of a replay, in bytes and events: then the worker's other connections have a turn.
-const PAGE: Budget = Budget { max_bytes: 64 * 1024, max_events: 512 };
 /// How often a replay is continued with what happened meanwhile before the client starts afresh.
 const ROUNDS: usize = 64;
 /// What tells a client of what it missed for good.
@@ -90,8 +88,8 @@ impl Local {
         let mut stored = StoredTrail::restored(record).ok_or(Afresh::Unknown)?;
         // Nothing is sent before it is known that all of it can be.
         let first = stored.owed(keeper, start, keeper.head().pos);
-        let none = Budget { max_bytes: 1, max_events: 1 };
-        let floors = keeper.shard().read(first.clone(), none).await.map_err(unread)?.floors;
+        let floor = |range: &Range| Ok(keeper.shard().look_up(&range.stream)?.map_or(0, |info| info.floor));
+        let floors = first.iter().map(floor).collect::<Result<Vec<_>, _>>().map_err(unread)?;
         let forgotten = gaps(&first, &floors);
         if !forgotten.is_empty() {
             tracing::debug!(
@@ -135,6 +133,9 @@ impl Local {
         start: u64,
     ) -> Result<(), Afresh> {
         let journal = namespace.0.journal.as_ref().ok_or(Afresh::Unknown)?;
+        let offset = |stored| journal.offset(Place { pos: 0, stored });
+        let whose = Whose::new(Some(stored.identity.clone()), stored.id);
+        let _replaying = keeper.pages().begin();
         let (mut through, mut sent) = (start, 0);
         stored.trail.confirm(start);
         for _ in 0..ROUNDS {
@@ -145,27 +146,29 @@ impl Local {
             }
             while through < goal {
                 let ranges = stored.owed(keeper, through, goal);
-                let page = keeper.shard().read(ranges.clone(), PAGE).await.map_err(unread)?;
-                if !gaps(&ranges, &page.floors).is_empty() {
-                    // Overtaken by forgetting, after a part was sent: that it is not all must not look like recovery.
-                    return Err(self.not_recovered(NotRecovered::Trimmed));
-                }
-                sent += page.messages.len();
+                let part =
+                    keeper.pages().part(&**keeper.shard(), &ranges, goal, offset).await.map_err(|why| match why {
+                        // Overtaken by forgetting, after a part was sent: that it is not all must not look like recovery.
+                        NoPart::Forgotten => self.not_recovered(NotRecovered::Trimmed),
+                        NoPart::Unread(error) => unread(error),
+                    })?;
+                sent += part.events().len();
                 if sent > keeper.settings().max_replay {
                     return Err(self.not_recovered(NotRecovered::TooMuch));
                 }
-                for message in page.messages {
-                    let Some(Form { except, compress, packet }) = Form::decode(message.payload) else { continue };
-                    if stored.is_excepted(&except, message.pos) {
-                        continue;
-                    }
-                    let place = crate::recovery::Place { pos: 0, stored: message.pos };
-                    let packet = packet.with_last_argument(journal.offset(place).as_str());
-                    if !self.send(id, packet.frames(), How { volatile: false, compress }) {
+                if !self.affords(id, keeper, &whose, part.bytes()).await || !self.is_seen_to(id) {
+                    return Err(Afresh::Gone);
+                }
+                for event in part.events() {
+                    let how = How { volatile: false, compress: event.compress };
+                    if !stored.is_excepted(&event.except, event.pos) && !self.send(id, &event.frames, how) {
                         return Err(Afresh::Gone);
                     }
                 }
-                through = if page.complete { goal } else { page.through.min(goal) };
+                if part.through <= through {
+                    return Err(unread(StoreError::Damaged(format!("there is nothing behind {through}, of {goal}"))));
+                }
+                through = part.through;
                 if !self.has_taken(id, PAGE).await {
                     return Err(Afresh::Gone);
                 }

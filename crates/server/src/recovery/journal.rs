@@ -16,7 +16,7 @@ use posthaste_history::{
 use super::place::{Offered, OffsetText, Place};
 use super::shared::Shared;
 use super::{Away, Recovery, Wish};
-use crate::durable::{Durable, DurableError, Keeper};
+use crate::durable::{Allowances, Durable, DurableError, Keeper};
 use crate::local::StoredTrail;
 use crate::namespace::NamespaceInner;
 use crate::values::Values;
@@ -31,6 +31,8 @@ pub(crate) struct Journals {
     shared: Arc<Shared>,
     /// What outlives the process, if anything does, and the key of its offsets.
     durable: Option<(Durable, OffsetKey)>,
+    /// How much of that is sent again to whom.
+    allowances: Arc<Allowances>,
 }
 
 /// The log and the sessions of one namespace.
@@ -83,7 +85,8 @@ impl Journals {
     ) -> Self {
         let max_age = settings.max_disconnection.saturating_add(silence);
         let shared = Arc::new(Shared::new(settings, max_age, budget, OffsetKey::from_bytes(random())));
-        Self { shared, durable }
+        let budget = durable.as_ref().map(|(durable, _)| durable.replay_budget).unwrap_or_default();
+        Self { shared, durable, allowances: Arc::new(Allowances::new(budget)) }
     }
 
     pub(crate) fn settings(&self) -> &Recovery {
@@ -95,7 +98,8 @@ impl Journals {
         let Recovery { max_bytes, max_events, max_sessions, .. } = self.shared.settings;
         let keeper = match &self.durable {
             Some((settings, key)) if may_be_durable => {
-                Keeper::open(settings, key.clone(), name).map(Arc::new).map_err(DurableError::from)
+                let keeper = Keeper::open(settings, key.clone(), self.allowances.clone(), name);
+                keeper.map(Arc::new).map_err(DurableError::from)
             }
             _ => Err(DurableError::NoStore(name.to_owned())),
         };

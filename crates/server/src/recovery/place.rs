@@ -59,6 +59,12 @@ impl OffsetText {
     }
 }
 
+impl AsRef<str> for OffsetText {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 impl fmt::Debug for OffsetText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -16,5 +16,6 @@ mod live;
 #[path = "../recovery/peer.rs"]
 mod peer;
 mod pongs;
+mod replays;
 mod revival;
 mod scene;

@@ -60,9 +60,9 @@ pub(crate) fn open(namespace: &Namespace, rules: Rules, shard: Arc<dyn Shard>) -
     };
     namespace.on("room:emit", emit);
     let all = verbs.clone();
-    namespace.on("room:history", move |namespace: Namespace, Data(args): Data<Args<'static>>| {
+    namespace.on("room:history", move |socket: Socket, Data(args): Data<Args<'static>>| {
         let verbs = all.clone();
-        async move { Answer(Reply(verbs.history(&namespace, &args).await)) }
+        async move { Answer(Reply(verbs.history(&socket, &args).await)) }
     });
     let all = verbs.clone();
     namespace.on("room:presence", move |socket: Socket, Data(args): Data<Args<'static>>| {

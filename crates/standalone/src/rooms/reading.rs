@@ -1,7 +1,7 @@
 //! Reading what a room was sent, within bounds.
 
 use posthaste::store::StoreError;
-use posthaste::{Budget, DurableError, History, HistoryPage, HistoryStart, Namespace};
+use posthaste::{Budget, DurableError, History, HistoryPage, HistoryStart, Namespace, Socket};
 
 use crate::rooms::answer::{Code, Refusal};
 
@@ -22,6 +22,19 @@ pub(crate) async fn page(
 ) -> Result<HistoryPage, Refusal> {
     let history = namespace.history(room).map_err(|error| refusal(&error))?;
     read(&history, start, limit).await.map_err(|error| refusal(&error))
+}
+
+/// As [`page`], for a client: if it has had too much in a short time, it waits.
+pub(crate) async fn page_for(
+    socket: &Socket,
+    room: &str,
+    start: HistoryStart<'_>,
+    limit: usize,
+) -> Result<HistoryPage, Refusal> {
+    let history = socket.namespace().history(room).map_err(|error| refusal(&error))?;
+    let page = read(&history, start, limit).await.map_err(|error| refusal(&error))?;
+    history.charge(socket, &page).await;
+    Ok(page)
 }
 
 /// As [`page`], of a history that is at hand.

@@ -93,7 +93,7 @@ impl Verbs {
                 Some((None, limit)) => (HistoryStart::Last(limit), limit),
                 Some((Some(after), limit)) => (HistoryStart::After(after), limit),
             };
-            let page = reading::page(&socket.namespace(), &room, start, limit).await?;
+            let page = reading::page_for(socket, &room, start, limit).await?;
             let Page { events, complete, gap, next } = Page::new(page, Binary::Attached);
             joined.offset = Some(next);
             if wanted.is_some() {
@@ -190,7 +190,7 @@ impl Verbs {
         Ok(())
     }
 
-    pub(crate) async fn history(&self, namespace: &Namespace, args: &Args<'_>) -> Result<Page, Refusal> {
+    pub(crate) async fn history(&self, socket: &Socket, args: &Args<'_>) -> Result<Page, Refusal> {
         let (room, options): (String, Option<HistoryOptions>) =
             read(args, "room:history takes a room and which part of its history")?;
         let HistoryOptions { after, before, limit } = options.unwrap_or_default();
@@ -202,7 +202,7 @@ impl Verbs {
             (None, Some(before)) => HistoryStart::Before(reading::offset(before)?, limit),
             (Some(_), Some(_)) => return Err(Refusal::new(Code::Invalid, "either after or before")),
         };
-        let page = reading::page(namespace, &room, start, limit).await?;
+        let page = reading::page_for(socket, &room, start, limit).await?;
         Ok(Page::new(page, Binary::Attached))
     }
 
