@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(take(&allowances, &ada(), 400, at(0)), 0, "the last may be more than there is");
         assert_eq!(take(&allowances, &ada(), 100, at(0)), 3);
         assert_eq!(take(&allowances, &ada(), 100, at(0)), 4, "behind the one before");
-        let other = Whose::Session(SocketId::from_bytes([7; 16]));
+        let other = Whose::Session(SocketId::from_bytes([7; 15]));
         assert_eq!(take(&allowances, &other, 1_000, at(0)), 0, "that of another is another");
         assert_eq!(take(&allowances, &ada(), 100, at(5)), 0);
         assert_eq!(take(&allowances, &ada(), 1_000, at(1_000)), 0);
@@ -174,13 +174,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_not_spent() {
-        let allowances = Allowances::new(BUDGET);
-        allowances.spend(&ada(), 2_000).await;
+        let (allowances, ada) = (Allowances::new(BUDGET), ada());
+        allowances.spend(&ada, 2_000).await;
         for _ in 0..100 {
-            let waiting = tokio::time::timeout(Duration::ZERO, allowances.spend(&ada(), 1_000));
+            let waiting = tokio::time::timeout(Duration::ZERO, allowances.spend(&ada, 1_000));
             assert!(waiting.await.is_err());
         }
-        let full_at = allowances.lock().full_at[&ada()];
+        let full_at = allowances.lock().full_at[&ada];
         assert!(full_at <= Instant::now() + BUDGET.time_for(2_000));
     }
 }

@@ -86,8 +86,17 @@ pub(crate) enum NoPart {
 type Slot = Arc<OnceCell<Arc<Page>>>;
 
 /// The pages of a namespace's streams that are being replayed.
-#[derive(Debug, Default)]
-pub(crate) struct Pages(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Pages {
+    state: Mutex<State>,
+    most_bytes: usize,
+}
+
+impl Default for Pages {
+    fn default() -> Self {
+        Self { state: Mutex::default(), most_bytes: MOST_BYTES }
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -233,7 +242,7 @@ impl Pages {
         let bytes = OVERHEAD + page.events.iter().map(|event| event.frames.len() + OVERHEAD).sum::<usize>();
         state.bytes += bytes;
         state.read.push_back((stream.clone(), begin, bytes));
-        while state.bytes > MOST_BYTES
+        while state.bytes > self.most_bytes
             && let Some((stream, begin, bytes)) = state.read.pop_front()
         {
             state.bytes -= bytes;
@@ -242,7 +251,7 @@ impl Pages {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -285,4 +294,122 @@ async fn read<T: AsRef<str>>(
     };
     let through = page.through;
     Ok((Page { through, floor: 0, events: page.messages.into_iter().filter_map(missed).collect() }, page.floors))
+}
+
+#[cfg(test)]
+mod tests {
+    use posthaste_adapter::{Packet, RawEvent};
+    use posthaste_history::store::{
+        Durability, MemoryStore, Put, Retention, Store, Timestamp, WindowLimits, Write, wait,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shard(retention: Retention) -> Arc<dyn Shard> {
+        MemoryStore::new(7, retention, WindowLimits::default()).shard("/").unwrap()
+    }
+
+    fn stream(number: usize) -> StreamName {
+        format!("r:{number}").into()
+    }
+
+    fn put(shard: &dyn Shard, streams: impl IntoIterator<Item = usize>, bytes: usize) {
+        let packet = Packet::encode("/", None, &RawEvent::encode("event", &("x".repeat(bytes),)).unwrap()).unwrap();
+        let payload = Form { except: Rooms::new(), compress: true, packet }.encode();
+        let streams = streams.into_iter().map(stream).collect();
+        let put = Put { streams, payload, durability: Durability::Memory, key: None };
+        wait(shard.commit(Timestamp(1), vec![Write::Put(put)])).unwrap();
+    }
+
+    fn part(pages: &Pages, shard: &dyn Shard, ranges: &[Range], until: u64) -> Result<Part, NoPart> {
+        let left = ranges.iter().filter(|range| range.after < range.until).cloned().collect::<Vec<_>>();
+        wait(pages.part(shard, &left, until, |pos| pos.to_string()))
+    }
+
+    /// Everything of these ranges, part by part.
+    fn replay(pages: &Pages, shard: &dyn Shard, ranges: &[Range], until: u64) -> Vec<u64> {
+        let (mut ranges, mut seen, mut through) = (ranges.to_vec(), Vec::new(), 0);
+        while through < until {
+            let part = part(pages, shard, &ranges, until).unwrap();
+            assert!(part.through > through && part.events().len() <= PAGE.max_events);
+            seen.extend(part.events().map(|event| event.pos));
+            through = part.through;
+            ranges = ranges.into_iter().map(|range| range.rest(through)).collect();
+        }
+        seen
+    }
+
+    fn kept(pages: &Pages) -> (usize, usize) {
+        let state = pages.lock();
+        (state.slots.values().map(BTreeMap::len).sum(), state.bytes)
+    }
+
+    fn any_range(streams: usize) -> impl Strategy<Value = Range> {
+        (0..streams, 0..300_u64, 0..300_u64).prop_map(|(number, from, until)| Range {
+            stream: stream(number),
+            after: from.min(until),
+            until: from.max(until) + 1,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Whoever asks for whatever, while there is ever more: it is what the store has.
+        #[test]
+        fn parts_put_together_are_what_the_store_has(
+            events in prop::collection::vec((prop::collection::vec(0..4_usize, 1..3), 0..3_000_usize), 1..250),
+            asked in prop::collection::vec(prop::collection::vec(any_range(4), 0..6), 1..12),
+            most_bytes in prop::sample::select(vec![0, 20_000, MOST_BYTES]),
+        ) {
+            let shard = shard(Retention::UNLIMITED);
+            let pages = Pages { most_bytes, ..Pages::default() };
+            let replaying = pages.begin();
+            let share = events.len().div_ceil(asked.len());
+            let mut events = events.chunks(share);
+            for ranges in asked {
+                for (streams, bytes) in events.next().into_iter().flatten() {
+                    put(&*shard, streams.iter().copied(), *bytes);
+                }
+                let head = shard.head().pos;
+                let ranges: Vec<Range> =
+                    ranges.into_iter().map(|range| Range { until: range.until.min(head), ..range }).collect();
+                let page = wait(shard.read(ranges.clone(), Budget::UNLIMITED)).unwrap();
+                let expected: Vec<u64> = page.messages.iter().map(|message| message.pos).collect();
+                prop_assert_eq!(replay(&pages, &*shard, &ranges, head), expected);
+                prop_assert!(kept(&pages).1 <= most_bytes);
+            }
+            drop(replaying);
+            prop_assert_eq!(kept(&pages), (0, 0), "nothing is left when nobody is replayed to");
+        }
+    }
+
+    #[test]
+    fn who_missed_something_in_many_streams_has_them_read_together() {
+        let shard = shard(Retention::UNLIMITED);
+        for number in 0..2_000 {
+            put(&*shard, [number % 40, number % 7], 100);
+        }
+        let pages = Pages::default();
+        let _replaying = pages.begin();
+        let ranges: Vec<Range> =
+            (0..40).map(|number| Range { until: 2_000, ..Range::after(&stream(number), 3) }).collect();
+        assert_eq!(replay(&pages, &*shard, &ranges, 2_000), (4..=2_000).collect::<Vec<_>>());
+        assert!(kept(&pages).0 < 40, "only what is left at the end is shared");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_passed_over() {
+        let few = Retention { max_messages: 10, ..Retention::UNLIMITED };
+        let shard = shard(few);
+        let pages = Pages::default();
+        let _replaying = pages.begin();
+        for _ in 0..12 {
+            put(&*shard, [1], 10);
+        }
+        let range = |after| [Range { stream: stream(1), after, until: 12 }];
+        assert!(matches!(part(&pages, &*shard, &range(1), 12), Err(NoPart::Forgotten)));
+        assert_eq!(replay(&pages, &*shard, &range(2), 12), (3..=12).collect::<Vec<_>>());
+    }
 }

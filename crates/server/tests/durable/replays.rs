@@ -147,15 +147,6 @@ async fn what_many_have_missed_is_read_once_for_all_of_them() {
         assert_eq!(back.missed, all, "{number}");
     }
     assert!(reads < PEERS / 4, "{reads} reads for {PEERS} who missed the same");
-    // Nothing is left of it: what is read next is read anew.
-    let before = counting.reads();
-    storm(vec![backs[0].peer.memory.clone()], next.addr).await;
-    let (last, _) =
-        remains.serve_with(Retention::ROOM, |durable| Durable { store: Arc::new(counting.clone()), ..durable }, |_| {});
-    last.io.to("room").emit("missed again", &()).await.unwrap();
-    let back = backs[1].peer.memory.back(last.addr).await;
-    assert_eq!((back.recovered, back.missed), (true, vec![json!(["missed again"])]));
-    assert!(counting.reads() > before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,7 +165,7 @@ async fn what_is_long_and_what_is_in_many_rooms_comes_whole_and_in_order() {
     let (next, _) = remains.serve();
     let text = "x".repeat(700);
     for number in 0..2_500_usize {
-        let (one, two) = (number % ROOMS, number * 7 % ROOMS);
+        let (one, two) = (number % ROOMS, (number + 1) % ROOMS);
         next.io.to(format!("room:{one}")).to(format!("room:{two}")).emit("event", &(number, &text)).await.unwrap();
     }
     let numbers = |back: &Back| -> Vec<usize> {
@@ -182,7 +173,7 @@ async fn what_is_long_and_what_is_in_many_rooms_comes_whole_and_in_order() {
         back.missed.iter().map(|event| event[1].as_u64().unwrap() as usize).collect()
     };
     let backs = storm(vec![few.memory.clone(), many.memory.clone()], next.addr).await;
-    let of_few = (0..2_500).filter(|number| number % ROOMS < 3 || number * 7 % ROOMS < 3).collect::<Vec<_>>();
+    let of_few = (0..2_500).filter(|number| number % ROOMS < 3 || number % ROOMS == ROOMS - 1).collect::<Vec<_>>();
     assert_eq!(numbers(&backs[0]), of_few);
     assert_eq!(numbers(&backs[1]), (0..2_500).collect::<Vec<_>>());
 }
