@@ -6,13 +6,11 @@ use posthaste_testkit::serve;
 use serde_json::{Value, json};
 
 use crate::peer::Peer;
-use crate::scene::Remains;
+use crate::scene::{Remains, scene};
 
 #[tokio::test]
 async fn a_durable_room_has_its_events_committed_and_sent_in_order() {
-    let (running, _) = Remains::new().serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (_, running, mut peer) = scene().await;
     for number in 0..100 {
         running.io.to("room").emit("event", &number).await.unwrap();
         // Nobody waits for these.
@@ -146,9 +144,7 @@ async fn before_what_is_forgotten_there_is_nothing_to_read() {
 
 #[tokio::test]
 async fn what_is_passing_is_sent_to_a_durable_room_and_not_kept() {
-    let (running, _) = Remains::new().serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (_, running, mut peer) = scene().await;
     running.io.to("room").passing().emit("typing", &"ada").await.unwrap();
     running.io.to("room").emit("event", &1).await.unwrap();
     peer.expect(json!(["typing", "ada"])).await;
@@ -173,9 +169,7 @@ async fn where_there_is_no_store_nothing_pretends_to_be_durable() {
 
 #[tokio::test]
 async fn what_the_store_does_not_take_is_an_error_and_reaches_nobody() {
-    let (running, _) = Remains::new().serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (_, running, mut peer) = scene().await;
     let large = "x".repeat(17 << 20);
     let refused = running.io.to("room").emit("event", &large).await;
     assert!(matches!(refused, Err(SendError::Durable(DurableError::Store(_)))), "{refused:?}");

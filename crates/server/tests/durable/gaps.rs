@@ -4,7 +4,7 @@ use posthaste::store::Retention;
 use serde_json::{Value, json};
 
 use crate::peer::Peer;
-use crate::scene::Remains;
+use crate::scene::{Remains, scene};
 
 const FEW: Retention = Retention { max_messages: 3, ..Retention::ROOM };
 
@@ -40,10 +40,7 @@ async fn whose_history_was_trimmed_starts_afresh_and_is_told_what_it_lost() {
 
 #[tokio::test]
 async fn a_store_that_was_made_anew_recovers_nobody() {
-    let remains = Remains::new();
-    let (running, _) = remains.serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (_, running, mut peer) = scene().await;
     running.io.to("room").emit("heard", &()).await.unwrap();
     peer.expect(json!(["heard"])).await;
     let (next, _) = Remains::new().serve();
@@ -53,10 +50,7 @@ async fn a_store_that_was_made_anew_recovers_nobody() {
 
 #[tokio::test]
 async fn who_missed_more_than_is_replayed_starts_afresh() {
-    let remains = Remains::new();
-    let (running, _) = remains.serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (remains, _running, peer) = scene().await;
     let few = |durable| posthaste::Durable { max_replay: 10, ..durable };
     let (next, _) = remains.serve_with(Retention::ROOM, few, |_| {});
     for number in 0..11 {

@@ -15,6 +15,13 @@ async fn helped(addr: std::net::SocketAddr) -> Peer {
     peer
 }
 
+/// As [`helped`], in the durable `room`.
+async fn helped_in_room(addr: std::net::SocketAddr) -> Peer {
+    let mut peer = helped(addr).await;
+    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    peer
+}
+
 /// Asks for something, and gives the first value of the answer.
 async fn ask(client: &mut Client, event: Value) -> Value {
     client.send(&format!("29{event}")).await;
@@ -64,8 +71,7 @@ async fn a_client_that_asks_for_it_is_told_its_session_right_behind_the_answer()
 async fn what_a_client_confirms_is_not_repeated_and_outlives_the_process() {
     let remains = Remains::new();
     let (running, _) = remains.serve();
-    let mut peer = helped(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let mut peer = helped_in_room(running.addr).await;
     for number in 1..=3 {
         running.io.to("room").emit("event", &number).await.unwrap();
     }
@@ -91,8 +97,7 @@ async fn sec_50_positions_that_are_made_up_or_ahead_move_nothing() {
     let (running, _) = remains.serve();
     let mut other = helped(running.addr).await;
     other.client.ask(r#"["enter","room"]"#, "[]").await;
-    let mut peer = helped(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let mut peer = helped_in_room(running.addr).await;
     running.io.to("room").emit("event", &()).await.unwrap();
     peer.expect(json!(["event"])).await;
     other.expect(json!(["event"])).await;
@@ -177,8 +182,7 @@ async fn what_a_room_was_sent_is_read_again_with_what_came_before_each() {
 async fn pages_are_bounded_and_attachments_stand_alone() {
     let remains = Remains::new();
     let (running, _) = remains.serve();
-    let mut peer = helped(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let mut peer = helped_in_room(running.addr).await;
     for number in 0..230 {
         running.io.to("room").emit("number", &number).await.unwrap();
     }
@@ -220,8 +224,7 @@ async fn what_is_forgotten_is_said() {
     let remains = Remains::new();
     let retention = Retention { max_messages: 2, ..Retention::UNLIMITED };
     let (running, _) = remains.serve_with(retention, |durable| durable, |_| {});
-    let mut peer = helped(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let mut peer = helped_in_room(running.addr).await;
     for number in 0..5 {
         running.io.to("room").emit("number", &number).await.unwrap();
         peer.expect(json!(["number", number])).await;

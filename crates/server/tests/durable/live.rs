@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use crate::peer::Peer;
-use crate::scene::Remains;
+use crate::scene::{Remains, scene};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_between_replay_and_live_events() {
@@ -55,10 +55,7 @@ async fn nothing_is_lost_or_doubled_between_replay_and_live_events() {
 
 #[tokio::test]
 async fn of_two_that_claim_a_session_one_gets_it() {
-    let remains = Remains::new();
-    let (running, _) = remains.serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (remains, _running, peer) = scene().await;
     let (next, sockets) = remains.serve();
     for number in 0..100 {
         next.io.to("room").emit("event", &number).await.unwrap();

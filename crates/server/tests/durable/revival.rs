@@ -5,7 +5,7 @@ use posthaste_testkit::Transport;
 use serde_json::json;
 
 use crate::peer::{Memory, Peer};
-use crate::scene::Remains;
+use crate::scene::{Remains, scene};
 
 #[tokio::test]
 async fn id_rooms_and_data_outlive_the_process_and_what_was_missed_comes_first() {
@@ -77,10 +77,7 @@ async fn a_client_that_heard_nothing_yet_is_recovered_from_where_it_came() {
 
 #[tokio::test]
 async fn what_happened_in_a_room_that_was_left_is_owed_up_to_then() {
-    let remains = Remains::new();
-    let (running, _) = remains.serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (remains, running, mut peer) = scene().await;
     running.io.to("room").emit("heard", &()).await.unwrap();
     peer.expect(json!(["heard"])).await;
     let memory = peer.memory.clone();
@@ -97,10 +94,7 @@ async fn what_happened_in_a_room_that_was_left_is_owed_up_to_then() {
 
 #[tokio::test]
 async fn events_that_are_not_durable_carry_offsets_that_never_run_ahead() {
-    let remains = Remains::new();
-    let (running, _) = remains.serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (remains, running, mut peer) = scene().await;
     running.io.to("room").emit("kept", &1).await.unwrap();
     running.io.emit("not kept", &2).await.unwrap();
     running.io.volatile().emit("volatile", &3).await.unwrap();
@@ -119,10 +113,7 @@ async fn events_that_are_not_durable_carry_offsets_that_never_run_ahead() {
 
 #[tokio::test]
 async fn texts_that_are_no_offsets_repeat_and_never_skip() {
-    let remains = Remains::new();
-    let (running, _) = remains.serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (remains, running, mut peer) = scene().await;
     running.io.to("room").emit("one", &()).await.unwrap();
     peer.expect(json!(["one"])).await;
     for offset in [None, Some(""), Some("an application's text"), Some(&"~".repeat(46)), Some(&"x".repeat(100_000))] {
@@ -135,10 +126,7 @@ async fn texts_that_are_no_offsets_repeat_and_never_skip() {
 
 #[tokio::test]
 async fn forged_and_foreign_pids_are_somebody_new() {
-    let remains = Remains::new();
-    let (running, _) = remains.serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (remains, running, mut peer) = scene().await;
     running.io.to("room").emit("one", &()).await.unwrap();
     peer.expect(json!(["one"])).await;
     let foreign = {
@@ -158,10 +146,7 @@ async fn forged_and_foreign_pids_are_somebody_new() {
 
 #[tokio::test]
 async fn a_client_that_left_for_good_is_forgotten() {
-    let remains = Remains::new();
-    let (running, _) = remains.serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (remains, running, mut peer) = scene().await;
     peer.client.send("1").await;
     posthaste_testkit::eventually("it has left", async || running.io.stats().await.sockets == 0).await;
     let (next, _) = remains.serve();
@@ -170,9 +155,7 @@ async fn a_client_that_left_for_good_is_forgotten() {
 
 #[tokio::test]
 async fn the_first_life_comes_back_from_memory_with_what_was_not_durable() {
-    let (running, _) = Remains::new().serve();
-    let mut peer = Peer::join(running.addr).await;
-    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    let (_, running, peer) = scene().await;
     let memory = peer.lose(&running.io).await;
     running.io.to("room").emit("kept", &1).await.unwrap();
     running.io.to("room:plain").emit("not for it", &()).await.unwrap();

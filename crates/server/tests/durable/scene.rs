@@ -6,7 +6,7 @@ use posthaste::store::{MemoryStore, Retention, Store};
 use posthaste::{Auth, ConnectError, Data, Durable, Inbox, JoinError, Server, Socket};
 use posthaste_testkit::{Record, Running};
 
-use crate::peer::recovering;
+use crate::peer::{Peer, recovering};
 
 /// What is left when a process was killed.
 #[derive(Clone)]
@@ -69,6 +69,15 @@ impl Remains {
             setup(io);
         })
     }
+}
+
+/// A server on a new store, and a client in the durable `room`.
+pub(crate) async fn scene() -> (Remains, Running, Peer) {
+    let remains = Remains::new();
+    let (running, _) = remains.serve();
+    let mut peer = Peer::join(running.addr).await;
+    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    (remains, running, peer)
 }
 
 #[derive(serde::Deserialize)]
