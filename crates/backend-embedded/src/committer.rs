@@ -222,7 +222,7 @@ impl Committer {
     fn write(&mut self, group: &Group) -> Result<(), StoreError> {
         let is_durable = group.durability >= Durability::Disk;
         if !group.is_empty() {
-            if !is_durable {
+            if !is_durable && is_told(group) {
                 self.mark()?;
             }
             self.put(group)?;
@@ -434,6 +434,15 @@ impl Committer {
         }
         Ok(())
     }
+}
+
+/// Whether somebody hears of something in a group that must not be otherwise after a power cut.
+///
+/// Messages: their positions are out, and must not be given to others. Sessions: a client was told which rooms it is in, and would be
+/// taken for one that is still in those of before. Cursors, trims and retentions that are lost are as if they had come later: something is
+/// sent again, or kept a little longer.
+fn is_told(group: &Group) -> bool {
+    !group.records.is_empty() || !group.sessions.is_empty()
 }
 
 fn write_failed(error: &fjall::Error) -> StoreError {

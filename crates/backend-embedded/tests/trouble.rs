@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_backend_embedded::{Config, EmbeddedStore, OpenError, backup, restore, verify};
-use posthaste_history::Budget;
 use posthaste_history::store::{
-    Durability, Put, Range, Receipt, Retention, Shard, Store, StoreError, StreamName, Timestamp, Write, wait,
+    Durability, Put, Range, Receipt, Retention, SessionRecord, Shard, Store, StoreError, StreamName, Timestamp, Write,
+    wait,
 };
+use posthaste_history::{Budget, Epoch, Pid, Position, Trail};
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -269,6 +270,38 @@ fn another_start_of_the_system_means_another_epoch_if_less_than_disk_was_promise
         drop((store, shard));
         let (_store, shard) = open(&Config { boot: Some("third".into()), ..config });
         assert_eq!(shard.head().epoch, epoch, "closed as it should be, nothing was lost");
+    }
+}
+
+#[test]
+fn what_can_be_as_if_it_had_come_later_means_no_other_epoch() {
+    let device: Arc<str> = "phone".into();
+    let record = SessionRecord {
+        identity: "ada".into(),
+        own: "own".into(),
+        trail: Trail::new(Position { epoch: Epoch(1), pos: 0 }),
+        expires: Timestamp(u64::MAX),
+        data: Bytes::new(),
+    };
+    for (write, changes) in [
+        (Write::Cursor { stream: room(), device: device.clone(), pos: 2 }, false),
+        (Write::ForgetCursor { stream: room(), device }, false),
+        (Write::Trim { stream: room(), through: 1 }, false),
+        (Write::Retain { stream: room(), retention: Retention::ROOM }, false),
+        (Write::Session { pid: Pid::from_bytes([1; 16]), record: Some(Box::new(record)) }, true),
+    ] {
+        let folder = folder();
+        let config =
+            Config { boot: Some("first".into()), sync_interval: Duration::from_secs(3_600), ..config(&folder) };
+        let (_store, shard) = open(&config);
+        append(&*shard, 1..=3, Durability::Disk);
+        let cursor = Write::Cursor { stream: room(), device: "phone".into(), pos: 1 };
+        commit(&*shard, vec![cursor]).expect("no receipts");
+        commit(&*shard, vec![write.clone()]).expect("no receipts");
+        let (_folder, _, store) = reopened_with(&Config { boot: Some("second".into()), ..config }, |_| ());
+        let reopened = store.expect("it opens").shard("/").expect("a shard");
+        assert_eq!(reopened.head().epoch != shard.head().epoch, changes, "{write:?}");
+        assert_eq!(reopened.head().pos, 3);
     }
 }
 
