@@ -1,12 +1,13 @@
 //! What every store must do, and what the model says after any history: on a disk, with kills.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use posthaste_backend_embedded::{Config, EmbeddedStore};
 use posthaste_history::contract::{Bed, Place, check, history};
 use posthaste_history::store::{Retention, Store, WindowLimits};
+use posthaste_testkit::copy_folder;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -46,31 +47,9 @@ impl Bed for Folder {
     fn kill(&mut self, store: Arc<dyn Store>) {
         let from = self.path();
         self.generation += 1;
-        copy(&from, &self.path());
+        copy_folder(&from, &self.path());
         drop(store);
         fs::remove_dir_all(from).expect("it goes");
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            // Journals are 64 MiB of mostly nothing: holes stay holes.
-            let bytes = fs::read(entry.path()).expect("a file");
-            let last = bytes.chunks(4_096).rposition(|block| block != &[0; 4_096][..block.len()]);
-            let end = last.map_or(0, |last| bytes.len().min((last + 1) * 4_096));
-            fs::write(&target, &bytes[..end]).expect("a copy");
-            File::options()
-                .write(true)
-                .open(&target)
-                .and_then(|file| file.set_len(bytes.len() as u64))
-                .expect("its length");
-        }
     }
 }
 

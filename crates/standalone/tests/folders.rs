@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use posthaste::store::{Durability, Put, Retention, Store as _, StreamName, Timestamp, Write, wait};
 use posthaste_backend_embedded::{Config, EmbeddedStore};
+use posthaste_testkit::copy_folder;
 use tempfile::TempDir;
 
 fn posthaste(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
@@ -36,19 +37,6 @@ fn filled() -> (TempDir, PathBuf, EmbeddedStore) {
         wait(shard.commit(Timestamp(1), vec![Write::Put(put)])).expect("a receipt");
     }
     (root, path, store)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("a copy");
-        }
-    }
 }
 
 #[test]
@@ -115,7 +103,7 @@ fn damage_is_listed_and_salvaged_when_told_to() {
     let (root, path, store) = filled();
     // As a killed process leaves it: all is in the journal.
     let killed = root.path().join("killed");
-    copy(&path, &killed);
+    copy_folder(&path, &killed);
     drop(store);
     let entries = fs::read_dir(killed.join("data")).expect("a folder").map(|entry| entry.expect("an entry").path());
     let journal = entries.filter(|path| path.extension().is_some_and(|it| it == "jnl")).max().expect("a journal");

@@ -18,6 +18,7 @@
 mod base64;
 mod client;
 mod engine;
+mod folder;
 mod http;
 mod patience;
 mod random;
@@ -31,6 +32,7 @@ mod wire;
 pub use base64::{decode_base64, encode_base64};
 pub use client::{Client, Message};
 pub use engine::{Engine, Packet, Transport, split_payload};
+pub use folder::copy_folder;
 pub use http::{Http, Request, Response};
 pub use patience::{PATIENCE, eventually, within};
 pub use random::Random;
