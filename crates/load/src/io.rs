@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::client::{Client, Dialect, Lane, News, Outgoing, Transport};
+use crate::client::{Client, Dialect, Lane, News, Outgoing, Session, Transport};
 use crate::failure::Failure;
 use crate::scenario::{Scenario, Wire};
 
@@ -261,10 +261,11 @@ impl Io {
                 News::None => {}
                 News::Ping => self.pings += 1,
                 News::Packet(text) => scenario.packet(self, id, &text),
-                News::Ready => {
+                News::Ready(reply) => {
                     self.slots[id].ready = true;
                     self.shaking -= 1;
                     let since = self.slots[id].since;
+                    scenario.welcomed(id, &reply);
                     scenario.ready(self, id, since);
                 }
             }
@@ -346,6 +347,20 @@ impl Io {
         }
     }
 
+    fn start(&mut self, id: usize, since: u64, join: Option<Box<[u8]>>) {
+        self.close(id);
+        let started = self.refresh();
+        let mut out = Outgoing::default();
+        let client = Client::start(self.transport, &self.dialect, join, &mut out);
+        let slot = &mut self.slots[id];
+        slot.client = Some(client);
+        slot.epoch += 1;
+        slot.since = since.min(started);
+        self.shaking += 1;
+        self.shaking_since.push_back((id, slot.epoch, started));
+        self.write(id, &out);
+    }
+
     fn fail(&mut self, id: usize, failure: Failure) {
         if self.slots[id].client.is_some() {
             self.close(id);
@@ -412,17 +427,12 @@ impl Wire for Io {
     }
 
     fn open(&mut self, id: usize, since: u64) {
-        self.close(id);
-        let started = self.refresh();
-        let mut out = Outgoing::default();
-        let client = Client::start(self.transport, &self.dialect, &mut out);
-        let slot = &mut self.slots[id];
-        slot.client = Some(client);
-        slot.epoch += 1;
-        slot.since = since.min(started);
-        self.shaking += 1;
-        self.shaking_since.push_back((id, slot.epoch, started));
-        self.write(id, &out);
+        self.start(id, since, None);
+    }
+
+    fn open_again(&mut self, id: usize, since: u64, session: &Session) {
+        let join = self.dialect.rejoin(session);
+        self.start(id, since, Some(join));
     }
 
     fn cut(&mut self, id: usize) {

@@ -19,6 +19,7 @@ mod failure;
 mod io;
 mod measure;
 mod plan;
+mod process;
 mod report;
 mod run;
 mod scenario;
@@ -32,8 +33,8 @@ pub use client::Transport;
 pub use failure::Failure;
 pub use measure::Summary;
 pub use plan::{
-    HIGHEST_RATE, LARGEST_SIZE, LONGEST, Load, LoadError, MOST_CONNECTIONS, MOST_IN_FLIGHT, MOST_ROOMS, MOST_ROUNDS,
-    Plan, Watched,
+    HIGHEST_RATE, LARGEST_SIZE, LONGEST, Load, LoadError, MOST_CONNECTIONS, MOST_IN_FLIGHT, MOST_MISSED, MOST_ROOMS,
+    MOST_ROUNDS, Plan, Watched,
 };
 pub use report::{Report, ServerUse};
 pub use run::{Control, Progress, run};

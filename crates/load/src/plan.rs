@@ -20,7 +20,9 @@ pub const LARGEST_SIZE: usize = 8 << 20;
 pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// The most rooms, and the most rounds of a storm.
 pub const MOST_ROOMS: usize = 1_000_000;
-/// The most rounds of a storm.
+/// The most events that are missed in a room.
+pub const MOST_MISSED: u64 = 1_000_000;
+/// The most rounds of a storm, and of recoveries.
 pub const MOST_ROUNDS: u32 = 1_000;
 
 /// What is to be measured.
@@ -57,6 +59,23 @@ pub enum Load {
         /// How long a round may take.
         within: Duration,
     },
+    /// All connections are lost, miss something, and come back; with a server of the run's own after that was killed.
+    Recover {
+        /// How many rooms the clients are in, one each.
+        rooms: usize,
+        /// What is sent to each room while all are away.
+        missed: u64,
+        /// What one more client misses, in a room of its own and in the last round; nobody if it is 0.
+        heavy: u64,
+        /// How many times.
+        rounds: u32,
+        /// Within which time each begins to come back; zero for all at once. The one with much to catch up begins at once.
+        spread: Duration,
+        /// How long a round may take.
+        within: Duration,
+        /// The program, and its arguments, that is the server: it is started, killed while all are away, and started again.
+        server: Option<Vec<String>>,
+    },
 }
 
 impl Load {
@@ -68,6 +87,7 @@ impl Load {
             Self::Broadcast { .. } => "broadcast",
             Self::Rooms { .. } => "rooms",
             Self::Storm { .. } => "storm",
+            Self::Recover { .. } => "recover",
         }
     }
 }
@@ -145,6 +165,9 @@ pub enum LoadError {
     /// The server has not what the scenario needs.
     #[error("{0}")]
     Lacking(String),
+    /// The server that the run is to start.
+    #[error("the server of this run: {0}")]
+    Server(String),
     /// The system refused something.
     #[error("{what}")]
     System {
@@ -165,6 +188,13 @@ impl Plan {
             true => Ok(()),
             false => refuse(format!("{name} is {least} to {most}, not {value}")),
         };
+        let round = |rounds: u32, spread: Duration, limit: Duration| {
+            within("the number of rounds", rounds as usize, 1, MOST_ROUNDS as usize)?;
+            match spread > LONGEST || limit > LONGEST || spread >= limit {
+                true => refuse(format!("a round takes longer than its spread, and at most {LONGEST:?}")),
+                false => Ok(()),
+            }
+        };
         within("the number of connections", self.connections, 1, MOST_CONNECTIONS)?;
         within("the number of handshakes at once", self.handshakes, 1, MOST_CONNECTIONS)?;
         within("in-flight", self.in_flight, 1, MOST_IN_FLIGHT)?;
@@ -176,7 +206,7 @@ impl Plan {
             if !(rate > 0.0 && rate <= HIGHEST_RATE) {
                 return refuse(format!("a rate is above 0 and at most {HIGHEST_RATE} operations a second, not {rate}"));
             }
-            if matches!(self.load, Load::Rooms { .. } | Load::Storm { .. }) {
+            if matches!(self.load, Load::Rooms { .. } | Load::Storm { .. } | Load::Recover { .. }) {
                 return refuse(format!("{} has no rate: it is a closed loop", self.load.name()));
             }
         }
@@ -194,20 +224,26 @@ impl Plan {
         }
         within("the number of all connections", self.all_connections(), 1, MOST_CONNECTIONS)?;
         match &self.load {
-            Load::Broadcast { .. } | Load::Rooms { .. } if self.size < NUMBER_DIGITS => {
+            Load::Broadcast { .. } | Load::Rooms { .. } | Load::Recover { .. } if self.size < NUMBER_DIGITS => {
                 refuse(format!("a payload holds a number, so it has at least {NUMBER_DIGITS} bytes"))
             }
             Load::Rooms { rooms } => {
                 within("the number of rooms", *rooms, 4, MOST_ROOMS)?;
                 within("in-flight of rooms (a quarter of the rooms)", self.in_flight, 1, rooms / 4)
             }
-            Load::Storm { rounds, spread, within: limit } => {
-                within("the number of rounds", *rounds as usize, 1, MOST_ROUNDS as usize)?;
-                if *spread > LONGEST || *limit > LONGEST || spread >= limit {
-                    return refuse(format!("a round takes longer than its spread, and at most {LONGEST:?}"));
+            Load::Recover { rooms, missed, heavy, rounds, spread, within: limit, .. } => {
+                within("the number of rooms", *rooms, 1, self.connections)?;
+                within("the number of missed events", *missed as usize, 1, MOST_MISSED as usize)?;
+                within("what one more client misses", *heavy as usize, 0, MOST_MISSED as usize)?;
+                round(*rounds, *spread, *limit)?;
+                match *heavy > 0 && *rounds < 2 {
+                    true => {
+                        refuse("a client with much to catch up needs 2 rounds: one without it, and one with it".into())
+                    }
+                    false => Ok(()),
                 }
-                Ok(())
             }
+            Load::Storm { rounds, spread, within: limit } => round(*rounds, *spread, *limit),
             Load::Connect { hold } if *hold > LONGEST => refuse(format!("connections are held at most {LONGEST:?}")),
             _ => Ok(()),
         }
@@ -217,6 +253,8 @@ impl Plan {
     pub(crate) fn all_connections(&self) -> usize {
         match self.load {
             Load::Rooms { .. } => self.connections + self.in_flight,
+            // The publisher, and who has much to catch up.
+            Load::Recover { heavy, .. } => self.connections.saturating_add(1 + usize::from(heavy > 0)),
             Load::Broadcast { stopped, .. } => self.connections.saturating_add(stopped),
             _ => self.connections,
         }

@@ -72,6 +72,9 @@ pub struct ServerUse {
     /// Memory a second after the last delivery, with all connections still up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes_after: Option<u64>,
+    /// The most memory that it had at any time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes_peak: Option<u64>,
     /// CPU time in cores while connections were only held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_cpu_cores: Option<f64>,
@@ -144,9 +147,12 @@ impl Report {
             if let Some(bytes) = server.memory_bytes_per_connection {
                 let _ = write!(text, "; {} bytes for each connection", grouped(bytes));
             }
+            let megabytes = |bytes: u64| bytes as f64 / 1e6;
             if let (Some(before), Some(after)) = (server.memory_bytes_before, server.memory_bytes_after) {
-                let megabytes = |bytes: u64| bytes as f64 / 1e6;
                 let _ = write!(text, "; memory {:.1} MB before, {:.1} MB after", megabytes(before), megabytes(after));
+            }
+            if let Some(peak) = server.memory_bytes_peak {
+                let _ = write!(text, "; memory at most {:.1} MB", megabytes(peak));
             }
             if let Some(cores) = server.idle_cpu_cores {
                 let _ = write!(text, "; idle {:.1} % of a core", cores * 100.0);

@@ -43,9 +43,18 @@ impl Server {
 
     /// Resident memory in bytes. Not of a server in this process: the load's own would be in it.
     pub(crate) fn memory_bytes(self) -> Option<u64> {
+        self.kibibytes("smaps_rollup", "Rss:")
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    pub(crate) fn peak_memory_bytes(self) -> Option<u64> {
+        self.kibibytes("status", "VmHWM:")
+    }
+
+    fn kibibytes(self, file: &str, name: &str) -> Option<u64> {
         let Watched::Process(pid) = self.watched else { return None };
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
     }
 }
@@ -67,7 +76,8 @@ mod tests {
     #[test]
     fn a_process_is_read_and_its_absence_noticed() {
         let server = Server::watch(Watched::Process(std::process::id())).unwrap();
-        assert!(server.memory_bytes().unwrap() > 100_000);
+        let memory = server.memory_bytes().unwrap();
+        assert!(memory > 100_000 && server.peak_memory_bytes().unwrap() + (1 << 20) > memory);
         assert!(server.cpu_ns().unwrap() > 0);
         assert!(Server::watch(Watched::Process(u32::MAX - 1)).is_err());
         assert_eq!(Server::watch(Watched::Nobody).unwrap().cpu_ns(), None);

@@ -3,6 +3,8 @@
 //! A load tool must cost less than what it measures. So a packet is a prepared text around a number, and an answer is
 //! compared with the bytes that most servers write. What differs is decoded: another server may put blanks in its JSON.
 
+use std::borrow::Cow;
+
 use posthaste_socket_proto::{DecodeLimits, Decoder, EncodeError, Packet, encode_event};
 use serde::Serialize;
 
@@ -101,6 +103,31 @@ impl Numbered {
         }
     }
 
+    /// As [`Numbered::read`], of an event whose last argument may be an offset, behind the payload.
+    pub(crate) fn read_kept<'a>(&self, packet: &'a str) -> Option<(u64, Option<Cow<'a, str>>)> {
+        let quick = || {
+            let (digits, rest) = packet.strip_prefix(self.head.as_str())?.split_at_checked(NUMBER_DIGITS)?;
+            let rest = rest.strip_prefix(self.tail.strip_suffix(']')?)?;
+            if rest == "]" {
+                return Some((number(digits)?, None));
+            }
+            let offset = rest.strip_prefix(",\"")?.strip_suffix("\"]")?;
+            (!offset.contains(['"', '\\'])).then_some(())?;
+            Some((number(digits)?, Some(Cow::Borrowed(offset))))
+        };
+        quick().or_else(|| self.read_kept_slowly(packet))
+    }
+
+    fn read_kept_slowly<'a>(&self, packet: &str) -> Option<(u64, Option<Cow<'a, str>>)> {
+        let decoded = Decoder::default().text(packet, &DecodeLimits::default()).ok()??;
+        let Packet::Event { event, args, .. } = decoded else { return None };
+        let mut texts: Vec<String> = args.deserialize().ok()?;
+        let offset = if texts.len() == 2 { texts.pop() } else { None };
+        let [payload] = &texts[..] else { return None };
+        let digits = payload.strip_suffix(self.letters.as_str()).filter(|it| it.len() == NUMBER_DIGITS)?;
+        if event == self.event.as_str() { Some((number(digits)?, offset.map(Cow::Owned))) } else { None }
+    }
+
     fn read_slowly(&self, packet: &str) -> Option<u64> {
         let decoded = Decoder::default().text(packet, &DecodeLimits::default()).ok()??;
         let Packet::Event { event, args, .. } = decoded else { return None };
@@ -158,6 +185,25 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_payload(args, expected, "abc"), same, "{args}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_carries_an_offset_behind_its_payload() {
+        let message = Numbered::new("/", "bcast", 14).unwrap();
+        let read = |packet| message.read_kept(packet).map(|(number, offset)| (number, offset.map(Cow::into_owned)));
+        for (packet, expected) in [
+            (r#"2["bcast","0000000042abcd","~x-1"]"#, Some((42, Some("~x-1")))),
+            (r#"2["bcast","0000000042abcd"]"#, Some((42, None))),
+            (r#"2["bcast", "0000000043abcd", "\u007ey"]"#, Some((43, Some("~y")))),
+            (r#"2["bcast","0000000042abcd","a","b"]"#, None),
+            (r#"2["bcast","0000000042abc","~x"]"#, None),
+            (r#"2["other","0000000042abcd","~x"]"#, None),
+            (r#"2["bcast","00000"]"#, None),
+            ("3", None),
+        ] {
+            let expected = expected.map(|(number, offset): (u64, Option<&str>)| (number, offset.map(str::to_owned)));
+            assert_eq!(read(packet), expected, "{packet}");
         }
     }
 

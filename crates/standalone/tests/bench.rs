@@ -29,6 +29,7 @@ fn every_scenario_runs_against_a_server_of_its_own_and_prints_json() {
         ("rooms -c 20 --rooms 8 --in-flight 2 -d 300ms --warmup 50ms", "delivery"),
         ("polling -c 5 -d 300ms --warmup 50ms", "echo"),
         ("storm -c 20 --rounds 1", "connection"),
+        ("recover -c 20 --rooms 3 --missed 30 --heavy 200", "replayed event"),
     ] {
         let output = output(&format!("{line} --self --json --timeout 30s --connect-timeout 30s"));
         assert_eq!(output.status.code(), Some(0), "{line}: {output:?}");
@@ -134,4 +135,34 @@ fn the_application_can_be_served_for_any_load_generator() {
     let told = Command::new("kill").arg(server.id().to_string()).status().expect("kill runs");
     assert!(told.success());
     assert_eq!(server.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn recovery_is_measured_with_a_server_that_is_killed_and_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let binary = env!("CARGO_BIN_EXE_posthaste");
+    let server = format!(
+        "{binary} bench app --workers 1 --listen 127.0.0.1:{port} --data {}",
+        folder.path().join("data").display()
+    );
+    let url = format!("http://127.0.0.1:{port}");
+    let line =
+        "recover -c 30 --rooms 4 --missed 20 --heavy 400 --spread 50ms --json --timeout 60s --connect-timeout 60s";
+    let output = bench(line).args(["--url", &url, "--server", &server]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report: Value = serde_json::from_str(text(&output.stdout)).unwrap();
+    assert_eq!(report["problems"], Value::Array(Vec::new()), "{report}");
+    // All 31 in the first round, all but the one with much in the second.
+    assert_eq!(report["operations"], 31 * 20 + 30 * 20 + 400, "{report}");
+    let latency = |name: &str| report["latency"][name]["count"].as_u64();
+    let counts = ["without_a_long_one", "until_one_is_recovered", "the_long_one", "start_of_the_server"].map(latency);
+    assert_eq!(counts, [Some(30), Some(30), Some(1), Some(3)], "{report}");
+    if cfg!(target_os = "linux") {
+        assert!(report["server"]["memory_bytes_peak"].as_u64() >= report["server"]["memory_bytes_before"].as_u64());
+    }
+    // A server that is none.
+    let output = bench("recover --url http://127.0.0.1:1 --server").arg("/no/such/program").output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("the server of this run: /no/such/program cannot be started"), "{output:?}");
 }

@@ -8,7 +8,7 @@ use posthaste_engine_proto::PacketType;
 use posthaste_socket_proto::encode_connect_request;
 use posthaste_websocket_proto::{AcceptKey, Limits, accept_key};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::News;
 use crate::failure::Failure;
@@ -27,6 +27,8 @@ pub(crate) struct Dialect {
     pub(super) prefix: String,
     /// The CONNECT packet, Engine.IO's digit included.
     pub(super) join: Vec<u8>,
+    namespace: String,
+    auth: serde_json::Map<String, serde_json::Value>,
     /// One for the run and not for each connection: it proves that the server is one, and nothing else is at stake.
     pub(super) key: String,
     accept: AcceptKey,
@@ -68,16 +70,36 @@ impl Dialect {
             headers: lines,
             prefix: if namespace == "/" { String::new() } else { format!("{namespace},") },
             join,
+            namespace: namespace.to_owned(),
+            auth: auth.and_then(|auth| serde_json::from_str(auth.get()).ok()).unwrap_or_default(),
             accept: accept_key(&key),
             key,
             limits: Limits { max_message_bytes: LARGEST_MESSAGE, ..Limits::default() },
         })
     }
 
+    /// The CONNECT packet of a client that was there before, Engine.IO's digit included.
+    pub(crate) fn rejoin(&self, session: &Session) -> Box<[u8]> {
+        let mut auth = self.auth.clone();
+        auth.insert("pid".into(), session.pid.as_str().into());
+        auth.insert("offset".into(), session.offset.as_str().into());
+        let auth = to_raw_value(&auth).expect("invariant: a map of texts is JSON");
+        let mut join = b"4".to_vec();
+        encode_connect_request(&mut join, &self.namespace, Some(&auth));
+        join.into()
+    }
+
     /// What the server has to answer to the key.
     pub(crate) fn accept(&self) -> &str {
         self.accept.as_str()
     }
+}
+
+/// What a client shows to be recovered: who it was, and what it heard last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) pid: String,
+    pub(crate) offset: String,
 }
 
 /// How far a connection has come.
@@ -92,6 +114,8 @@ enum Stage {
 #[derive(Debug, Default)]
 pub(super) struct Dialogue {
     stage: Stage,
+    /// Its own CONNECT packet, if it has one.
+    join: Option<Box<[u8]>>,
 }
 
 /// What a packet meant.
@@ -101,9 +125,11 @@ pub(super) enum Heard<'a> {
     /// The session is open; the namespace is to be joined.
     Open {
         sid: String,
+        join: Option<Box<[u8]>>,
     },
     Ping,
-    Ready,
+    /// The namespace is joined; with what the server says to that.
+    Ready(Cow<'a, str>),
     Packet(Cow<'a, str>),
 }
 
@@ -111,7 +137,7 @@ impl<'a> Heard<'a> {
     /// Hands the answer that is due to `send`.
     pub(super) fn answer(&self, dialect: &Dialect, send: impl FnOnce(&[u8])) {
         match self {
-            Self::Open { .. } => send(&dialect.join),
+            Self::Open { join, .. } => send(join.as_deref().unwrap_or(&dialect.join)),
             Self::Ping => send(b"3"),
             _ => {}
         }
@@ -121,7 +147,7 @@ impl<'a> Heard<'a> {
         match self {
             Self::Nothing | Self::Open { .. } => News::None,
             Self::Ping => News::Ping,
-            Self::Ready => News::Ready,
+            Self::Ready(reply) => News::Ready(reply),
             Self::Packet(text) => News::Packet(text),
         }
     }
@@ -139,6 +165,11 @@ struct ConnectError {
 }
 
 impl Dialogue {
+    /// One that joins with a packet of its own.
+    pub(super) fn joining(join: Option<Box<[u8]>>) -> Self {
+        Self { stage: Stage::Opening, join }
+    }
+
     /// # Errors
     /// What ends the connection.
     pub(super) fn hear<'a>(&mut self, text: Cow<'a, str>, dialect: &Dialect) -> Result<Heard<'a>, Failure> {
@@ -155,7 +186,7 @@ impl Dialogue {
                     return Err(odd(&text));
                 }
                 self.stage = Stage::Joining;
-                Ok(Heard::Open { sid: open.sid })
+                Ok(Heard::Open { sid: open.sid, join: self.join.take() })
             }
             PacketType::Close => Err(Failure::Disconnected),
             PacketType::Noop | PacketType::Pong => Ok(Heard::Nothing),
@@ -166,16 +197,10 @@ impl Dialogue {
     fn message<'a>(&mut self, text: Cow<'a, str>, dialect: &Dialect) -> Result<Heard<'a>, Failure> {
         let kind = text.as_bytes().get(1).copied();
         match kind {
-            Some(b'2' | b'3' | b'5' | b'6') => Ok(Heard::Packet(match text {
-                Cow::Borrowed(text) => Cow::Borrowed(&text[1..]),
-                Cow::Owned(mut text) => {
-                    text.remove(0);
-                    Cow::Owned(text)
-                }
-            })),
+            Some(b'2' | b'3' | b'5' | b'6') => Ok(Heard::Packet(behind(text, 1))),
             Some(b'0') if self.stage == Stage::Joining && text[2..].starts_with(&dialect.prefix) => {
                 self.stage = Stage::Ready;
-                Ok(Heard::Ready)
+                Ok(Heard::Ready(behind(text, 2 + dialect.prefix.len())))
             }
             Some(b'4') => {
                 let data = text[2..].strip_prefix(dialect.prefix.as_str()).unwrap_or(&text[2..]);
@@ -184,6 +209,17 @@ impl Dialogue {
             }
             Some(b'1') => Err(Failure::Disconnected),
             _ => Err(Failure::Protocol(format!("a message that begins with {:?}", Failure::excerpt(text.as_bytes())))),
+        }
+    }
+}
+
+/// `text` without its first `bytes`.
+fn behind(text: Cow<'_, str>, bytes: usize) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[bytes..]),
+        Cow::Owned(mut text) => {
+            text.drain(..bytes);
+            Cow::Owned(text)
         }
     }
 }

@@ -15,7 +15,7 @@ mod websocket;
 use std::borrow::Cow;
 
 use crate::failure::Failure;
-pub(crate) use dialogue::Dialect;
+pub(crate) use dialogue::{Dialect, Session};
 use dialogue::{Dialogue, Heard};
 use polling::Polling;
 use websocket::WebSocket;
@@ -47,8 +47,8 @@ impl Outgoing {
 pub(crate) enum News<'a> {
     /// Nothing for the scenario.
     None,
-    /// The namespace is joined.
-    Ready,
+    /// The namespace is joined; with what the server says to that.
+    Ready(Cow<'a, str>),
     /// The text of an event or an answer, from the Socket.IO type digit on.
     Packet(Cow<'a, str>),
     /// A ping was answered.
@@ -94,13 +94,13 @@ enum Link {
 }
 
 impl Client {
-    /// A client whose first request is put into `out`.
-    pub(crate) fn start(transport: Transport, dialect: &Dialect, out: &mut Outgoing) -> Self {
+    /// A client whose first request is put into `out`, and which joins with `join` if it has that, else as everybody.
+    pub(crate) fn start(transport: Transport, dialect: &Dialect, join: Option<Box<[u8]>>, out: &mut Outgoing) -> Self {
         let link = match transport {
             Transport::WebSocket => Link::WebSocket(WebSocket::start(dialect, out)),
             Transport::Polling => Link::Polling(Box::new(Polling::start(dialect, out))),
         };
-        Self { dialogue: Dialogue::default(), link }
+        Self { dialogue: Dialogue::joining(join), link }
     }
 
     /// Reads the next thing from `input`, what came on `lane` and was not consumed before; `None` until more comes.
@@ -134,7 +134,7 @@ impl Client {
                     let Some((consumed, packet)) = link.polled(input, dialect, out)? else { return Ok(None) };
                     let Some(packet) = packet else { return Ok(Some(Step { consumed, news: News::None })) };
                     let heard = self.dialogue.hear(Cow::Owned(packet), dialect)?;
-                    if let Heard::Open { sid } = &heard {
+                    if let Heard::Open { sid, .. } = &heard {
                         link.opened(sid);
                     }
                     heard.answer(dialect, |packet| link.send(packet, dialect, out));
@@ -233,16 +233,37 @@ mod tests {
         append_frame(&mut stream, Opcode::Ping, b"pp");
         for piece in [1, 2, 3, 7, 50, 10_000] {
             let mut out = Outgoing::default();
-            let mut client = Client::start(Transport::WebSocket, &dialect, &mut out);
+            let mut client = Client::start(Transport::WebSocket, &dialect, None, &mut out);
             let request = String::from_utf8(std::mem::take(&mut out.main)).unwrap();
             assert!(
                 request.starts_with("GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: host:1\r\n"),
                 "{request}"
             );
             let news = feed(&mut client, Lane::Main, &stream, piece, &dialect, &mut out);
-            assert_eq!(news, ["Ready", "Ping", r#"2["hello",1]"#, r#"31["x"]"#], "{piece}");
+            assert_eq!(news, [r#"Ready("{\"sid\":\"s2\"}")"#, "Ping", r#"2["hello",1]"#, r#"31["x"]"#], "{piece}");
             assert_eq!(sent(out.main), ["40", "3", "Pong([112, 112])"], "{piece}");
         }
+    }
+
+    #[test]
+    fn who_was_there_before_shows_it_beside_what_everybody_says() {
+        let auth = serde_json::value::RawValue::from_string(r#"{"token":1}"#.into()).unwrap();
+        let dialect = Dialect::new("host:1", "/socket.io/", "/chat", Some(&auth), &[], [7; 16]).unwrap();
+        let mut stream =
+            format!("HTTP/1.1 101 Switching\r\nsec-websocket-accept: {}\r\n\r\n", dialect.accept()).into_bytes();
+        append_frame(&mut stream, Opcode::Text, OPEN.as_bytes());
+        // What was missed comes before the answer.
+        append_frame(&mut stream, Opcode::Text, br#"42/chat,["missed","~o8"]"#);
+        append_frame(&mut stream, Opcode::Text, br#"40/chat,{"sid":"s2","pid":"p"}"#);
+        let session = Session { pid: "p".into(), offset: "~o7".into() };
+        let mut out = Outgoing::default();
+        let mut client = Client::start(Transport::WebSocket, &dialect, Some(dialect.rejoin(&session)), &mut out);
+        out.main.clear();
+        let news = feed(&mut client, Lane::Main, &stream, 9, &dialect, &mut out);
+        assert_eq!(news, [r#"2/chat,["missed","~o8"]"#, r#"Ready("{\"sid\":\"s2\",\"pid\":\"p\"}")"#]);
+        let [join] = &sent(out.main)[..] else { panic!("one packet") };
+        let auth: serde_json::Value = serde_json::from_str(join.strip_prefix("40/chat,").unwrap()).unwrap();
+        assert_eq!(auth, serde_json::json!({ "token": 1, "pid": "p", "offset": "~o7" }));
     }
 
     #[test]
@@ -271,7 +292,7 @@ mod tests {
             (frame("x"), "not what a Socket.IO server answers: a packet that begins with \"x\""),
         ] {
             let mut out = Outgoing::default();
-            let mut client = Client::start(Transport::WebSocket, &dialect, &mut out);
+            let mut client = Client::start(Transport::WebSocket, &dialect, None, &mut out);
             let news = feed(&mut client, Lane::Main, &bytes, 10_000, &dialect, &mut out);
             assert_eq!(news, [expected]);
         }
@@ -283,7 +304,7 @@ mod tests {
         let answer =
             |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes();
         let mut out = Outgoing::default();
-        let mut client = Client::start(Transport::Polling, &dialect, &mut out);
+        let mut client = Client::start(Transport::Polling, &dialect, None, &mut out);
         let take = |bytes: &mut Vec<u8>| String::from_utf8(std::mem::take(bytes)).unwrap();
         assert!(take(&mut out.main).starts_with("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\n"));
         assert!(client.needs(Lane::Main) && !client.needs(Lane::Post));
@@ -298,7 +319,7 @@ mod tests {
 
         // Two packets while a POST is open go together, when it has been answered.
         let news = step(&mut client, Lane::Main, &answer("40/chat,{\"sid\":\"x\"}\u{1e}2"), &mut out);
-        assert_eq!(news, ["Ready", "Ping"]);
+        assert_eq!(news, [r#"Ready("{\"sid\":\"x\"}")"#, "Ping"]);
         client.send(b"42/chat,[1]", &dialect, [0; 4], &mut out);
         assert_eq!(take(&mut out.post), "");
         assert_eq!(step(&mut client, Lane::Post, &answer("ok"), &mut out), [""; 0]);

@@ -3,6 +3,7 @@
 mod broadcast;
 mod connect;
 mod echo;
+mod recover;
 mod rooms;
 mod storm;
 
@@ -75,6 +76,11 @@ pub fn run<'a>(plan: &'a Plan, control: Control<'a>) -> Result<Report, LoadError
     }
     let mut run = Run::new(plan, control)?;
     match &plan.load {
+        Load::Recover { rooms, missed, heavy, rounds, spread, within, server } => {
+            let (rooms, missed, heavy, rounds) = (*rooms, *missed, *heavy, *rounds);
+            let (spread, within, server) = (*spread, *within, server.as_deref());
+            recover::run(&mut run, &recover::Course { rooms, missed, heavy, rounds, spread, within, server })
+        }
         Load::Connect { hold } => connect::run(&mut run, *hold),
         Load::Echo { event } => echo::run(&mut run, event),
         Load::Broadcast { event, stopped } => broadcast::run(&mut run, event, *stopped),

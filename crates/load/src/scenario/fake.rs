@@ -1,12 +1,14 @@
 //! A wire for tests: the clock is set by hand, and what is sent is kept.
 
 use super::Wire;
+use crate::client::Session;
 
 #[derive(Debug, Default)]
 pub(super) struct Fake {
     pub(super) now: u64,
     pub(super) sent: Vec<(usize, String)>,
     pub(super) opened: Vec<(usize, u64)>,
+    pub(super) shown: Vec<(usize, Session)>,
     pub(super) cut: Vec<usize>,
     pub(super) shaking: usize,
     pub(super) random: u64,
@@ -44,6 +46,11 @@ impl Wire for Fake {
     fn open(&mut self, id: usize, since: u64) {
         self.opened.push((id, since));
         self.shaking += 1;
+    }
+
+    fn open_again(&mut self, id: usize, since: u64, session: &Session) {
+        self.open(id, since);
+        self.shown.push((id, session.clone()));
     }
 
     fn cut(&mut self, id: usize) {

@@ -5,9 +5,12 @@ pub(crate) mod connect;
 pub(crate) mod echo;
 #[cfg(test)]
 mod fake;
+pub(crate) mod recover;
+mod returns;
 pub(crate) mod rooms;
 pub(crate) mod storm;
 
+use crate::client::Session;
 use crate::failure::Failure;
 
 /// What a scenario can do. Connections are numbered from 0; times are nanoseconds of the run's clock.
@@ -23,12 +26,18 @@ pub(crate) trait Wire {
     fn send(&mut self, id: usize, packet: &[u8]);
     /// Opens connection `id`, anew if it is there; `since` is when that was due.
     fn open(&mut self, id: usize, since: u64);
+    /// As [`Wire::open`], for a client that was there before.
+    fn open_again(&mut self, id: usize, since: u64, session: &Session);
     /// Ends connection `id`, as a lost network does.
     fn cut(&mut self, id: usize);
 }
 
 /// What happens to it.
 pub(crate) trait Scenario {
+    /// The server lets connection `id` in, and says this; [`Scenario::ready`] comes next.
+    fn welcomed(&mut self, id: usize, reply: &str) {
+        let _ = (id, reply);
+    }
     /// Connection `id`, whose opening was due at `since`, has joined.
     fn ready<W: Wire>(&mut self, wire: &mut W, id: usize, since: u64) {
         let _ = (wire, id, since);

@@ -1,26 +1,17 @@
 //! `storm`: all connections are lost at one moment and come back; how long until the last is there?
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use super::connect::Reasons;
+use super::returns::Returns;
 use super::{Scenario, Wire};
 use crate::failure::Failure;
 use crate::measure::Latencies;
-
-/// How long the official clients wait before they try again: a second, doubled with each failure up to five, and half
-/// more or less by chance.
-const FIRST_DELAY_NS: u64 = 1_000_000_000;
-const LONGEST_DELAY_NS: u64 = 5_000_000_000;
 
 pub(crate) struct Storm {
     connections: usize,
     at_once: usize,
     /// Within which time after the cut each begins to come back, at a moment of its own.
     spread_ns: u64,
-    /// Who begins when.
-    due: BinaryHeap<Reverse<(u64, usize)>>,
-    tries: Vec<u32>,
+    returns: Returns,
     cut_at: u64,
     /// Connections that are back.
     pub(crate) back: usize,
@@ -43,8 +34,7 @@ impl Storm {
             connections,
             at_once,
             spread_ns,
-            due: BinaryHeap::new(),
-            tries: vec![0; connections],
+            returns: Returns::new(connections),
             cut_at: 0,
             back: 0,
             recoveries: Latencies::new(),
@@ -63,14 +53,11 @@ impl Storm {
         self.storming = true;
         self.back = 0;
         self.cut_at = wire.now();
-        self.tries.fill(0);
+        self.returns.clear();
         self.is_back.fill(false);
-        self.due.clear();
         for id in 0..self.connections {
             wire.cut(id);
-            let delay = if self.spread_ns == 0 { 0 } else { wire.random() % self.spread_ns };
-            self.first_at[id] = self.cut_at + delay;
-            self.due.push(Reverse((self.first_at[id], id)));
+            self.first_at[id] = self.returns.within(wire, id, self.spread_ns);
         }
     }
 
@@ -81,7 +68,7 @@ impl Storm {
     /// Nobody tries any more.
     pub(crate) fn stop(&mut self) {
         self.storming = false;
-        self.due.clear();
+        self.returns.clear();
     }
 
     /// Time since the cut.
@@ -110,26 +97,20 @@ impl Scenario for Storm {
             self.back -= 1;
         }
         self.refused.note(failure);
-        let delay = (FIRST_DELAY_NS << self.tries[id].min(3)).min(LONGEST_DELAY_NS);
-        self.tries[id] += 1;
-        let delay = delay / 2 + wire.random() % delay;
-        self.due.push(Reverse((wire.now() + delay, id)));
+        self.returns.again(wire, id);
     }
 
     fn tick<W: Wire>(&mut self, wire: &mut W) -> Option<u64> {
-        while let Some(&Reverse((at, id))) = self.due.peek() {
-            if at > wire.now() {
-                return Some(at);
+        loop {
+            match self.returns.next(wire, self.at_once) {
+                Ok((at, id)) => {
+                    self.attempts += 1;
+                    self.tried_at[id] = wire.now();
+                    wire.open(id, at);
+                }
+                Err(next) => return next,
             }
-            if wire.shaking() >= self.at_once {
-                return None;
-            }
-            self.due.pop();
-            self.attempts += 1;
-            self.tried_at[id] = wire.now();
-            wire.open(id, at);
         }
-        None
     }
 
     fn done(&self) -> u64 {

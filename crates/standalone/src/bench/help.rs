@@ -12,6 +12,7 @@ pub(super) const HELP: &str = r#"What the server must offer
       socket.on("join", async (room, ack) => { await socket.join(room); ack(); });    // rooms
       socket.on("leave", async (room, ack) => { await socket.leave(room); ack(); });
       socket.on("rbcast", (room, payload) => io.to(room).emit("bcast", payload));
+      socket.on("rstore", (room, payload, ack) => { io.to(room).emit("bcast", payload); ack(); });   // recover
     });
 
     io.on_connect(async |socket: Socket| socket.join("room"));
@@ -24,6 +25,15 @@ pub(super) const HELP: &str = r#"What the server must offer
     io.on("rbcast", async |io: Server, Data((room, payload)): Data<(String, Box<RawValue>)>, _ack: Ack| {
         io.to(room).emit("bcast", &payload).await
     });
+    io.on("rstore", async |io: Server, Data((room, payload)): Data<(String, Box<RawValue>)>, ack: Ack| {
+        io.to(room).durable().emit("bcast", &payload).await?;
+        Ok::<_, anyhow::Error>(ack.send(&()).await?)
+    });
+
+  `recover` needs a server that keeps sessions (in Node: `connectionStateRecovery`), and events as well if it is to be killed:
+
+    posthaste bench recover -c 5000 --missed 200 --url http://127.0.0.1:4000 \
+      --server "posthaste bench app --listen 127.0.0.1:4000 --data ./data"
 
   --self starts a Posthaste server with them for the run, one worker on a free port.
 
@@ -44,10 +54,10 @@ mod tests {
 
     #[test]
     fn the_help_shows_every_event_of_the_application() {
-        let source = include_str!("app.rs");
+        let source = concat!(include_str!("app.rs"), include_str!("kept.rs"));
         let events: Vec<_> = source.lines().filter_map(|line| line.trim().strip_prefix("io.on(\"")).collect();
-        assert_eq!(events.len(), 5);
-        for event in events {
+        assert_eq!(events.len(), 7);
+        for event in events.into_iter().filter(|event| !event.starts_with("store\"")) {
             let name = event.split('"').next().unwrap();
             assert!(HELP.contains(&format!("socket.on(\"{name}\"")), "{name} in Node");
             assert!(HELP.contains(&format!("io.on(\"{name}\"")), "{name} in Rust");

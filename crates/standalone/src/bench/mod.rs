@@ -2,6 +2,7 @@
 
 mod app;
 mod help;
+mod kept;
 mod options;
 mod progress;
 
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{data, stop};
 use anyhow::bail;
-use posthaste::{Ack, Args, Data, Durable, Listener, Server};
+use posthaste::store::{MemoryStore, Retention, WindowLimits};
+use posthaste::{Durable, Listener, Server};
 use posthaste_load::{Control, LoadError, Plan, Target, TargetError, Watched, pin_to_core};
 
 pub(crate) use options::BenchOptions;
@@ -44,22 +46,16 @@ fn serve(options: &AppOptions) -> anyhow::Result<()> {
     .build()?;
     app::install(&io);
     if options.data.is_some() {
-        io.on("store", store);
+        kept::install(&io)?;
     }
     let listener = crate::serve::listen_at(options.listen, &io, axum::Router::new())?;
     println!("listening on http://{}", listener.local_addr());
     stop::until_signal(&io, &listener, || {})
 }
 
-/// Answers with what it was sent, when that is committed.
-async fn store(io: Server, Data(args): Data<Args<'static>>, ack: Ack) -> anyhow::Result<()> {
-    io.to("stored").durable().emit("stored", &args).await?;
-    Ok(ack.send(&args).await?)
-}
-
 fn run_scenario(options: &Scenario) -> anyhow::Result<ExitCode> {
     let common = options.common();
-    let own = common.own.then(OwnServer::start).transpose()?;
+    let own = common.own.then(|| OwnServer::start(options.needs_store())).transpose()?;
     let planned = target(common, own.as_ref()).map_err(anyhow::Error::from).and_then(|it| options.plan(it));
     let mut plan = match planned {
         Ok(plan) => plan,
@@ -144,6 +140,11 @@ fn watch_interrupts(stop: Arc<AtomicBool>) {
     }
 }
 
+/// A store for one run.
+fn memory() -> MemoryStore {
+    MemoryStore::new(std::process::id(), Retention::ROOM, WindowLimits::default())
+}
+
 /// The server of `--self`: one worker, a free port of the loopback.
 struct OwnServer {
     io: Server,
@@ -151,9 +152,16 @@ struct OwnServer {
 }
 
 impl OwnServer {
-    fn start() -> anyhow::Result<Self> {
-        let io = Server::builder().workers(1).build()?;
+    fn start(keeps: bool) -> anyhow::Result<Self> {
+        let mut builder = Server::builder().workers(1);
+        if keeps {
+            builder = builder.durable(Durable::new(Arc::new(memory())));
+        }
+        let io = builder.build()?;
         app::install(&io);
+        if keeps {
+            kept::install(&io)?;
+        }
         let listener = io.listen(([127, 0, 0, 1], 0).into())?;
         Ok(Self { io, listener })
     }

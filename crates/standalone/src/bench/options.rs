@@ -37,7 +37,8 @@ pub(super) struct AppOptions {
     /// Threads that own connections [default: one for each core].
     #[arg(long, value_name = "N")]
     pub(super) workers: Option<usize>,
-    /// Offer the event `store` as well, answered when its payload is committed to this data folder: `bench echo --event store`.
+    /// Offer events that are kept in this data folder as well: `store`, answered when its payload is committed (`bench echo --event
+    /// store`), and `rstore`, for `bench recover`.
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
 }
@@ -56,6 +57,8 @@ pub(super) enum Scenario {
     Polling(Polling),
     /// All connections are lost at once and come back.
     Storm(Storm),
+    /// All connections are lost, the server is killed, and everybody comes back to hear what they missed: once, in order.
+    Recover(Recover),
 }
 
 #[derive(Debug, Args)]
@@ -81,7 +84,7 @@ pub(crate) struct Common {
     /// How many connections [default: 1000; echo 200, polling 100].
     #[arg(long, short, value_name = "N")]
     connections: Option<usize>,
-    /// How many handshakes may be under way at once [default: 64; storm: all].
+    /// How many handshakes may be under way at once [default: 64; storm and recover: all].
     #[arg(long, value_name = "N")]
     handshakes: Option<usize>,
     /// How long an answer may take.
@@ -231,6 +234,59 @@ pub(super) struct Storm {
     within: Duration,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Recover {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    via: Via,
+    /// The server as a command line, which listens where --url says: it is started, killed (as by `kill -9`) while all are away,
+    /// and started again. It is split at blanks; no shell is involved. Without it, the server that is there stays.
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["own", "pid"])]
+    server: Option<String>,
+    /// How many rooms the clients are in, one each.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    rooms: usize,
+    /// What is sent to each room while all are away.
+    #[arg(long, value_name = "EVENTS", default_value_t = 200)]
+    missed: u64,
+    /// One more client, in a room of its own, that misses so much in the last round and begins to come back first. The latency of
+    /// the others is told with it and without it: there have to be two rounds.
+    #[arg(long, value_name = "EVENTS", default_value_t = 0)]
+    heavy: u64,
+    /// How many times all are lost [default: 1, with --heavy 2].
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// Each comes back at a random moment within this time; 0 for all at once.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    spread: Duration,
+    /// How long it may take until all have what they missed.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
+    within: Duration,
+    /// Payload of an event, in bytes.
+    #[arg(long, short, value_name = "BYTES", default_value_t = 128)]
+    size: usize,
+    /// Events on their way to the store at once, while all are away.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    in_flight: usize,
+}
+
+impl Recover {
+    fn plan(&self, target: Target) -> anyhow::Result<Plan> {
+        let load = Load::Recover {
+            rooms: self.rooms,
+            missed: self.missed,
+            heavy: self.heavy,
+            rounds: self.rounds.unwrap_or(if self.heavy > 0 { 2 } else { 1 }),
+            spread: self.spread,
+            within: self.within,
+            server: self.server.as_ref().map(|line| line.split_whitespace().map(str::to_owned).collect()),
+        };
+        let plan = self.common.plan(target, self.via.transport, load, 1_000, usize::MAX)?;
+        Ok(Plan { size: self.size, in_flight: self.in_flight, ..plan })
+    }
+}
+
 impl Scenario {
     pub(super) fn common(&self) -> &Common {
         match self {
@@ -240,7 +296,13 @@ impl Scenario {
             Scenario::Rooms(it) => &it.common,
             Scenario::Polling(it) => &it.asking.common,
             Scenario::Storm(it) => &it.common,
+            Scenario::Recover(it) => &it.common,
         }
+    }
+
+    /// Whether its server has to keep events.
+    pub(super) fn needs_store(&self) -> bool {
+        matches!(self, Self::Recover(_))
     }
 
     /// The plan for `target`; nobody is watched yet.
@@ -268,6 +330,7 @@ impl Scenario {
                 in_flight: it.in_flight,
                 ..it.timed.plan(it.common.plan(target, it.via.transport, Load::Rooms { rooms: it.rooms }, 1_000, 64)?)
             }),
+            Scenario::Recover(it) => it.plan(target),
             Scenario::Storm(it) => {
                 let load = Load::Storm { rounds: it.rounds, spread: it.spread, within: it.within };
                 it.common.plan(target, it.via.transport, load, 1_000, usize::MAX)
@@ -385,6 +448,10 @@ mod tests {
         let it = plan("storm --spread 250ms").unwrap();
         assert_eq!((it.connections, it.handshakes), (1_000, 1_000));
         assert!(matches!(it.load, Load::Storm { spread, .. } if spread == Duration::from_millis(250)));
+        let it = plan("recover -c 9 --heavy 1000 --server posthaste\u{a0}bench").unwrap();
+        assert!(
+            matches!(&it.load, Load::Recover { rounds: 2, missed: 200, server: Some(line), .. } if line.len() == 2)
+        );
         assert_eq!(plan("polling").unwrap().transport, Transport::Polling);
     }
 
@@ -398,6 +465,7 @@ mod tests {
             "echo -d 1w",
             "echo --self --url http://x",
             "polling --transport websocket",
+            "recover --self --server x",
         ] {
             assert!(plan(line).is_err(), "{line}");
         }
