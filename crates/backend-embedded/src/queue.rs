@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use posthaste_history::store::StoreError;
 
+/// One thread takes.
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
     news: Condvar,
@@ -15,6 +16,8 @@ pub(crate) struct Queue<T> {
 struct State<T> {
     waiting: VecDeque<(T, usize)>,
     bytes: usize,
+    /// Whether somebody waits for news: telling nobody costs a system call as well.
+    is_awaited: bool,
     is_closed: bool,
 }
 
@@ -29,7 +32,7 @@ pub(crate) enum News<T> {
 
 impl<T> Queue<T> {
     pub(crate) fn new(max_bytes: usize) -> Self {
-        let state = State { waiting: VecDeque::new(), bytes: 0, is_closed: false };
+        let state = State { waiting: VecDeque::new(), bytes: 0, is_awaited: false, is_closed: false };
         Self { state: Mutex::new(state), news: Condvar::new(), max_bytes }
     }
 
@@ -44,7 +47,11 @@ impl<T> Queue<T> {
         }
         state.bytes += bytes;
         state.waiting.push_back((work, bytes));
-        self.news.notify_one();
+        let is_awaited = std::mem::take(&mut state.is_awaited);
+        drop(state);
+        if is_awaited {
+            self.news.notify_one();
+        }
         Ok(())
     }
 
@@ -56,6 +63,7 @@ impl<T> Queue<T> {
             if state.is_closed {
                 return News::Closed;
             }
+            state.is_awaited = true;
             state = match until {
                 None => self.news.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {

@@ -12,7 +12,7 @@ pub(super) fn install(io: &Server) -> anyhow::Result<()> {
     io.durable_rooms("kept-*", RETENTION)?;
     // Answered with what it was sent, when that is committed.
     io.on("store", async |io: Server, Data(args): Data<Args<'static>>, ack: Ack| {
-        io.to("stored").durable().emit("stored", &args).await?;
+        io.to("kept-store").durable().emit("stored", &args).await?;
         anyhow::Ok(ack.send(&args).await?)
     });
     io.on("rstore", async |io: Server, Data((room, payload)): Data<(String, Box<RawValue>)>, ack: Ack| {
