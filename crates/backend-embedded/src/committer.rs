@@ -46,6 +46,8 @@ const GATHER_PART: u32 = 4;
 const GATHER_MAX: Duration = Duration::from_micros(200);
 /// Free space is asked for again after so long.
 const FREE_INTERVAL: Duration = Duration::from_millis(100);
+/// What the engine adds to a value in its journal, its key included, about.
+const ITEM_BYTES: usize = 40;
 /// Heads are written down after so many groups: a start has to go over no more.
 const CHECKPOINT_GROUPS: u64 = 2_048;
 
@@ -53,6 +55,8 @@ pub(crate) struct Committer {
     shard: Arc<Inner>,
     /// The last group that is written.
     written: u64,
+    /// What was put into the journal since it was last looked whether there are zeros ahead, about.
+    put_bytes: u64,
     /// The last group that is synced.
     synced: u64,
     /// When what is not synced was written.
@@ -85,6 +89,7 @@ impl Committer {
         Self {
             shard,
             written: synced,
+            put_bytes: 0,
             synced,
             unsynced_since: None,
             is_marked: false,
@@ -199,6 +204,7 @@ impl Committer {
                 return;
             }
         }
+        shard.content.ahead.go_on(std::mem::take(&mut self.put_bytes));
         if self.is_checkpoint_due()
             && let Err(error) = self.write_checkpoint()
         {
@@ -271,6 +277,7 @@ impl Committer {
             let key = stream_key(number, record.stream, record.message.pos);
             let Message { at, prev, n, ref payload, .. } = record.message;
             let stored = Stored { at, prev, n, payload: payload.clone() }.encode(&key);
+            self.put_bytes += (stored.len() + ITEM_BYTES) as u64;
             batch.insert(&content.messages, key, stored);
         }
         for (name, id) in &group.created {
@@ -292,10 +299,9 @@ impl Committer {
             }
         }
         let record = GroupRecord::new(number, self.synced, head, group).encode();
+        self.put_bytes += (record.len() + ITEM_BYTES) as u64;
         batch.insert(&content.groups, group_key(number, group.number), record);
-        batch.commit().map_err(|error| write_failed(&error))?;
-        // The engine's buffer would be lost with the process.
-        content.engine.persist(PersistMode::Buffer).map_err(|error| write_failed(&error))?;
+        content.write(|| batch.commit()).map_err(|error| write_failed(&error))?;
         self.written = group.number;
         Ok(())
     }
@@ -316,7 +322,8 @@ impl Committer {
         if !self.is_marked {
             let key = mark_key(self.shard.number);
             let value = seal(&key, self.shard.boot.clone().into_bytes());
-            self.shard.content.heads.insert(&key[..], value).map_err(|error| write_failed(&error))?;
+            let content = &self.shard.content;
+            content.write(|| content.heads.insert(&key[..], value)).map_err(|error| write_failed(&error))?;
             self.sync()?;
             self.is_marked = true;
         }
@@ -418,7 +425,7 @@ impl Committer {
         let key = checkpoint_key(number);
         batch.insert(&content.heads, &key[..], self.checkpoint.encode(&key));
         let unsynced = content.floors_unsynced();
-        batch.commit().map_err(|error| write_failed(&error))?;
+        content.write(|| batch.commit()).map_err(|error| write_failed(&error))?;
         self.sync()?;
         drop(unsynced);
         shard.lock_heads().evict(shard.config.hot_streams, |_| false);
@@ -429,7 +436,8 @@ impl Committer {
         self.shard.healthy()?;
         self.write_checkpoint()?;
         if self.is_marked {
-            self.shard.content.heads.remove(mark_key(self.shard.number)).map_err(|error| write_failed(&error))?;
+            let (content, key) = (&self.shard.content, mark_key(self.shard.number));
+            content.write(|| content.heads.remove(key)).map_err(|error| write_failed(&error))?;
             self.sync()?;
         }
         Ok(())

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use posthaste_history::store::{Kept, Message, Put, Range, Source, StoreError, StreamHead, StreamName};
 
+use crate::ahead::Ahead;
 use crate::codec::{Stored, cursor_key, decode_head, group_key, head_key, name_key, stream_key, unseal};
 use crate::config::Config;
 use crate::error::{OpenError, read_failed};
@@ -16,6 +17,7 @@ use crate::error::{OpenError, read_failed};
 #[derive(Clone)]
 pub(crate) struct Content {
     pub(crate) engine: Database,
+    pub(crate) ahead: Ahead,
     /// Shards by name, heads of streams, checkpoints.
     pub(crate) heads: Keyspace,
     pub(crate) messages: Keyspace,
@@ -49,9 +51,21 @@ impl Content {
         let (cursors, sessions) = (keyspace("cursors")?, keyspace("sessions")?);
         let unsynced = Arc::new(RwLock::new(()));
         let filtering = Arc::new(Filtering(below.clone()));
-        let content = Self { engine, heads, messages, groups, cursors, sessions, unsynced, _filtering: filtering };
+        let ahead = Ahead::new(path.to_owned());
+        let content =
+            Self { engine, ahead, heads, messages, groups, cursors, sessions, unsynced, _filtering: filtering };
         *below.lock() = Some(content.floors());
         Ok(content)
+    }
+
+    /// Writes to the engine, and empties its buffer, which would be lost with the process. Nothing is synced.
+    ///
+    /// # Errors
+    /// The engine's; the store is not to be used any more.
+    pub(crate) fn write(&self, act: impl FnOnce() -> Result<(), fjall::Error>) -> Result<(), fjall::Error> {
+        let _writing = self.ahead.lock();
+        act()?;
+        self.engine.persist(PersistMode::Buffer)
     }
 
     pub(crate) fn floors(&self) -> Floors {

@@ -106,7 +106,8 @@ pub(crate) fn contents(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn end_of_data(file: &File) -> io::Result<u64> {
+/// Behind it there are no data.
+pub(crate) fn end_of_data(file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     #[cfg(target_os = "linux")]
     {

@@ -20,6 +20,7 @@
 //! - **After a failed write** nobody knows what is on the disk: everything is refused until the store is opened anew. Before the
 //!   disk is full, messages are refused and the rest is not.
 
+mod ahead;
 mod codec;
 mod committer;
 mod config;

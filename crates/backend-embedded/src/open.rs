@@ -56,7 +56,8 @@ pub(crate) fn identify(content: &Content, name: &str, boot: &str) -> Result<(u32
         if is_cut {
             batch.remove(&content.heads, &mark[..]);
         }
-        batch.commit().and_then(|()| content.engine.persist(PersistMode::SyncAll)).map_err(read_failed)?;
+        let written = content.write(|| batch.commit());
+        written.and_then(|()| content.engine.persist(PersistMode::SyncAll)).map_err(read_failed)?;
     }
     Ok((number, epoch))
 }

@@ -128,6 +128,7 @@ pub(crate) fn shard(content: &Content, name: &str, number: u32) -> Result<Vec<St
     let key = checkpoint_key(number);
     let checkpoint = Checkpoint { group: last_group, head, from: last_group + 1 };
     batch.insert(&content.heads, &key[..], checkpoint.encode(&key));
-    batch.commit().and_then(|()| content.engine.persist(PersistMode::SyncAll)).map_err(failed)?;
+    let written = content.write(|| batch.commit());
+    written.and_then(|()| content.engine.persist(PersistMode::SyncAll)).map_err(failed)?;
     Ok(losses)
 }

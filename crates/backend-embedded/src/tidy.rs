@@ -143,7 +143,7 @@ impl Tidy {
 
     /// The engine deletes tables that nobody reads any more when it next makes one.
     fn let_go(&self) -> Result<(), StoreError> {
-        self.content.heads.insert("touch", []).map_err(read_failed)?;
+        self.content.write(|| self.content.heads.insert("touch", [])).map_err(read_failed)?;
         self.content.heads.rotate_memtable_and_wait().map_err(read_failed)
     }
 }
