@@ -16,10 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::journal;
 
-/// So much is written at once.
-const STEP: usize = 1 << 20;
-/// When less than this is left.
-const LEAST: u64 = 512 << 10;
+/// So much of what a journal may take is written at once, when less than half of that is left.
+const PART: u64 = 32;
+const BLOCK: u64 = 4_096;
 /// What is behind data is left alone up to here.
 const DISTANCE: u64 = 64 << 10;
 
@@ -33,7 +32,10 @@ pub(crate) struct Writing<'a>(MutexGuard<'a, State>);
 struct State {
     /// Where the journals are.
     data: PathBuf,
-    journal: Option<(u64, File)>,
+    /// So much is written at once.
+    step: u64,
+    /// The number of the journal of which the following is true. It is not held open, or its space would be when it is deleted.
+    journal: Option<u64>,
     /// Zeros are written up to here.
     until: u64,
     /// Data are written up to here, about.
@@ -43,8 +45,10 @@ struct State {
 }
 
 impl Ahead {
-    pub(crate) fn new(data: PathBuf) -> Self {
-        let state = State { data, journal: None, until: 0, reached: 0, is_over: false };
+    /// For the journals in this folder, which are to take so many bytes.
+    pub(crate) fn new(data: PathBuf, journal_bytes: u64) -> Self {
+        let step = (journal_bytes / PART).next_multiple_of(BLOCK).max(BLOCK);
+        let state = State { data, step, journal: None, until: 0, reached: 0, is_over: false };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -58,7 +62,7 @@ impl Ahead {
         let mut state = self.lock().0;
         state.reached += written;
         if !state.is_over
-            && state.reached + LEAST > state.until
+            && state.reached + state.step / 2 > state.until
             && let Err(error) = state.step()
         {
             tracing::debug!(%error, "nothing is written ahead of the journal any more");
@@ -70,23 +74,25 @@ impl Ahead {
 impl State {
     fn step(&mut self) -> io::Result<()> {
         let Some((number, path)) = journal::list(&self.data)?.pop() else { return Ok(()) };
-        let is_same = self.journal.as_ref().is_some_and(|(there, _)| *there == number);
-        if !is_same {
-            self.journal = Some((number, File::options().read(true).write(true).open(path)?));
-        }
-        let Some((_, file)) = &self.journal else { return Ok(()) };
-        let (mut bytes, length) = (vec![0; DISTANCE as usize + STEP], file.metadata()?.len());
+        let is_same = self.journal.replace(number) == Some(number);
+        let file = &match File::options().read(true).write(true).open(path) {
+            // The engine needs it no more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        let (step, length) = (self.step, file.metadata()?.len());
+        let mut bytes = vec![0; (DISTANCE + step) as usize];
         let mut place = self.until;
-        if !is_same || !is_zero(file, &mut bytes, place, length)? {
+        if !is_same || !is_zero(file, &mut bytes, place, (place + step).min(length))? {
             // A journal that nobody here knows, or data have come further than thought.
-            place = (journal::end_of_data(file)? + DISTANCE).next_multiple_of(4_096);
+            place = (journal::end_of_data(file)? + DISTANCE).next_multiple_of(BLOCK);
             self.reached = place - DISTANCE;
-            if !is_zero(file, &mut bytes, place, length)? {
+            if !is_zero(file, &mut bytes, place, (place + step).min(length))? {
                 self.until = length;
                 return Ok(());
             }
         }
-        let count = (STEP as u64).min(length - place) as usize;
+        let count = step.min(length - place) as usize;
         bytes.fill(0);
         file.write_all_at(&bytes[..count], place)?;
         self.until = place + count as u64;
@@ -94,16 +100,15 @@ impl State {
     }
 }
 
-/// Whether there are zeros at `place`, a step far, and some before it.
-fn is_zero(file: &File, bytes: &mut [u8], place: u64, length: u64) -> io::Result<bool> {
+/// Whether there are zeros from `place` to `until`, and some before it. There are none in nothing.
+fn is_zero(file: &File, bytes: &mut [u8], place: u64, until: u64) -> io::Result<bool> {
     let from = place.saturating_sub(DISTANCE);
-    let until = (place + STEP as u64).min(length);
-    if place >= length || from >= until {
+    if place >= until {
         return Ok(false);
     }
     let bytes = &mut bytes[..(until - from) as usize];
     file.read_exact_at(bytes, from)?;
-    Ok(bytes.chunks(4_096).all(|block| block == &[0; 4_096][..block.len()]))
+    Ok(bytes.chunks(BLOCK as usize).all(|block| block == &[0; BLOCK as usize][..block.len()]))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -126,7 +131,7 @@ mod tests {
     #[test]
     fn zeros_are_ahead_of_what_is_written_and_nowhere_else() {
         let folder = tempfile::tempdir().unwrap();
-        let ahead = Ahead::new(folder.path().to_owned());
+        let ahead = Ahead::new(folder.path().to_owned(), PART << 20);
         ahead.go_on(1);
         let file = journal(folder.path(), 0);
         let mut expected = vec![0; LENGTH as usize];
@@ -140,7 +145,7 @@ mod tests {
             ahead.go_on(told);
             assert!(contents(folder.path(), 0) == expected, "only zeros over zeros, at {at}");
         }
-        assert!(journal::end_of_data(&file).unwrap() > at as u64 + LEAST, "they are there, and no hole");
+        assert!(journal::end_of_data(&file).unwrap() > at as u64 + (1 << 19), "they are there, and no hole");
         assert_eq!(file.metadata().unwrap().len(), LENGTH);
         assert_eq!(journal::written(&contents(folder.path(), 0)).len(), at.next_multiple_of(4_096));
     }
@@ -148,7 +153,7 @@ mod tests {
     #[test]
     fn another_journal_gets_zeros_as_well_and_a_full_one_none() {
         let folder = tempfile::tempdir().unwrap();
-        let ahead = Ahead::new(folder.path().to_owned());
+        let ahead = Ahead::new(folder.path().to_owned(), PART << 20);
         let file = journal(folder.path(), 0);
         file.write_all_at(&vec![1; LENGTH as usize - 5_000], 0).unwrap();
         ahead.go_on(1);
@@ -156,6 +161,6 @@ mod tests {
         assert_eq!(contents(folder.path(), 0).iter().filter(|byte| **byte == 1).count(), LENGTH as usize - 5_000);
         let next = journal(folder.path(), 1);
         ahead.go_on(LENGTH);
-        assert_eq!(journal::end_of_data(&next).unwrap(), DISTANCE + STEP as u64);
+        assert_eq!(journal::end_of_data(&next).unwrap(), DISTANCE + (1 << 20));
     }
 }

@@ -51,7 +51,7 @@ impl Content {
         let (cursors, sessions) = (keyspace("cursors")?, keyspace("sessions")?);
         let unsynced = Arc::new(RwLock::new(()));
         let filtering = Arc::new(Filtering(below.clone()));
-        let ahead = Ahead::new(path.to_owned());
+        let ahead = Ahead::new(path.to_owned(), config.journal_bytes);
         let content =
             Self { engine, ahead, heads, messages, groups, cursors, sessions, unsynced, _filtering: filtering };
         *below.lock() = Some(content.floors());
