@@ -119,18 +119,18 @@ mod tests {
 
     /// A journal with so much of nothing, as the engine makes it.
     fn journal(folder: &std::path::Path, number: u64) -> File {
-        let file = File::create(folder.join(format!("{number}.jnl"))).unwrap();
-        file.set_len(LENGTH).unwrap();
+        let file = File::create(folder.join(format!("{number}.jnl"))).expect("the folder is there");
+        file.set_len(LENGTH).expect("the folder is there");
         file
     }
 
     fn contents(folder: &std::path::Path, number: u64) -> Vec<u8> {
-        std::fs::read(folder.join(format!("{number}.jnl"))).unwrap()
+        std::fs::read(folder.join(format!("{number}.jnl"))).expect("the folder is there")
     }
 
     #[test]
     fn zeros_are_ahead_of_what_is_written_and_nowhere_else() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("the folder is there");
         let ahead = Ahead::new(folder.path().to_owned(), PART << 20);
         ahead.go_on(1);
         let file = journal(folder.path(), 0);
@@ -139,28 +139,31 @@ mod tests {
         // What is written is told as less and as more than it is, and once it comes much further than that.
         for (count, told) in [(13_000, 13_000), (100_000, 20_000), (3 << 20, 1_000), (40_000, 600_000)].repeat(2) {
             let bytes: Vec<u8> = (0..count).map(|it: usize| it as u8 | 1).collect();
-            file.write_all_at(&bytes, at as u64).unwrap();
+            file.write_all_at(&bytes, at as u64).expect("the folder is there");
             expected[at..at + count].copy_from_slice(&bytes);
             at += count;
             ahead.go_on(told);
             assert!(contents(folder.path(), 0) == expected, "only zeros over zeros, at {at}");
         }
-        assert!(journal::end_of_data(&file).unwrap() > at as u64 + (1 << 19), "they are there, and no hole");
-        assert_eq!(file.metadata().unwrap().len(), LENGTH);
+        assert!(
+            journal::end_of_data(&file).expect("the folder is there") > at as u64 + (1 << 19),
+            "they are there, and no hole"
+        );
+        assert_eq!(file.metadata().expect("the folder is there").len(), LENGTH);
         assert_eq!(journal::written(&contents(folder.path(), 0)).len(), at.next_multiple_of(4_096));
     }
 
     #[test]
     fn another_journal_gets_zeros_as_well_and_a_full_one_none() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("the folder is there");
         let ahead = Ahead::new(folder.path().to_owned(), PART << 20);
         let file = journal(folder.path(), 0);
-        file.write_all_at(&vec![1; LENGTH as usize - 5_000], 0).unwrap();
+        file.write_all_at(&vec![1; LENGTH as usize - 5_000], 0).expect("the folder is there");
         ahead.go_on(1);
-        assert!(journal::end_of_data(&file).unwrap() <= LENGTH);
+        assert!(journal::end_of_data(&file).expect("the folder is there") <= LENGTH);
         assert_eq!(contents(folder.path(), 0).iter().filter(|byte| **byte == 1).count(), LENGTH as usize - 5_000);
         let next = journal(folder.path(), 1);
         ahead.go_on(LENGTH);
-        assert_eq!(journal::end_of_data(&next).unwrap(), DISTANCE + (1 << 20));
+        assert_eq!(journal::end_of_data(&next).expect("the folder is there"), DISTANCE + (1 << 20));
     }
 }
