@@ -48,6 +48,9 @@ impl Heads {
         let cursors = self.cursors_of(group, &writes, source)?;
         for ((name, device), pos) in cursors {
             let id = self.touch(group, &name);
+            if pos.is_none() {
+                self.hold_floor(group, &name);
+            }
             group.cursors.insert((id, device), pos);
         }
         let mut receipts = Vec::new();
@@ -56,6 +59,7 @@ impl Heads {
                 Write::Put(put) => receipts.push(self.put(group, now, put)),
                 Write::Retain { stream, retention } => {
                     let id = self.touch(group, &stream);
+                    self.hold_floor(group, &stream);
                     if let Some(hot) = self.streams.get_mut(&stream) {
                         hot.head.retention = Some(retention);
                     }
@@ -70,6 +74,12 @@ impl Heads {
             }
         }
         Ok(receipts)
+    }
+
+    /// Has a group say up to where a stream is forgotten: by what is kept from then on, a store that reads the group again could not tell.
+    fn hold_floor(&self, group: &mut Group, name: &StreamName) {
+        let head = self.streams.get(name).map(|hot| &hot.head).filter(|head| head.floor > 0);
+        group.trims.extend(head.map(|head| (head.id, head.floor)));
     }
 
     fn check(&self, writes: &[Write]) -> Result<(), StoreError> {
