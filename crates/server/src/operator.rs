@@ -11,7 +11,7 @@ use posthaste_engine_proto::session::deadline_after;
 use posthaste_socket_proto::{EmitArgs, FromArgs, encode_event};
 
 use crate::ack::{AckFuture, AcksFuture};
-use crate::durable::DurableOperator;
+use crate::durable::{DurableOperator, DurableSocketOperator};
 use crate::encode::{packet_frames, with_packet};
 use crate::error::{AckError, FetchError, SendError};
 use crate::how::How;
@@ -303,11 +303,12 @@ impl SocketOperator {
         self
     }
 
-    /// To the socket alone, kept in the store before it is sent; see [`Operator::durable`].
-    pub fn durable(self) -> DurableOperator {
+    /// To the socket alone, kept in the store before it is sent, and until it is answered if that is asked for.
+    ///
+    /// Needs [`Builder::durable`](crate::Builder::durable).
+    pub fn durable(self) -> DurableSocketOperator {
         let Self { socket, flags } = self;
-        let target = Target { rooms: std::iter::once(Room::from(socket.id())).collect(), flags, ..Target::default() };
-        DurableOperator { namespace: socket.namespace(), target, key: None }
+        DurableSocketOperator { socket, flags }
     }
 
     /// To everyone in these rooms but the socket itself.
@@ -345,7 +346,7 @@ impl SocketOperator {
 
 /// The operators where a chain begins.
 macro_rules! begins_chain {
-    ($name:ty, $begin:expr, $start:ty) => {
+    ($name:ty, $begin:expr, $start:ty, $durable:ty) => {
         impl $name {
             /// To the sockets in these rooms; see [`Operator::to`].
             pub fn to(&self, rooms: impl IntoRooms) -> Operator {
@@ -363,7 +364,7 @@ macro_rules! begins_chain {
             }
 
             /// Kept in the store, then sent; see [`Operator::durable`].
-            pub fn durable(&self) -> DurableOperator {
+            pub fn durable(&self) -> $durable {
                 $begin(self).durable()
             }
 
@@ -393,7 +394,7 @@ macro_rules! begins_chain {
 /// The operators of what stands for all its sockets.
 macro_rules! broadcasts {
     ($name:ty, $begin:expr) => {
-        begins_chain!($name, $begin, Operator);
+        begins_chain!($name, $begin, Operator, DurableOperator);
 
         impl $name {
             /// Sends an event to all sockets; see [`Operator::emit`].
@@ -438,7 +439,7 @@ macro_rules! broadcasts {
 
 broadcasts!(Namespace, |namespace: &Namespace| Operator::new(namespace.clone()));
 broadcasts!(Server, |server: &Server| Operator::new(server.main()));
-begins_chain!(Socket, SocketOperator::new, SocketOperator);
+begins_chain!(Socket, SocketOperator::new, SocketOperator, DurableSocketOperator);
 
 impl Socket {
     /// To everyone in the namespace but the socket itself.

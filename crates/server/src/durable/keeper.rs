@@ -15,6 +15,7 @@ use posthaste_history::{Budget, Epoch, Offset, OffsetKey, Pid, Position};
 use tokio::sync::watch;
 
 use super::pages::Pages;
+use super::questions::Questions;
 use super::readers::Readers;
 use super::{Allowances, Durable, Form, Rule};
 use crate::local;
@@ -53,6 +54,8 @@ pub(crate) struct Keeper {
     pages: Pages,
     /// How much that may be, for each; one for all namespaces.
     allowances: Arc<Allowances>,
+    /// What clients have not answered.
+    questions: Questions,
 }
 
 /// The time of day.
@@ -101,6 +104,7 @@ impl Keeper {
             readers: Readers::default(),
             pages: Pages::default(),
             allowances,
+            questions: Questions::new(),
         })
     }
 
@@ -128,6 +132,7 @@ impl Keeper {
                     None => tracing::error!(pos, "what was committed is no event"),
                 }
             }
+            copies.iter().for_each(|copy| self.ask(namespace, copy));
             self.news.send_replace(pos);
         }
         let inboxes = messages.iter().map(|message| &message.stream).filter(|stream| stream.starts_with(INBOX));
@@ -233,6 +238,11 @@ impl Keeper {
             told.clear();
         }
         told.insert(stream.clone()).then(|| Write::Retain { stream: stream.clone(), retention })
+    }
+
+    /// What clients were asked and have not answered.
+    pub(crate) const fn questions(&self) -> &Questions {
+        &self.questions
     }
 
     /// Who reads which inbox here.

@@ -4,6 +4,7 @@
 //!   emit to a durable room ─► Keeper (one per namespace) ─► Shard.commit ─► Follower ─► Journal ─► mail to every worker
 //!   join, leave, connection lost ─► SessionRecord ─► Shard.commit
 //!   emit to a user ─► Shard.commit ─► Follower ─► workers that have a device of it ─► read behind the device's cursor ─► the device
+//!   question to a session ─► Shard.commit ─► Follower ─► the worker that has its socket ─► the answer ends it; else it is asked again
 //!   CONNECT with a pid that this process does not know ─► Shard.session ─► replay, in pages ─► the socket it was
 //! ```
 //!
@@ -11,12 +12,15 @@
 //! committed in order with the events, so whatever event is in the store, the joins before it are there as well.
 
 mod allowance;
+mod ask;
+mod asked;
 mod emit;
 mod form;
 mod history;
 mod inbox;
 mod keeper;
 mod pages;
+mod questions;
 mod readers;
 mod rules;
 
@@ -25,6 +29,7 @@ use std::time::Duration;
 
 pub use allowance::ReplayBudget;
 pub(crate) use allowance::{Allowances, Whose};
+pub use ask::{DurableAck, DurableSocketOperator};
 pub use emit::{DurableOperator, Stored, StoredAt};
 pub(crate) use form::Form;
 pub use history::{History, HistoryPage, HistoryStart, StoredEvent};
@@ -32,7 +37,9 @@ pub(crate) use inbox::has_inbox;
 pub use inbox::{Inbox, InboxMode, UserOperator};
 pub(crate) use keeper::{BUSY, Keeper, Taking, everybody, inbox_of, now, offset_key, room_of, stream_of};
 pub(crate) use pages::{NoPart, PAGE};
+use posthaste_history::Budget;
 use posthaste_history::store::{Durability, Store};
+pub(crate) use questions::{FIRST_ID, decode as decode_question, questions_of};
 pub(crate) use readers::Readers;
 pub(crate) use rules::Rule;
 pub use rules::{RoomPattern, RoomPatternError};
@@ -55,6 +62,9 @@ pub struct Durable {
     pub max_replay: usize,
     /// How much may be sent again to one identity in a time; 64 MiB and 8 MiB a second by default.
     pub replay_budget: ReplayBudget,
+    /// The most that one client may owe answers to, of what it was asked durably ([`DurableSocketOperator::emit_with_ack`]); 256 questions
+    /// of 1 MiB by default.
+    pub max_unanswered: Budget,
     /// How inboxes are kept; by default nobody has one. With it, the store knows of every identity that has connected.
     pub inbox: Option<Inbox>,
 }
@@ -69,6 +79,7 @@ impl Durable {
             max_away: Duration::from_secs(24 * 3600),
             max_replay: 200_000,
             replay_budget: ReplayBudget::default(),
+            max_unanswered: Budget { max_bytes: 1 << 20, max_events: 256 },
             inbox: None,
         }
     }
@@ -76,12 +87,13 @@ impl Durable {
 
 impl std::fmt::Debug for Durable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { store: _, durability, max_away, max_replay, replay_budget, inbox } = self;
+        let Self { store: _, durability, max_away, max_replay, replay_budget, max_unanswered, inbox } = self;
         f.debug_struct("Durable")
             .field("durability", durability)
             .field("max_away", max_away)
             .field("max_replay", max_replay)
             .field("replay_budget", replay_budget)
+            .field("max_unanswered", max_unanswered)
             .field("inbox", inbox)
             .finish_non_exhaustive()
     }
@@ -97,6 +109,17 @@ pub enum DurableError {
     /// The namespace has no shard: the server was built without [`Builder::durable`](crate::Builder::durable), or a client made it.
     #[error("{0} has no store")]
     NoStore(String),
+    /// The client owes as many answers as it may: [`Durable::max_unanswered`].
+    #[error("the client owes {events} answers already, to questions of {bytes} bytes")]
+    Unanswered {
+        /// How many.
+        events: usize,
+        /// What these questions take in the store.
+        bytes: u64,
+    },
+    /// The socket has no session: it was not let in yet, or has left.
+    #[error("the socket was not let in yet, or has left")]
+    NotJoined,
     /// Nobody has an inbox: [`Durable::inbox`] says how they are kept.
     #[error("there are no inboxes: `Durable::inbox` says how they are kept")]
     NoInbox,

@@ -10,6 +10,7 @@ use posthaste_socket_proto::Args;
 use tokio::sync::oneshot;
 
 use super::{Handle, Local};
+use crate::durable::FIRST_ID;
 use crate::error::AckError;
 use crate::how::How;
 use crate::socket::{Phase, Socket};
@@ -104,6 +105,7 @@ impl Local {
         match waiter {
             Some(Waiter::One(reply)) => drop(reply.send(Ok(args.into_owned()))),
             Some(Waiter::Many(sink)) => sink.answer(self.socket(handle).map(|socket| socket.id()), args.into_owned()),
+            None if id >= FIRST_ID => self.answered_question(handle, id, args),
             None => self.answered_inbox(handle, id),
         }
     }

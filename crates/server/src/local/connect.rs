@@ -141,6 +141,8 @@ impl Local {
             socket.insert(Identity(identity.clone()));
         }
         let pid = namespace.track(member, socket, comeback, &rooms, || self.new_pid());
+        // Before a handler may look at mail: what it owes from before comes before what it is asked then.
+        let owes = self.owes_answers(&namespace, member, socket);
         {
             let mut sockets = namespace.sockets.borrow_mut();
             let place = member.0 as usize;
@@ -187,6 +189,9 @@ impl Local {
             }
         }
         // A handler may have had enough of it.
+        if owes && socket.phase() == Phase::Connected {
+            self.ask_again(&namespace, member, socket);
+        }
         if let Some(identity) = identity
             && socket.phase() == Phase::Connected
         {
@@ -229,10 +234,16 @@ impl Local {
         match &namespace.tracking {
             None => socket.set_phase(Phase::Gone),
             Some(tracking) => {
-                if let Some(keeper) = tracking.journal().kept() {
+                let keeper = tracking.journal().kept();
+                if let Some(keeper) = keeper {
                     tracking.inboxes.close(handle.member, keeper, self.worker.index());
+                    tracking.questions.close(handle.member);
                 }
                 tracking.left(handle.member, &socket, reason);
+                if let Some(keeper) = keeper {
+                    let may_return = reason.is_recoverable() && socket.0.revision == Revision::V4;
+                    self.left_questions(keeper, &socket, may_return);
+                }
             }
         }
         self.lose_answers(&socket);

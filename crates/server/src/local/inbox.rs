@@ -349,7 +349,7 @@ impl Local {
             let offered = offered.and_then(|text| position(keeper, text));
             match look_up(keeper, settings, &inbox, &device, offered.map(|offered| offered.pos)).await {
                 Ok(after) => return self.with_pump(place, socket, |pump| pump.after = after).is_some(),
-                Err(error) if !self.may_try_again(&error).await => return false,
+                Err(error) if !self.may_try_again(&error, "an inbox").await => return false,
                 Err(_) => {}
             }
         }
@@ -363,7 +363,7 @@ impl Local {
                 Ok(page) => page,
                 Err(error) => {
                     let again = self.with_pump(place, socket, |pump| pump.more = true).is_some();
-                    if again && self.may_try_again(&error).await {
+                    if again && self.may_try_again(&error, "an inbox").await {
                         continue;
                     }
                     return;
@@ -464,15 +464,15 @@ impl Local {
     }
 
     /// Whether a store that did not do what it was asked may do so later: then that is now.
-    async fn may_try_again(&self, error: &StoreError) -> bool {
+    pub(super) async fn may_try_again(&self, error: &StoreError, what: &str) -> bool {
         match error {
             StoreError::Busy { .. } => tokio::time::sleep(BUSY).await,
             StoreError::Io { .. } => {
-                tracing::warn!(%error, "an inbox could not be read: tried again in a second");
+                tracing::warn!(%error, "{what} could not be read: tried again in a second");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             _ => {
-                tracing::error!(%error, "an inbox could not be read: its client is not sent it");
+                tracing::error!(%error, "{what} could not be read: its client is not sent it");
                 return false;
             }
         }

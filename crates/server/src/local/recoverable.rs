@@ -11,6 +11,7 @@ use posthaste_history::store::{Answer, Receipt, SessionRecord};
 use posthaste_history::{Audience, Pid, Trail};
 
 use super::inbox::Inboxes;
+use super::questions::Reasked;
 use super::stored::StoredTrail;
 use super::{Local, LocalNamespace};
 use crate::dialect::Dialect;
@@ -31,6 +32,7 @@ pub(super) struct Tracking {
     /// By member.
     tracked: RefCell<Vec<Option<Box<Tracked>>>>,
     pub(super) inboxes: Inboxes,
+    pub(super) questions: Reasked,
 }
 
 /// One live socket.
@@ -58,6 +60,7 @@ impl Tracking {
             applied: Cell::new(applied),
             tracked: RefCell::default(),
             inboxes: Inboxes::default(),
+            questions: Reasked::default(),
         }
     }
 

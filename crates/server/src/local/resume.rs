@@ -171,6 +171,13 @@ impl Local {
         }
         let identity = with_kept(claim, |kept| kept.stored.as_ref().map(|stored| stored.identity.clone())).flatten();
         let whose = Whose::new(identity, public_id);
+        if let Some(keeper) = journal.kept()
+            && let Err(error) = keeper.load_questions(public_id).await
+        {
+            tracing::error!(%error, "what a session was asked could not be read from the store");
+            self.turn_away(&socket);
+            return self.fall_back(id, namespace, auth.as_deref(), claim);
+        }
         for round in 0.. {
             let bytes = missed.iter().map(Bytes::len).sum::<usize>();
             let in_pages = round < ROUNDS && bytes > PAGE;

@@ -98,6 +98,7 @@ impl Local {
             );
             // It is over: the client is somebody new from here on.
             keeper.note_session(wish.pid, None);
+            keeper.end_questions(stored.id);
             return Err(Afresh::Gaps(forgotten));
         }
         let request = self.with_client(id, |client| client.request.clone()).ok_or(Afresh::Gone)?;
@@ -111,6 +112,7 @@ impl Local {
             self.turn_away(&socket);
             return Err(Afresh::Unknown);
         }
+        keeper.load_questions(stored.id).await.map_err(unread)?;
         match self.replay_stored(id, namespace, keeper, &mut stored, start).await {
             Ok(()) => {
                 self.accept(&socket, Comeback::Revived(taking, Box::new(stored)));

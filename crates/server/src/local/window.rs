@@ -26,9 +26,9 @@ impl Window {
         self.max.saturating_sub(self.sent.len())
     }
 
-    /// The message at `pos` is sent, and answered under `id`: both greater than those before.
+    /// The message at `pos` is sent, and answered under `id`: a position behind those before, and none of their ids.
     pub(super) fn send(&mut self, pos: u64, id: u64) {
-        debug_assert!(self.sent.back().is_none_or(|last| last.pos < pos && last.id < id));
+        debug_assert!(self.sent.back().is_none_or(|last| last.pos < pos));
         self.sent.push_back(Sent { pos, id, is_answered: false });
     }
 
@@ -41,9 +41,8 @@ impl Window {
     /// An answer has come. Returns up to where all have come now, if that is farther than before; nothing for one that was not asked
     /// for, or came before.
     pub(super) fn answer(&mut self, id: u64) -> Option<u64> {
-        let place = self.sent.partition_point(|sent| sent.id < id);
-        let sent = self.sent.get_mut(place).filter(|sent| sent.id == id)?;
-        sent.is_answered = true;
+        // Mostly the first.
+        self.sent.iter_mut().find(|sent| sent.id == id && !sent.is_answered)?.is_answered = true;
         let mut passed = None;
         while let Some(first) = self.sent.front().filter(|first| first.is_answered) {
             passed = Some(first.pos);

@@ -31,7 +31,7 @@ pub use self::params::{Params, ParamsError};
 use self::registry::Number;
 pub(crate) use self::registry::{Bounds, Parent, Registry};
 pub(crate) use self::router::Router;
-use crate::durable::{DurableError, Keeper};
+use crate::durable::{DurableError, FIRST_ID, Keeper};
 use crate::local::{Behind, guarded};
 use crate::once::OnceWindow;
 use crate::recovery::Journal;
@@ -60,6 +60,7 @@ pub(crate) struct NamespaceInner {
     router: RwLock<Arc<Router>>,
     /// Counts changes of the router, so that workers can keep a copy of it without locking.
     version: AtomicU64,
+    /// Where clients outlive the process it begins anywhere: what they answer late was asked by another.
     ack_ids: AtomicU64,
     pub(crate) behind: Behind,
     pub(crate) rooms: RoomWatch,
@@ -162,7 +163,8 @@ impl NamespaceInner {
 
     /// The id of the next question; all sockets of the namespace share the counter, so that one question to many has one id.
     pub(crate) fn next_ack_id(&self) -> u64 {
-        self.ack_ids.fetch_add(1, Ordering::Relaxed)
+        // Those of durable questions are above.
+        self.ack_ids.fetch_add(1, Ordering::Relaxed) % FIRST_ID
     }
 
     /// Whether somebody wants to see what is sent to its sockets.

@@ -16,7 +16,7 @@ use crate::config::MakeAdapter;
 use crate::error::ConnectError;
 use crate::local::{Behind, LocalNode};
 use crate::once::{Idempotency, OnceWindow};
-use crate::recovery::Journals;
+use crate::recovery::{Journals, random};
 use crate::room_events::RoomWatch;
 use crate::server::Inner;
 
@@ -257,6 +257,8 @@ impl Registry {
                 self.journals.as_ref().map(|journals| journals.add(&name, matches!(kind, Kind::Plain)))
             }
         };
+        let keeps = journal.as_ref().is_some_and(|journal| journal.kept().is_some());
+        let first_id = if keeps { u64::from(u32::from_be_bytes(random())) } else { 0 };
         let namespace = Namespace(Arc::new(NamespaceInner {
             name,
             number: Number::next(&self.numbers),
@@ -268,7 +270,7 @@ impl Registry {
             registry: Arc::downgrade(self),
             router: RwLock::new(router),
             version: AtomicU64::new(0),
-            ack_ids: AtomicU64::new(0),
+            ack_ids: AtomicU64::new(first_id),
             behind: Behind::default(),
             rooms: RoomWatch::default(),
             watchers,
