@@ -16,9 +16,19 @@ use crate::PATH;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
-    Open { peer: Option<SocketAddr>, revision: Revision, on: Option<On> },
-    Upgraded { on: Option<On> },
+    Open {
+        peer: Option<SocketAddr>,
+        revision: Revision,
+        on: Option<On>,
+    },
+    Upgraded {
+        on: Option<On>,
+    },
     Text(String),
+    /// It was asked to ping early.
+    Early(bool),
+    Pinged,
+    Ponged,
     Closed(CloseReason),
 }
 
@@ -56,11 +66,24 @@ impl WorkerApplication for Half {
 
     fn text(&self, id: ConnectionId, text: &str) {
         self.told.push(Told::Text(text.to_owned()));
+        match text {
+            "follow" => self.worker.follow_heartbeat(id),
+            "ping" => self.told.push(Told::Early(self.worker.ping_early(id))),
+            _ => {}
+        }
         self.worker.send_text(id, text);
     }
 
     fn binary(&self, id: ConnectionId, data: Bytes) {
         self.worker.send_binary(id, &data);
+    }
+
+    fn pinged(&self, _: ConnectionId) {
+        self.told.push(Told::Pinged);
+    }
+
+    fn ponged(&self, _: ConnectionId) {
+        self.told.push(Told::Ponged);
     }
 
     fn upgraded(&self, id: ConnectionId) {
@@ -316,4 +339,42 @@ async fn a_handler_that_a_job_starts_begins_when_all_mail_is_applied() {
     engine.send("job").await.unwrap();
     assert_eq!(told.wait_for(4).await, ["job begins", "job ends", "next job", "handler"]);
     workers.shutdown(Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_ping_comes_early_if_none_is_on_its_way_and_whoever_follows_it_hears_of_it() {
+    let server = Running::start(|_| {});
+    let ping = || Packet::Text("2".to_owned());
+    for transport in Transport::ALL {
+        let before = server.told.all().len();
+        let mut engine = server.open(transport, "").await;
+        let mut say = async |what: &str, comes: &[Packet]| {
+            engine.send_all(&[Packet::Text(what.to_owned())]).await.unwrap();
+            for expected in comes {
+                assert_eq!(engine.packet().await.unwrap(), *expected);
+            }
+        };
+        let echo = Packet::message;
+        // Nobody follows: there is a ping, and no news of it.
+        say("4ping", &[ping(), echo("ping")]).await;
+        say("4ping", &[echo("ping")]).await;
+        say("3", &[]).await;
+        say("4follow", &[echo("follow")]).await;
+        say("4ping", &[ping(), echo("ping")]).await;
+        say("4ping", &[echo("ping")]).await;
+        say("3", &[]).await;
+        say("4ping", &[ping(), echo("ping")]).await;
+        let text = |what: &str| Told::Text(what.to_owned());
+        let expected = [
+            vec![text("ping"), Told::Early(true), text("ping"), Told::Early(false)],
+            vec![text("follow")],
+            vec![text("ping"), Told::Pinged, Told::Early(true), text("ping"), Told::Early(false), Told::Ponged],
+            vec![text("ping"), Told::Pinged, Told::Early(true)],
+        ];
+        let expected = expected.concat();
+        let told = server.told.wait_for(before + 1 + expected.len()).await;
+        assert_eq!(told[before + 1..], expected, "{transport:?}");
+        engine.leave().await.unwrap();
+        server.told.wait_for(before + 2 + expected.len()).await;
+    }
 }

@@ -94,9 +94,10 @@ impl DurableSocketOperator {
             Ok(frames) => frames,
             Err(error) => return refuse(DurableError::Encode(error.to_string())),
         };
-        let is_live = match socket.phase() {
-            Phase::Connected => true,
-            Phase::Gone if socket.is_away() => false,
+        let connection = socket.0.connection;
+        let live = match socket.phase() {
+            Phase::Connected => Some(connection),
+            Phase::Gone if socket.is_away() => None,
             Phase::Gone => return Err(Some(DurableAckError::Gone)),
             Phase::Joining => return refuse(DurableError::NotJoined),
         };
@@ -104,14 +105,14 @@ impl DurableSocketOperator {
         let (id, max) = (socket.id(), keeper.settings().max_unanswered);
         let (waiter, answer) = oneshot::channel();
         let cost = questions::cost_of(form.packet.frames().len());
-        let ticket = match keeper.questions().begin(id, cost, max, waiter, is_live) {
+        let ticket = match keeper.questions().begin(id, cost, max, waiter, live) {
             Ok(ticket) => ticket,
             Err(error) => return refuse(error),
         };
         let stored = Stored::pending(keeper.put_question(id, ticket, &form), &keeper);
         // Lost, or gone, since it was looked at.
         match socket.phase() {
-            Phase::Gone if socket.is_away() => keeper.questions().left(id),
+            Phase::Gone if socket.is_away() => keeper.questions().left(id, connection),
             Phase::Gone => keeper.end_questions(id),
             Phase::Connected | Phase::Joining => {}
         }

@@ -1,6 +1,6 @@
 //! The shard of a namespace.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -42,8 +42,8 @@ pub(crate) struct Keeper {
     settings: Durable,
     max_name: usize,
     rules: RwLock<Arc<Vec<Rule>>>,
-    /// Streams that know how much to keep.
-    told: Mutex<HashSet<StreamName>>,
+    /// Streams that were told how much to keep, and whether that was committed: a store that is full, or behind, has not heard it.
+    told: Mutex<HashMap<StreamName, bool>>,
     /// Sessions that are being taken up.
     taken: Mutex<HashSet<Pid>>,
     /// The position of the last event.
@@ -118,6 +118,15 @@ impl Keeper {
     }
 
     fn publish(&self, namespace: &Arc<NamespaceInner>, messages: &[Message]) {
+        {
+            let mut told = lock(&self.told);
+            for message in messages {
+                // Committed with it, or before it.
+                if let Some(has_heard) = told.get_mut(&message.stream) {
+                    *has_heard = true;
+                }
+            }
+        }
         for copies in messages.chunk_by(|one, next| one.pos == next.pos) {
             let pos = copies[0].pos;
             let is_for_all = copies.iter().any(|copy| &*copy.stream == EVERYBODY);
@@ -231,13 +240,17 @@ impl Keeper {
         self.shard.commit(now(), writes)
     }
 
-    /// Has a stream keep so much, if it was not told before.
+    /// Has a stream keep so much, unless it was told and has heard it.
     pub(super) fn retain_as(&self, stream: &StreamName, retention: Retention) -> Option<Write> {
         let mut told = lock(&self.told);
+        if told.get(stream) == Some(&true) {
+            return None;
+        }
         if told.len() > MAX_TOLD {
             told.clear();
         }
-        told.insert(stream.clone()).then(|| Write::Retain { stream: stream.clone(), retention })
+        told.insert(stream.clone(), false);
+        Some(Write::Retain { stream: stream.clone(), retention })
     }
 
     /// What clients were asked and have not answered.

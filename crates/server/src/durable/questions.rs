@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use posthaste_adapter::SocketId;
+use posthaste_engine::ConnectionId;
 use posthaste_history::store::{Message, Put, StreamName};
 use posthaste_history::{Budget, Position};
 use posthaste_socket_proto::Args;
@@ -48,8 +49,8 @@ struct Asked {
     begun: Vec<Question>,
     /// Committed, by position: from the first that was not answered on.
     open: VecDeque<(u64, Question)>,
-    /// Whether it is connected here. Otherwise this is for those who wait.
-    is_live: bool,
+    /// Where it is connected. If nowhere, this is for those who wait.
+    live: Option<ConnectionId>,
     /// Whether the store has nothing more. It may, of one that was away when this began.
     is_whole: bool,
 }
@@ -93,7 +94,7 @@ impl Questions {
         cost: u64,
         max: Budget,
         waiter: Waiter,
-        is_live: bool,
+        live: Option<ConnectionId>,
     ) -> Result<u64, DurableError> {
         let mut state = self.lock();
         let ticket = state.next;
@@ -104,9 +105,9 @@ impl Questions {
             state.tidy(socket);
             return Err(DurableError::Unanswered { events, bytes });
         }
-        asked.is_live |= is_live;
+        asked.live = asked.live.or(live);
         // Who is connected has been asked all there was.
-        asked.is_whole |= is_live;
+        asked.is_whole |= live.is_some();
         asked.begun.push(Question { ticket, cost, is_answered: false, waiter: Some(waiter) });
         state.next = ticket.wrapping_add(1);
         Ok(ticket)
@@ -134,10 +135,10 @@ impl Questions {
     }
 
     /// Whether a question is still open, of a socket that is about to be asked it.
-    pub(crate) fn is_open(&self, socket: SocketId, pos: u64) -> bool {
+    pub(crate) fn is_open(&self, socket: SocketId, on: ConnectionId, pos: u64) -> bool {
         let mut state = self.lock();
         let Some(asked) = state.sessions.get_mut(&socket) else { return false };
-        asked.is_live = true;
+        asked.live = Some(on);
         asked.open.binary_search_by_key(&pos, |(pos, _)| *pos).is_ok_and(|place| !asked.open[place].1.is_answered)
     }
 
@@ -175,11 +176,11 @@ impl Questions {
         state.tidy(socket);
     }
 
-    /// A socket was lost, and may come back.
-    pub(crate) fn left(&self, socket: SocketId) {
+    /// A socket has lost its connection, and may come back, or is back.
+    pub(crate) fn left(&self, socket: SocketId, on: ConnectionId) {
         let mut state = self.lock();
         if let Some(asked) = state.sessions.get_mut(&socket) {
-            asked.is_live = false;
+            asked.live.take_if(|live| *live == on);
         }
         state.tidy(socket);
     }
@@ -192,10 +193,10 @@ impl Questions {
     }
 
     /// A session is back: whether something is open that it has to be asked again.
-    pub(crate) fn opened(&self, socket: SocketId) -> bool {
+    pub(crate) fn opened(&self, socket: SocketId, on: ConnectionId) -> bool {
         let mut state = self.lock();
         let Some(asked) = state.sessions.get_mut(&socket) else { return false };
-        asked.is_live = true;
+        asked.live = Some(on);
         !asked.open.is_empty()
     }
 
@@ -232,7 +233,7 @@ impl State {
     /// Forgets a session of which nothing has to be known any more.
     fn tidy(&mut self, socket: SocketId) {
         let Some(asked) = self.sessions.get_mut(&socket) else { return };
-        let is_needed = asked.is_live || asked.each().any(|question| question.waiter.is_some());
+        let is_needed = asked.live.is_some() || asked.each().any(|question| question.waiter.is_some());
         if !is_needed || asked.begun.is_empty() && asked.open.is_empty() {
             self.sessions.remove(&socket);
         }
@@ -299,13 +300,17 @@ mod tests {
         SocketId::from_bytes([7; 15])
     }
 
+    fn connection() -> ConnectionId {
+        ConnectionId { worker: 0, slot: 1, generation: 2 }
+    }
+
     /// A socket that was asked at these positions.
     fn asked(positions: &[u64]) -> (Questions, Vec<oneshot::Receiver<Result<Args<'static>, AckError>>>) {
         let questions = Questions::new();
         let mut answers = Vec::new();
         for pos in positions {
             let (waiter, answer) = oneshot::channel();
-            let ticket = questions.begin(somebody(), 100, MAX, waiter, true).unwrap();
+            let ticket = questions.begin(somebody(), 100, MAX, waiter, Some(connection())).unwrap();
             assert!(questions.committed(somebody(), ticket, *pos));
             answers.push(answer);
         }
@@ -322,7 +327,7 @@ mod tests {
         assert_eq!(passed(&questions, 20), Some(Passed::Alone(20)));
         assert_eq!(passed(&questions, 20), None, "it came before");
         assert_eq!(passed(&questions, 15), None, "nobody asked");
-        assert!(questions.is_open(somebody(), 10) && !questions.is_open(somebody(), 20));
+        assert!(questions.is_open(somebody(), connection(), 10) && !questions.is_open(somebody(), connection(), 20));
         assert_eq!(passed(&questions, 10), Some(Passed::All { through: 20, marked: vec![20] }));
         assert_eq!(passed(&questions, 30), Some(Passed::All { through: 30, marked: Vec::new() }));
         assert!(!questions.knows(somebody()), "nothing is left");
@@ -331,7 +336,7 @@ mod tests {
     #[test]
     fn no_more_is_open_than_may_be() {
         let (questions, _answers) = asked(&[1, 2]);
-        let ask = |cost| questions.begin(somebody(), cost, MAX, oneshot::channel().0, true);
+        let ask = |cost| questions.begin(somebody(), cost, MAX, oneshot::channel().0, Some(connection()));
         assert!(matches!(ask(801), Err(DurableError::Unanswered { events: 2, bytes: 200 })));
         let ticket = ask(800).unwrap();
         assert!(matches!(ask(0), Err(DurableError::Unanswered { events: 3, bytes: 1_000 })));
@@ -347,7 +352,12 @@ mod tests {
     #[test]
     fn whoever_is_away_is_remembered_for_those_who_wait() {
         let (questions, mut answers) = asked(&[1, 2]);
-        questions.left(somebody());
+        let before = ConnectionId { generation: 0, ..connection() };
+        questions.left(somebody(), before);
+        let is_live = || questions.lock().sessions[&somebody()].live.is_some();
+        assert!(is_live(), "it is back");
+        questions.left(somebody(), connection());
+        assert!(!is_live());
         drop(answers.pop());
         let first = { questions.lock().sessions[&somebody()].open[0].1.ticket };
         questions.give_up(somebody(), first + 1);
@@ -355,7 +365,8 @@ mod tests {
         questions.give_up(somebody(), first);
         assert!(!questions.knows(somebody()));
         questions.load(somebody(), [(1, 100, false), (2, 100, true)]);
-        assert!(questions.opened(somebody()) && questions.is_open(somebody(), 1) && !questions.is_open(somebody(), 2));
+        assert!(questions.opened(somebody(), connection()));
+        assert!(questions.is_open(somebody(), connection(), 1) && !questions.is_open(somebody(), connection(), 2));
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Local {
 
     /// Asks a socket what it has not answered. Returns whether it is there.
     fn ask_open(&self, socket: &Socket, keeper: &Keeper, pos: u64, form: &Form) -> bool {
-        if !keeper.questions().is_open(socket.id(), pos) {
+        if !keeper.questions().is_open(socket.id(), socket.0.connection, pos) {
             return true;
         }
         let shared = &socket.0.namespace;
@@ -130,7 +130,7 @@ impl Local {
     pub(super) fn owes_answers(&self, namespace: &LocalNamespace, member: Member, socket: &Socket) -> bool {
         let Some(tracking) = &namespace.tracking else { return false };
         let Some(keeper) = tracking.journal().kept().filter(|_| socket.recovered()) else { return false };
-        let owes = keeper.questions().opened(socket.id());
+        let owes = keeper.questions().opened(socket.id(), socket.0.connection);
         if owes {
             tracking.questions.open(member, socket);
         }
@@ -202,7 +202,7 @@ impl Local {
     /// A socket has left; it may come back if `may_return`.
     pub(super) fn left_questions(&self, keeper: &Arc<Keeper>, socket: &Socket, may_return: bool) {
         if may_return {
-            keeper.questions().left(socket.id());
+            keeper.questions().left(socket.id(), socket.0.connection);
         } else {
             keeper.end_questions(socket.id());
         }

@@ -69,7 +69,8 @@ impl Device {
     }
 }
 
-fn read(text: &str) -> Came {
+/// Reads an event as it came.
+pub(crate) fn read(text: &str) -> Came {
     let rest = text.strip_prefix('2').unwrap_or_else(|| panic!("an event was to come, not {text:?}"));
     let (id, event) = rest.split_at(rest.find('[').unwrap());
     Came { id: (!id.is_empty()).then(|| id.parse().unwrap()), event: serde_json::from_str(event).unwrap() }

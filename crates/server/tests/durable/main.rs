@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
 
 mod device;
+mod disk;
 mod emits;
 mod gaps;
 mod helper;
@@ -16,6 +17,9 @@ mod live;
 #[path = "../recovery/peer.rs"]
 mod peer;
 mod pongs;
+mod questions;
+mod questions_lost;
 mod replays;
 mod revival;
 mod scene;
+mod trouble;

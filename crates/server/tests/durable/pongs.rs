@@ -1,5 +1,7 @@
 //! What an answered ping says: what was sent before it has reached the client.
 
+use std::time::{Duration, Instant};
+
 use posthaste::{Inbox, InboxMode};
 use posthaste_testkit::{Packet, Transport, eventually};
 use serde_json::{Value, json};
@@ -65,4 +67,31 @@ async fn a_session_without_an_offset_goes_on_behind_what_a_pong_confirmed() {
     running.io.to("room").emit("two", &()).await.unwrap();
     let back = memory.back(running.addr).await;
     assert_eq!((back.recovered, back.missed), (true, vec![json!(["two"])]));
+}
+
+#[tokio::test]
+async fn pings_that_come_early_come_once_a_second_however_much_is_sent() {
+    let remains = Remains::new();
+    let running = remains.serve_inboxes(by_pong());
+    let mut phone = Device::connect_with(running.addr, Transport::WebSocket, auth()).await;
+    let io = running.io.clone();
+    // More than what is confirmed is on its way at all times.
+    let sending = tokio::spawn(async move {
+        loop {
+            io.user("ada").emit("event", &()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let mut pings = Vec::new();
+    while pings.len() < 4 {
+        if phone.client.engine().packet().await.unwrap() == Packet::Text("2".to_owned()) {
+            pings.push(Instant::now());
+            phone.client.engine().send_all(&[Packet::Text("3".to_owned())]).await.unwrap();
+        }
+    }
+    sending.abort();
+    // The first comes at once. What a busy machine adds to one interval it may take from the next, but not from all.
+    let taken = pings[3].duration_since(pings[0]);
+    assert!(taken >= Duration::from_millis(2_500), "four pings in {taken:?}");
+    assert!(taken < Duration::from_secs(20), "that was the heartbeat's own pace");
 }

@@ -10,11 +10,21 @@ use crate::peer::{Peer, recovering};
 
 /// What is left when a process was killed.
 #[derive(Clone)]
-pub(crate) struct Remains(Arc<MemoryStore>);
+pub(crate) struct Remains(Arc<dyn Store>);
 
 impl Remains {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(MemoryStore::new(7, Retention::ROOM, posthaste_history::store::WindowLimits::default())))
+        Self::of(Arc::new(MemoryStore::new(7, Retention::ROOM, posthaste_history::store::WindowLimits::default())))
+    }
+
+    /// What is left in this store.
+    pub(crate) fn of(store: Arc<dyn Store>) -> Self {
+        Self(store)
+    }
+
+    /// How many questions the store has that a socket has not answered.
+    pub(crate) fn open(&self, id: &str) -> u64 {
+        self.0.shard("/").unwrap().stream(&format!("q:{id}").into()).map_or(0, |questions| questions.messages)
     }
 
     /// Settings on it.
