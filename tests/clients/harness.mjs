@@ -167,6 +167,7 @@ export class ConformanceServer {
     this.#folder ??= temporaryFolder();
     this.#process = new ServerProcess(this.command, ["--port", String(this.port)], {
       logFile: path.join(this.#folder, "server.log"),
+      env: { DATA: path.join(this.#folder, "data") },
     });
     await this.#process.until(async () => {
       const response = await fetch(`${this.url}/health`).catch(() => undefined);

@@ -14,6 +14,7 @@
 //! /steady-msgpack/ as /steady/, packets in MessagePack
 //! /hooked/       engine hooks that do what a request's headers ask for; empty dynamic namespaces are forgotten
 //! /engine.io/    Engine.IO alone, ping 300 ms, pong within 200 ms, CORS for all, Engine.IO 3 allowed: what is sent comes back
+//! /questions/    what sockets are asked is kept until they answer, in the folder that --data names
 //! /returning/    with --stats: sessions are recovered within 3 s; every socket has listeners and values of its own
 //! ```
 //!
@@ -23,11 +24,13 @@ mod echo;
 mod events;
 mod hooked;
 mod inboxes;
+mod questions;
 mod returning;
 mod stats;
 mod suites;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::routing::get;
@@ -54,6 +57,9 @@ struct Options {
     /// Tells at /stats what the server holds.
     #[arg(long)]
     stats: bool,
+    /// Where /questions/ keeps what has to survive; in memory by default.
+    #[arg(long, env = "DATA")]
+    data: Option<PathBuf>,
     /// Stands in for the server that an official test suite expects.
     #[arg(long, value_enum)]
     suite: Option<Suite>,
@@ -68,7 +74,7 @@ async fn main() -> anyhow::Result<()> {
     let addr = SocketAddr::new(options.host, options.port);
     let listener = match options.suite {
         Some(suite) => suite.listen(&workers, addr)?,
-        None => listen(&workers, addr, options.stats)?,
+        None => listen(&workers, addr, options.stats, options.data.as_deref())?,
     };
     println!("listening on {}", listener.local_addr());
     tokio::signal::ctrl_c().await?;
@@ -78,7 +84,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// The conformance app.
-fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Result<Listener> {
+fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool, data: Option<&Path>) -> anyhow::Result<Listener> {
     let main = mount(workers, main_mount("/socket.io")?.recovery(Recovery::default()))?;
     let plain = mount(workers, main_mount("/plain")?.serve_client(true))?;
     let fast = mount(workers, fast_mount())?;
@@ -89,6 +95,7 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
     let hooked = hooked::mount(workers)?;
     let inbox = inboxes::mount(workers, "/inbox", InboxMode::Ack)?;
     let inbox_by_offset = inboxes::mount(workers, "/inbox-by-offset", InboxMode::Offset)?;
+    let questions = questions::mount(workers, data)?;
     let echo = EngineLayer::new(echo::engine(workers, true)?);
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
     if with_stats {
@@ -99,7 +106,7 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool) -> anyhow::Resu
     }
     let app = app.layer(plain.layer()).layer(fast.layer()).layer(steady.layer()).layer(hooked.layer()).layer(echo);
     let app = app.layer(packed.layer()).layer(steady_packed.layer());
-    let app = app.layer(inbox.layer()).layer(inbox_by_offset.layer());
+    let app = app.layer(inbox.layer()).layer(inbox_by_offset.layer()).layer(questions.layer());
     Ok(main.listen_with(addr, app)?)
 }
 
