@@ -136,7 +136,7 @@ impl DurableSocketOperator {
     fn to_own_room(&self) -> DurableOperator {
         let Self { socket, flags } = self;
         let rooms = std::iter::once(Room::from(socket.id())).collect();
-        let target = Target { rooms, flags: flags.clone(), ..Target::default() };
+        let target = Target { rooms, flags: *flags, ..Target::default() };
         DurableOperator { namespace: socket.namespace(), target, key: None }
     }
 }
