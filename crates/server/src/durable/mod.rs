@@ -62,8 +62,8 @@ pub struct Durable {
     pub max_replay: usize,
     /// How much may be sent again to one identity in a time; 64 MiB and 8 MiB a second by default.
     pub replay_budget: ReplayBudget,
-    /// The most that one client may owe answers to, of what it was asked durably ([`DurableSocketOperator::emit_with_ack`]); 256 questions
-    /// of 1 MiB by default.
+    /// The most that one client may owe answers to, of what it was asked durably ([`DurableSocketOperator::emit_with_ack`]); by default 256
+    /// questions that take 1 MiB together. What was answered behind one that is open counts as well.
     pub max_unanswered: Budget,
     /// How inboxes are kept; by default nobody has one. With it, the store knows of every identity that has connected.
     pub inbox: Option<Inbox>,
