@@ -175,7 +175,7 @@ impl Local {
                 }
             }
             let is_there = self.with_way(place, socket, |way| way.more |= !page.complete).is_some();
-            if !is_there || !self.has_taken(socket).await {
+            if !is_there || !self.has_taken(socket.0.connection, PAGE).await {
                 return;
             }
         }

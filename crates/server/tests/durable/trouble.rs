@@ -102,8 +102,8 @@ impl Shard for TroubledShard {
         self.0.head()
     }
 
-    fn stream(&self, stream: &StreamName) -> Option<StreamInfo> {
-        self.0.stream(stream)
+    fn look_up(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
+        self.0.look_up(stream)
     }
 
     fn stats(&self) -> Stats {
