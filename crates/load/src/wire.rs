@@ -121,9 +121,11 @@ impl Numbered {
     fn read_kept_slowly<'a>(&self, packet: &str) -> Option<(u64, Option<Cow<'a, str>>)> {
         let decoded = Decoder::default().text(packet, &DecodeLimits::default()).ok()??;
         let Packet::Event { event, args, .. } = decoded else { return None };
-        let mut texts: Vec<String> = args.deserialize().ok()?;
-        let offset = if texts.len() == 2 { texts.pop() } else { None };
-        let [payload] = &texts[..] else { return None };
+        let (payload, offset): (String, Option<String>) = match args.iter().count() {
+            1 => (args.deserialize::<(String,)>().ok()?.0, None),
+            2 => args.deserialize().ok()?,
+            _ => return None,
+        };
         let digits = payload.strip_suffix(self.letters.as_str()).filter(|it| it.len() == NUMBER_DIGITS)?;
         if event == self.event.as_str() { Some((number(digits)?, offset.map(Cow::Owned))) } else { None }
     }
