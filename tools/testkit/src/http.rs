@@ -124,8 +124,12 @@ impl Http {
     /// # Errors
     /// When the connection ends before the answer does.
     pub async fn send(&mut self, request: &Request) -> io::Result<Response> {
-        self.0.write(&request.encode()).await?;
-        self.response().await
+        let written = self.0.write(&request.encode()).await;
+        match self.response().await {
+            Ok(response) => Ok(response),
+            // A server may answer, and let go, before it has all of a request that it does not take.
+            Err(error) => written.and(Err(error)),
+        }
     }
 
     /// Begins a request whose body follows in chunks of any number and size ([`Http::chunk`]), up to an empty one.
