@@ -431,7 +431,7 @@ mod tests {
     }
 
     fn plan(line: &str) -> anyhow::Result<Plan> {
-        let line = Line::try_parse_from(std::iter::once("bench").chain(line.split_whitespace()))?;
+        let line = Line::try_parse_from(std::iter::once("bench").chain(line.split_terminator(' ')))?;
         match line.bench.what {
             What::Scenario(scenario) => scenario.plan(Target::parse("http://x")?),
             What::App(_) => unreachable!("a scenario was asked for"),
