@@ -4,91 +4,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use posthaste::store::{
-    Answer, Capabilities, Cursors, Follower, Page, Range, Receipt, Retention, SessionRecord, Shard, Stats, Store,
-    StoreError, StreamInfo, StreamName, Timestamp, Write,
-};
+use posthaste::store::{Answer, Page, Range, Retention, Shard};
 use posthaste::{Auth, Budget, ConnectError, Durable, ReplayBudget, Server, Socket};
-use posthaste_history::{Pid, Position};
 use posthaste_testkit::Running;
 use serde_json::{Value, json};
 
+use crate::between::{Between, Through};
 use crate::peer::{Back, Memory, Peer};
 use crate::scene::Remains;
 
-/// A store that takes its time to read, and counts how often it has to.
-#[derive(Clone)]
-struct Counting {
-    store: Arc<dyn Store>,
-    reads: Arc<AtomicUsize>,
-}
-
-struct CountingShard(Arc<dyn Shard>, Arc<AtomicUsize>);
+/// Takes its time to read, and counts how often that is done.
+#[derive(Default)]
+struct Counting(AtomicUsize);
 
 impl Counting {
-    fn new(durable: &Durable) -> Self {
-        Self { store: durable.store.clone(), reads: Arc::default() }
-    }
-
     fn reads(&self) -> usize {
-        self.reads.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
     }
 }
 
-impl Store for Counting {
-    fn shard(&self, name: &str) -> Result<Arc<dyn Shard>, StoreError> {
-        Ok(Arc::new(CountingShard(self.store.shard(name)?, self.reads.clone())))
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.store.capabilities()
-    }
-
-    fn close(&self) -> Result<(), StoreError> {
-        self.store.close()
-    }
-}
-
-impl Shard for CountingShard {
-    fn commit(&self, now: Timestamp, writes: Vec<Write>) -> Answer<Vec<Receipt>> {
-        self.0.commit(now, writes)
-    }
-
-    fn read(&self, ranges: Vec<Range>, max: Budget) -> Answer<Page> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        let answer = self.0.read(ranges, max);
+impl Between for Counting {
+    fn read(&self, shard: &dyn Shard, ranges: Vec<Range>, max: Budget) -> Answer<Page> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let answer = shard.read(ranges, max);
         Box::pin(async {
             tokio::time::sleep(Duration::from_millis(2)).await;
             answer.await
         })
-    }
-
-    fn session(&self, now: Timestamp, pid: Pid) -> Answer<Option<SessionRecord>> {
-        self.0.session(now, pid)
-    }
-
-    fn cursors(&self, stream: &StreamName) -> Answer<Cursors> {
-        self.0.cursors(stream)
-    }
-
-    fn retain(&self, now: Timestamp) -> Answer<u64> {
-        self.0.retain(now)
-    }
-
-    fn head(&self) -> Position {
-        self.0.head()
-    }
-
-    fn look_up(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
-        self.0.look_up(stream)
-    }
-
-    fn stats(&self) -> Stats {
-        self.0.stats()
-    }
-
-    fn follow(&self, follower: Option<Follower>) {
-        self.0.follow(follower);
     }
 }
 
@@ -121,8 +63,8 @@ async fn what_many_have_missed_is_read_once_for_all_of_them() {
         memories.push(peer.memory.clone());
     }
     let ids: Vec<String> = sockets.all().iter().map(|socket| socket.id().to_string()).collect();
-    let counting = Counting::new(&remains.durable());
-    let store = Arc::new(counting.clone());
+    let counting = Arc::new(Counting::default());
+    let store = Arc::new(Through(remains.durable().store, counting.clone()));
     let (next, _) = remains.serve_with(Retention::ROOM, |durable| Durable { store, ..durable }, |_| {});
     let mut expected: Vec<(String, Value)> = Vec::new();
     for number in 0..EVENTS {

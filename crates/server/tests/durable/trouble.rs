@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use posthaste::store::{
-    Answer, Capabilities, Cursors, Follower, MemoryStore, Page, Range, Receipt, Retention, SessionRecord, Shard, Stats,
-    Store, StoreError, StreamInfo, StreamName, Timestamp, Write,
+    Answer, Cursors, MemoryStore, Page, Range, Receipt, Retention, Shard, StoreError, StreamName, Timestamp, Write,
 };
 use posthaste::{AckError, Budget, DurableError, Inbox, SendError};
-use posthaste_history::{Pid, Position};
 use posthaste_testkit::eventually;
 use serde_json::json;
 
+use crate::between::{Between, Through};
 use crate::device::Device;
 use crate::peer::Peer;
 use crate::questions::{answer, last, question};
@@ -45,80 +44,37 @@ impl Trouble {
     }
 }
 
-struct Troubled(MemoryStore, Arc<Trouble>);
-
-struct TroubledShard(Arc<dyn Shard>, Arc<Trouble>);
-
-impl Store for Troubled {
-    fn shard(&self, name: &str) -> Result<Arc<dyn Shard>, StoreError> {
-        Ok(Arc::new(TroubledShard(self.0.shard(name)?, self.1.clone())))
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
-    }
-
-    fn close(&self) -> Result<(), StoreError> {
-        self.0.close()
-    }
-}
-
-impl TroubledShard {
+impl Trouble {
     fn unless_busy<T: Send + 'static>(&self, answer: impl FnOnce() -> Answer<T>) -> Answer<T> {
-        if self.1.is_busy() {
+        if self.is_busy() {
             return Box::pin(async { Err(StoreError::Busy { waiting_bytes: 1 }) });
         }
         answer()
     }
 }
 
-impl Shard for TroubledShard {
-    fn commit(&self, now: Timestamp, writes: Vec<Write>) -> Answer<Vec<Receipt>> {
+impl Between for Trouble {
+    fn commit(&self, shard: &dyn Shard, now: Timestamp, writes: Vec<Write>) -> Answer<Vec<Receipt>> {
         let puts = writes.iter().any(|write| matches!(write, Write::Put(_)));
-        if puts && self.1.is_full.load(Ordering::Relaxed) {
+        if puts && self.is_full.load(Ordering::Relaxed) {
             return Box::pin(async { Err(StoreError::Full { free_bytes: 7 }) });
         }
-        self.unless_busy(|| self.0.commit(now, writes))
+        self.unless_busy(|| shard.commit(now, writes))
     }
 
-    fn read(&self, ranges: Vec<Range>, max: Budget) -> Answer<Page> {
-        self.unless_busy(|| self.0.read(ranges, max))
+    fn read(&self, shard: &dyn Shard, ranges: Vec<Range>, max: Budget) -> Answer<Page> {
+        self.unless_busy(|| shard.read(ranges, max))
     }
 
-    fn session(&self, now: Timestamp, pid: Pid) -> Answer<Option<SessionRecord>> {
-        self.0.session(now, pid)
-    }
-
-    fn cursors(&self, stream: &StreamName) -> Answer<Cursors> {
-        let stream = stream.clone();
-        self.unless_busy(|| self.0.cursors(&stream))
-    }
-
-    fn retain(&self, now: Timestamp) -> Answer<u64> {
-        self.0.retain(now)
-    }
-
-    fn head(&self) -> Position {
-        self.0.head()
-    }
-
-    fn look_up(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
-        self.0.look_up(stream)
-    }
-
-    fn stats(&self) -> Stats {
-        self.0.stats()
-    }
-
-    fn follow(&self, follower: Option<Follower>) {
-        self.0.follow(follower);
+    fn cursors(&self, shard: &dyn Shard, stream: &StreamName) -> Answer<Cursors> {
+        self.unless_busy(|| shard.cursors(stream))
     }
 }
 
 fn troubled() -> (Remains, Arc<Trouble>) {
     let trouble = Arc::new(Trouble::default());
     let store = MemoryStore::new(7, Retention::ROOM, posthaste_history::store::WindowLimits::default());
-    (Remains::of(Arc::new(Troubled(store, trouble.clone()))), trouble)
+    (Remains::of(Arc::new(Through(Arc::new(store), trouble.clone()))), trouble)
 }
 
 #[tokio::test]
