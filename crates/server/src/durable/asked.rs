@@ -96,8 +96,7 @@ impl Keeper {
     /// Looks what is still open of a session that is coming back, unless that is known.
     pub(crate) async fn load_questions(&self, of: SocketId) -> Result<(), StoreError> {
         let stream = questions_of(of);
-        let is_empty = || self.shard().stream(&stream).is_none_or(|there| there.messages == 0);
-        if self.questions().knows(of) || is_empty() {
+        if self.questions().knows(of) || self.shard().look_up(&stream)?.is_none_or(|there| there.messages == 0) {
             return Ok(());
         }
         // Behind what was answered, perhaps just now.

@@ -126,7 +126,7 @@ impl History {
 
     /// The position behind which the last `count` up to `until` are.
     async fn before_last(&self, count: usize, until: u64) -> Result<u64, DurableError> {
-        let Some(info) = self.keeper.shard().stream(&self.stream) else { return Ok(until) };
+        let Some(info) = self.keeper.shard().look_up(&self.stream)? else { return Ok(until) };
         // The store reads forwards, and numbers have no holes: look for the first that is wanted.
         let last = match self.first_behind(until, info.head).await? {
             Some(behind) => behind.n - 1,
