@@ -31,6 +31,7 @@ const HOUSE: &[Storey] = &[
     Storey { floor: GROUND, packages: &["posthaste-engine-proto"] },
     Storey { floor: GROUND, packages: &["posthaste-socket-proto"] },
     Storey { floor: "first", packages: &["posthaste-adapter", "posthaste-history"] },
+    Storey { floor: "first", packages: &["posthaste-queue"] },
     Storey { floor: "wing", packages: &["posthaste-backend-embedded"] },
     Storey { floor: "second", packages: &["posthaste-engine", "posthaste-load"] },
     Storey { floor: "second", packages: &["posthaste"] },

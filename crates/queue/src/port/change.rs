@@ -1,0 +1,179 @@
+//! What changes: what is written down, and what is applied again at a start.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use posthaste_history::store::Timestamp;
+
+use crate::port::command::{ConsumerId, MessageId, Put, QueueName, Token};
+use crate::port::config::Config;
+
+/// One step. Applied in order, they give what there is.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A queue began.
+    Created {
+        /// A number that no other queue has or had.
+        queue: u32,
+        /// Its name.
+        name: QueueName,
+    },
+    /// A queue allows this.
+    Configured {
+        /// The queue.
+        queue: u32,
+        /// What.
+        config: Box<Config>,
+    },
+    /// A queue is paused or not, drained or not.
+    Switched {
+        /// The queue.
+        queue: u32,
+        /// Nothing is given out.
+        is_paused: bool,
+        /// Nothing is taken in.
+        is_draining: bool,
+    },
+    /// A queue is gone with all it had.
+    Deleted {
+        /// The queue.
+        queue: u32,
+    },
+    /// A message came.
+    Put(Box<StoredPut>),
+    /// Somebody has it.
+    Leased {
+        /// The message.
+        id: MessageId,
+        /// The lease.
+        token: Token,
+        /// Who.
+        consumer: ConsumerId,
+        /// Until when.
+        deadline: Timestamp,
+    },
+    /// Somebody has it longer.
+    Touched {
+        /// The message.
+        id: MessageId,
+        /// Until when.
+        deadline: Timestamp,
+    },
+    /// Nobody has it any more.
+    Returned {
+        /// The message.
+        id: MessageId,
+        /// When it is ready.
+        due: Timestamp,
+        /// Why.
+        cause: Cause,
+    },
+    /// It is dead.
+    Died {
+        /// The message.
+        id: MessageId,
+        /// When.
+        at: Timestamp,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// It was dead and has another chance.
+    Redriven {
+        /// The message.
+        id: MessageId,
+    },
+    /// It is gone: done, expired, removed.
+    Ended {
+        /// The message.
+        id: MessageId,
+        /// The time it was to be ready at when it was put, which a store may have it listed by.
+        due: Option<Timestamp>,
+        /// Its result, and until when that is kept.
+        result: Option<(Bytes, Timestamp)>,
+    },
+    /// Tokens below this may have been given: at a start they go on from here, so that none is given twice.
+    Tokens(Token),
+    /// A key of a queue stands for this message until then, whether it has ended or not. The latest counts.
+    Remembered {
+        /// The queue.
+        queue: u32,
+        /// The key.
+        key: Arc<str>,
+        /// The message.
+        id: MessageId,
+        /// Until when.
+        until: Timestamp,
+    },
+}
+
+/// Why a message came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It failed.
+    Failed(Arc<str>),
+    /// It was given back.
+    Released,
+    /// Its worker was lost, or its lease ran out.
+    Lost,
+}
+
+/// A message as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredPut {
+    /// Its number.
+    pub id: MessageId,
+    /// The number of its queue.
+    pub queue: u32,
+    /// When it was put.
+    pub at: Timestamp,
+    /// What was put.
+    pub put: Put,
+}
+
+/// What happened to a message since it was put.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// How often it was given to somebody.
+    pub deliveries: u32,
+    /// How often it failed.
+    pub failures: u32,
+    /// How often it came back without a word since it last failed.
+    pub losses: u32,
+    /// Why it failed or died last, and when; the newest last, at most [`Rest::MAX_HISTORY`].
+    pub history: Vec<(Timestamp, Arc<str>)>,
+}
+
+/// What is stored of a message besides what was put, when that is not what it began with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What happened to it.
+    pub rest: Rest,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// Where a message is, and since or until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Ready from then on.
+    From(Timestamp),
+    /// Leased.
+    Leased {
+        /// The lease.
+        token: Token,
+        /// Who has it.
+        consumer: ConsumerId,
+        /// When it was given.
+        since: Timestamp,
+        /// When it ends.
+        deadline: Timestamp,
+    },
+    /// Dead since then.
+    Dead(Timestamp),
+}
+
+impl Rest {
+    /// So many reasons are kept.
+    pub const MAX_HISTORY: usize = 10;
+}
