@@ -59,6 +59,10 @@ pub trait Queues: Send + Sync + 'static {
     /// [`posthaste_history::store::StoreError`] when the store cannot; with `Full` and `Busy` nothing was changed.
     fn ask(&self, now: Timestamp, command: Command) -> Answer<Result<Outcome, Refusal>>;
 
+    /// Does what time brings, in stores that have no thread of their own, and answers when to call it again. One that looks at the time by
+    /// itself answers `None`; so does one that has nothing to wait for until it is asked for something.
+    fn tick(&self, now: Timestamp) -> Option<Timestamp>;
+
     /// Who hears of effects from now on, instead of whoever did.
     fn listen(&self, listener: Option<Listener>);
 
