@@ -50,6 +50,8 @@ pub enum Change {
         token: Token,
         /// Who.
         consumer: ConsumerId,
+        /// Since when.
+        at: Timestamp,
         /// Until when.
         deadline: Timestamp,
     },
@@ -64,6 +66,8 @@ pub enum Change {
     Returned {
         /// The message.
         id: MessageId,
+        /// When.
+        at: Timestamp,
         /// When it is ready.
         due: Timestamp,
         /// Why.
@@ -77,6 +81,8 @@ pub enum Change {
         at: Timestamp,
         /// Why.
         why: Arc<str>,
+        /// Whether it failed once more, or somebody gave it up.
+        is_failure: bool,
     },
     /// It was dead and has another chance.
     Redriven {
@@ -87,6 +93,10 @@ pub enum Change {
     Ended {
         /// The message.
         id: MessageId,
+        /// Its queue.
+        queue: u32,
+        /// What it counted for: [`Put::cost`].
+        cost: u64,
         /// The time it was to be ready at when it was put, which a store may have it listed by.
         due: Option<Timestamp>,
         /// Its result, and until when that is kept.
@@ -168,6 +178,8 @@ pub enum Place {
         since: Timestamp,
         /// When it ends.
         deadline: Timestamp,
+        /// How long it was when it was given, in milliseconds: a touch without a time makes it as long again.
+        lease_ms: u64,
     },
     /// Dead since then.
     Dead(Timestamp),
