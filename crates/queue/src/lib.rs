@@ -25,7 +25,9 @@
 //! Everything but the port and the store in memory is a value: time comes in as `now`, chance as a seed.
 
 mod machine;
+mod memory;
 pub mod port;
 
-pub use machine::{Group, Source};
+pub use machine::{Group, Limits, Machine, QueueRecord, Source};
+pub use memory::MemoryQueues;
 pub use port::*;

@@ -1,5 +1,6 @@
 //! What queues are asked, what they answer, and what they say by themselves.
 
+mod bounds;
 mod change;
 mod command;
 mod config;

@@ -1,0 +1,179 @@
+//! Telling queues what they allow, and removing what they have.
+
+use posthaste_history::store::{StoreError, Timestamp};
+
+use super::{Group, Machine, Source};
+use crate::port::{Change, Config, Effect, End, MessageId, Outcome, Overflow, QueueName, Refusal, Select, State, Why};
+
+impl Machine {
+    pub(super) fn configure(
+        &mut self,
+        group: &mut Group,
+        _now: Timestamp,
+        name: &QueueName,
+        config: Box<Config>,
+    ) -> Result<(), Refusal> {
+        config.check()?;
+        if config.dead_letter.as_ref() == Some(name) {
+            return Err(Refusal::Invalid("dead_letter: a queue's dead messages stay in it, name another one".into()));
+        }
+        let queue = match self.names.get(name) {
+            Some(queue) => *queue,
+            None => {
+                self.may_make(name, 0)?;
+                self.make(group, name)
+            }
+        };
+        self.promise(group);
+        self.change(group, Change::Configured { queue, config });
+        Ok(())
+    }
+
+    /// What is told to a queue is as durable as can be.
+    fn promise(&self, group: &mut Group) {
+        group.durability = group.durability.max(self.limits.capabilities.durability);
+    }
+
+    pub(super) fn switch(
+        &mut self,
+        group: &mut Group,
+        name: &QueueName,
+        is_paused: Option<bool>,
+        is_draining: Option<bool>,
+    ) -> Result<(), Refusal> {
+        let number = self.named(name)?;
+        let queue = self.queue(number);
+        let (was_paused, was_draining) = (queue.is_paused, queue.is_draining);
+        let is_paused = is_paused.unwrap_or(was_paused);
+        let is_draining = is_draining.unwrap_or(was_draining);
+        self.promise(group);
+        if (is_paused, is_draining) != (was_paused, was_draining) {
+            self.change(group, Change::Switched { queue: number, is_paused, is_draining });
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete(&mut self, group: &mut Group, name: &QueueName) -> Result<(), Refusal> {
+        let number = self.named(name)?;
+        self.promise(group);
+        for id in self.members(number, State::Leased) {
+            self.revoke(group, id);
+        }
+        for state in [State::Ready, State::Delayed, State::Leased, State::Dead] {
+            for id in self.members(number, state) {
+                if self.keep_ms(id) > 0 {
+                    group.effects.push(Effect::Ended { queue: name.clone(), id, end: End::Removed });
+                }
+            }
+        }
+        group.effects.extend(self.farewells(number));
+        self.change(group, Change::Deleted { queue: number });
+        Ok(())
+    }
+
+    /// Whoever has the message is told that it is gone.
+    fn revoke(&self, group: &mut Group, id: MessageId) {
+        if let (Some(lease), Some(message)) = (self.lease(id), self.messages.get(id)) {
+            let queue = self.queue(message.queue).name.clone();
+            let (consumer, token) = (lease.consumer, lease.token);
+            group.effects.push(Effect::Revoked { consumer, queue, id, token, why: Why::Removed });
+        }
+    }
+
+    /// Messages of a queue that are meant, the oldest first.
+    fn selected(&self, number: u32, select: &Select) -> Vec<MessageId> {
+        let max = select.max.unwrap_or(usize::MAX);
+        if let Some(id) = select.id {
+            let is_meant = self
+                .messages
+                .get(id)
+                .is_some_and(|message| message.queue == number && select.states.contains(&message.stage.state()));
+            return if is_meant && max > 0 { vec![id] } else { Vec::new() };
+        }
+        let mut ids: Vec<MessageId> = Vec::new();
+        for state in [State::Delayed, State::Ready, State::Leased, State::Dead] {
+            if select.states.contains(&state) {
+                ids.extend(self.members(number, state));
+            }
+        }
+        ids.sort_unstable();
+        ids.truncate(max);
+        ids
+    }
+
+    pub(super) fn purge(
+        &mut self,
+        group: &mut Group,
+        name: &QueueName,
+        select: &Select,
+        source: &impl Source,
+    ) -> Result<Result<Outcome, Refusal>, StoreError> {
+        let number = match self.named(name) {
+            Ok(number) => number,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let ids = self.selected(number, select);
+        let mut far = Vec::new();
+        if select.states.contains(&State::Delayed) {
+            let left = select.max.unwrap_or(usize::MAX) - ids.len();
+            far = self.far_members(number, left, usize::MAX, source)?;
+            far.retain(|(stored, _)| select.id.is_none_or(|id| id == stored.id));
+        }
+        self.promise(group);
+        let count = (ids.len() + far.len()) as u64;
+        for id in ids {
+            self.revoke(group, id);
+            self.finish(group, id, End::Removed, None);
+        }
+        for (stored, cost) in far {
+            let (id, due) = (stored.id, stored.put.due);
+            self.change(group, Change::Ended { id, queue: number, cost, due, result: None });
+        }
+        Ok(Ok(Outcome::Count(count)))
+    }
+
+    pub(super) fn redrive(&mut self, group: &mut Group, name: &QueueName, select: &Select) -> Result<Outcome, Refusal> {
+        let number = self.named(name)?;
+        let dead = Select { states: vec![State::Dead], ..select.clone() };
+        let mut count = 0;
+        for id in self.selected(number, &dead) {
+            let queue = self.queue(number);
+            let cost = self.messages.get(id).map_or(0, |message| message.cost.into());
+            let is_full = queue.counts.messages() + 1 > queue.config.max_messages
+                || queue.counts.bytes + cost > queue.config.max_bytes;
+            if is_full && queue.config.overflow == Overflow::Reject {
+                if count > 0 {
+                    break;
+                }
+                let (messages, bytes) = (queue.counts.messages(), queue.counts.bytes);
+                return Err(Refusal::Full { queue: name.clone(), messages, bytes });
+            }
+            if is_full {
+                break; // what would have to go for it are messages that had no chance yet
+            }
+            self.change(group, Change::Redriven { id });
+            count += 1;
+        }
+        self.promise(group);
+        Ok(Outcome::Count(count))
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        group: &mut Group,
+        id: MessageId,
+        source: &impl Source,
+    ) -> Result<Result<Outcome, Refusal>, StoreError> {
+        if self.messages.contains(id) {
+            self.promise(group);
+            self.revoke(group, id);
+            self.finish(group, id, End::Removed, None);
+            return Ok(Ok(Outcome::Done));
+        }
+        let Some(stored) = self.far_message(id, source)? else { return Ok(Err(Refusal::UnknownMessage(id))) };
+        self.promise(group);
+        let (queue, cost, due) = (stored.queue, stored.put.cost(), stored.put.due);
+        self.change(group, Change::Ended { id, queue, cost, due, result: None });
+        Ok(Ok(Outcome::Done))
+    }
+}

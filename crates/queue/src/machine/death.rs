@@ -1,0 +1,62 @@
+//! Messages that nobody could do.
+
+use std::sync::Arc;
+
+use posthaste_history::store::{StoreError, Timestamp};
+use rustc_hash::FxHashMap;
+
+use super::{Group, Machine, Source};
+use crate::port::{Change, Effect, End, MessageId, StoredPut};
+
+impl Machine {
+    /// Of these messages, those that are put into another queue if they die now: read before anything is changed.
+    pub(super) fn forwards_of(
+        &self,
+        ids: impl Iterator<Item = MessageId>,
+        source: &impl Source,
+    ) -> Result<FxHashMap<MessageId, StoredPut>, StoreError> {
+        let mut forwards = FxHashMap::default();
+        for id in ids {
+            let Some(message) = self.messages.get(id) else { continue };
+            if self.queue(message.queue).config.dead_letter.is_some() {
+                forwards.extend(source.message(id)?.map(|stored| (id, stored)));
+            }
+        }
+        Ok(forwards)
+    }
+
+    /// A message is dead. It stays where it is, and is put into another queue as well if its own says so and `stored` is known.
+    pub(super) fn die(
+        &mut self,
+        group: &mut Group,
+        now: Timestamp,
+        id: MessageId,
+        why: &Arc<str>,
+        is_failure: bool,
+        stored: Option<&StoredPut>,
+    ) {
+        let message = self.messages.get(id).expect("invariant: a message that dies is there");
+        let (number, durability) = (message.queue, message.durability());
+        group.durability = group.durability.max(durability);
+        let queue = self.queue(number).name.clone();
+        self.change(group, Change::Died { id, at: now, why: why.clone(), is_failure });
+        group.effects.push(Effect::Ended { queue, id, end: End::Dead(why.clone()) });
+        let config = self.queue(number).config.clone();
+        if let Some(name) = &config.dead_letter {
+            let fresh = || {
+                group.changes.iter().rev().find_map(|change| match change {
+                    Change::Put(stored) if stored.id == id => Some((**stored).clone()),
+                    _ => None,
+                })
+            };
+            if let Some(stored) = stored.cloned().or_else(fresh) {
+                self.forward(group, now, name, &stored);
+            }
+        }
+        while self.queue(number).counts.dead > config.max_dead {
+            let oldest = self.queue(number).rare.as_ref().and_then(|rare| rare.dead.first().copied());
+            let (_, oldest) = oldest.expect("invariant: the dead that are counted are listed");
+            self.finish(group, oldest, End::Removed, None);
+        }
+    }
+}

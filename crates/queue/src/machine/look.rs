@@ -1,0 +1,159 @@
+//! Looking at queues, without changing anything.
+
+use posthaste_history::store::{StoreError, Timestamp};
+
+use super::message::{Message, NONE, Stage};
+use super::{Machine, Source};
+use crate::port::{Depth, End, Found, MessageId, Outcome, QueueName, Refusal, Rest, State, StoredPut};
+
+/// Most messages, or queues, of one look.
+const MAX: usize = 1_000;
+
+impl Machine {
+    pub(super) fn stats(&self, name: &QueueName) -> Result<Outcome, Refusal> {
+        Ok(Outcome::Depth(self.depth(self.named(name)?)))
+    }
+
+    fn depth(&self, number: u32) -> Depth {
+        let queue = self.queue(number);
+        let counts = queue.counts;
+        Depth {
+            ready: counts.ready,
+            leased: counts.leased,
+            delayed: counts.delayed,
+            dead: counts.dead,
+            bytes: counts.bytes,
+            oldest: self.oldest(number),
+            consumers: queue.consumers.into(),
+            is_paused: queue.is_paused,
+            is_draining: queue.is_draining,
+        }
+    }
+
+    /// When the oldest of the ready messages was put.
+    fn oldest(&self, number: u32) -> Option<Timestamp> {
+        let queue = self.queue(number);
+        if queue.counts.ready == 0 {
+            return None;
+        }
+        let is_ready = |id: &MessageId| {
+            self.messages.get(*id).is_some_and(|message| message.queue == number && message.stage == Stage::Ready)
+        };
+        let plain = queue.levels.iter().filter_map(|level| level.plain.first());
+        let keys = queue.keys.values().filter_map(|place| self.keys.get(*place));
+        let keyed = keys.filter_map(|key| key.line.after(0).find(is_ready));
+        let held = self.held.iter().copied().find(is_ready);
+        let first = plain.chain(keyed).chain(held).min()?;
+        self.messages.get(first).map(|message| message.at)
+    }
+
+    pub(super) fn list_queues(&self, after: &QueueName, max: usize) -> Outcome {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let names = self.sorted.range::<QueueName, _>((Excluded(after), Unbounded)).take(max.min(MAX));
+        Outcome::Queues(names.map(|name| (name.clone(), self.depth(self.names[name]))).collect())
+    }
+
+    pub(super) fn config_of(&self, name: &QueueName) -> Result<Outcome, Refusal> {
+        let number = self.named(name)?;
+        Ok(Outcome::Config(Box::new((*self.queue(number).config).clone())))
+    }
+
+    pub(super) fn peek(
+        &self,
+        name: &QueueName,
+        state: State,
+        after: MessageId,
+        max: usize,
+        source: &impl Source,
+    ) -> Result<Result<Outcome, Refusal>, StoreError> {
+        let number = match self.named(name) {
+            Ok(number) => number,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let max = max.min(MAX);
+        let mut ids = self.members(number, state);
+        if state == State::Delayed {
+            let far = self.far_members(number, usize::MAX, 100 * MAX, source)?;
+            ids.extend(far.into_iter().map(|(stored, _)| stored.id));
+            ids.sort_unstable();
+        }
+        let mut found = Vec::new();
+        for id in ids.into_iter().filter(|id| *id > after).take(max) {
+            found.extend(self.found(id, source)?);
+        }
+        Ok(Ok(Outcome::Messages(found)))
+    }
+
+    pub(super) fn get(
+        &self,
+        now: Timestamp,
+        id: MessageId,
+        source: &impl Source,
+    ) -> Result<Result<Outcome, Refusal>, StoreError> {
+        if let Some(found) = self.found(id, source)? {
+            return Ok(Ok(Outcome::Messages(vec![found])));
+        }
+        Ok(match source.result(now, id)? {
+            Some(result) => Ok(Outcome::Ended(End::Done(Some(result)))),
+            None => Err(Refusal::UnknownMessage(id)),
+        })
+    }
+
+    /// A message that is not in memory, and has not ended.
+    pub(super) fn far_message(&self, id: MessageId, source: &impl Source) -> Result<Option<StoredPut>, StoreError> {
+        if self.messages.contains(id) || self.ending.contains(&id) || self.far == 0 {
+            return Ok(None);
+        }
+        let stored = source.message(id)?;
+        Ok(stored.filter(|stored| self.queues.get(&stored.queue).is_some_and(|queue| queue.counts.far > 0)))
+    }
+
+    fn found(&self, id: MessageId, source: &impl Source) -> Result<Option<Found>, StoreError> {
+        let Some(message) = self.messages.get(id) else {
+            let stored = self.far_message(id, source)?;
+            return Ok(stored.map(|stored| Found {
+                id,
+                queue: self.queue(stored.queue).name.clone(),
+                state: State::Delayed,
+                at: stored.at,
+                until: stored.put.due,
+                priority: stored.put.priority,
+                key: stored.put.key,
+                rest: Rest::default(),
+                payload: stored.put.payload,
+                headers: stored.put.headers,
+            }));
+        };
+        let state = message.stage.state();
+        let stored = source.message(id)?.map(|stored| stored.put);
+        Ok(Some(Found {
+            id,
+            queue: self.queue(message.queue).name.clone(),
+            state,
+            at: message.at,
+            until: match state {
+                State::Delayed => Some(message.since()),
+                State::Leased => self.leases.get(message.lease).map(|lease| lease.deadline),
+                State::Ready | State::Dead => None,
+            },
+            priority: message.priority,
+            key: (message.key != NONE).then(|| self.keys.get(message.key)).flatten().map(|key| key.name.clone()),
+            rest: message.rest(),
+            payload: stored.as_ref().map(|put| put.payload.clone()).unwrap_or_default(),
+            headers: stored.map(|put| put.headers).unwrap_or_default(),
+        }))
+    }
+}
+
+impl Message {
+    /// What happened to it so far.
+    pub(super) fn rest(&self) -> Rest {
+        let history = self.extra.as_ref().map(|extra| extra.history.clone());
+        Rest {
+            deliveries: self.deliveries,
+            failures: self.failures(),
+            losses: self.losses(),
+            history: history.unwrap_or_default(),
+        }
+    }
+}

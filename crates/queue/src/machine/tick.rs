@@ -1,0 +1,167 @@
+//! What time brings.
+
+use posthaste_history::store::{StoreError, Timestamp};
+
+use super::clock::Alarm;
+use super::message::Stage;
+use super::{Group, Machine, Source};
+use crate::port::{Effect, End, MessageId, State, Why};
+
+/// So many things of a kind at once: what is left is done by the next tick.
+const STEPS: usize = 10_000;
+
+impl Machine {
+    /// Does what time brings, and gives out what may be given; returns what is to be said now. A long list is done in several ticks:
+    /// [`Self::wake_at`] is in the past as long as there is more.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store could not tell what was to be known. What was changed until then is in `group`.
+    pub fn tick(&mut self, group: &mut Group, now: Timestamp, source: &impl Source) -> Result<Vec<Effect>, StoreError> {
+        self.leases_run_out(group, now, source)?;
+        self.become_ready(now);
+        self.load(now, source)?;
+        self.expire(group, now);
+        self.alarms(group, now);
+        let mut effects = Vec::new();
+        self.give(group, now, &mut effects);
+        Ok(effects)
+    }
+
+    /// When there is something to do for [`Self::tick`]; `None` until something is asked.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        if self.wants_more() {
+            return Some(Timestamp(0));
+        }
+        self.clock.next()
+    }
+
+    fn leases_run_out(&mut self, group: &mut Group, now: Timestamp, source: &impl Source) -> Result<(), StoreError> {
+        for _ in 0..STEPS {
+            let Some((at, place)) = self.clock.due_lease(now) else { break };
+            let Some(lease) = self.leases.get_mut(place).filter(|lease| lease.alarm == at) else { continue };
+            let (id, token, consumer, deadline) = (lease.id, lease.token, lease.consumer, lease.deadline);
+            if deadline > now {
+                lease.alarm = deadline;
+                self.clock.look_again(deadline, place);
+                continue;
+            }
+            let forwards = match self.forwards_of(std::iter::once(id), source) {
+                Ok(forwards) => forwards,
+                Err(error) => {
+                    self.clock.look_again(at, place); // it has run out all the same
+                    return Err(error);
+                }
+            };
+            let message = self.messages.get(id).expect("invariant: a lease has its message");
+            let queue = self.queue(message.queue).name.clone();
+            group.effects.push(Effect::Revoked { consumer, queue, id, token, why: Why::Expired });
+            self.lose(group, now, id, "its lease ran out", &forwards);
+        }
+        Ok(())
+    }
+
+    /// Messages whose time has come.
+    pub(super) fn become_ready(&mut self, now: Timestamp) {
+        for _ in 0..STEPS {
+            let first = |set: &std::collections::BTreeSet<(Timestamp, MessageId)>| set.first().copied();
+            let (near, waiting) = (first(&self.clock.near), first(&self.clock.waiting));
+            let next = [near, waiting].into_iter().flatten().min().filter(|(due, _)| *due <= now);
+            let Some((_, id)) = next else { break };
+            self.leave(id);
+            let message = self.messages.get_mut(id).expect("invariant: a message that waits is there");
+            message.stage = Stage::Ready;
+            self.enter(id);
+        }
+    }
+
+    fn expire(&mut self, group: &mut Group, now: Timestamp) {
+        for _ in 0..STEPS {
+            let Some((expires, id)) = self.clock.expiring.first().copied() else { break };
+            if expires > now {
+                break;
+            }
+            let message = self.messages.get(id).expect("invariant: a message that expires is there");
+            group.durability = group.durability.max(message.durability());
+            self.finish(group, id, End::Expired, None);
+        }
+    }
+
+    fn alarms(&mut self, group: &mut Group, now: Timestamp) {
+        for _ in 0..STEPS {
+            let Some(alarm) = self.clock.due_alarm(now) else { break };
+            match alarm {
+                Alarm::Dead(number) => self.bury(group, now, number),
+                Alarm::Known(number) => {
+                    let Some(rare) = self.queues.get_mut(&number).and_then(|queue| queue.rare.as_mut()) else {
+                        continue;
+                    };
+                    if let Some(next) = rare.known.pass(now, STEPS) {
+                        self.clock.alarm(next, alarm);
+                    }
+                }
+                Alarm::Queue(number) if self.queues.contains_key(&number) => self.list(number),
+                Alarm::Queue(_) => {}
+                Alarm::Key(place) => self.key_alarm(now, place),
+            }
+        }
+    }
+
+    /// Removes dead messages that are too old.
+    fn bury(&mut self, group: &mut Group, now: Timestamp, number: u32) {
+        for step in 0.. {
+            let Some(queue) = self.queues.get(&number) else { return };
+            let ttl = queue.config.dead_ttl_ms;
+            let Some((since, id)) = queue.rare.as_ref().and_then(|rare| rare.dead.first().copied()) else { return };
+            let over = Timestamp(since.0 + ttl);
+            if over > now || step >= STEPS {
+                self.clock.alarm(over, Alarm::Dead(number));
+                return;
+            }
+            self.finish(group, id, End::Removed, None);
+        }
+    }
+
+    /// A key may be given again, or has been left alone for so long that nothing of it has to be remembered.
+    fn key_alarm(&mut self, now: Timestamp, place: u32) {
+        let Some(key) = self.keys.get(place) else { return };
+        let rate = self.queue(key.queue).config.key_rate;
+        let key = self.key_mut(place);
+        key.is_throttled = false;
+        let full_at = key.bucket.as_ref().zip(rate).map(|(bucket, rate)| bucket.full_at(rate));
+        match full_at {
+            Some(at) if at > now && key.messages == 0 => self.clock.alarm(at, Alarm::Key(place)),
+            _ if key.messages == 0 => key.bucket = None,
+            _ => {}
+        }
+        self.refresh(place);
+        self.forget_key(place);
+    }
+
+    /// Messages of a queue, in order.
+    pub(super) fn members(&self, number: u32, state: State) -> Vec<MessageId> {
+        let queue = self.queue(number);
+        let is_in = |id: &MessageId| {
+            self.messages.get(*id).is_some_and(|message| message.queue == number && message.stage.state() == state)
+        };
+        let mut ids: Vec<MessageId> = match state {
+            State::Ready => {
+                let plain = queue.levels.iter().flat_map(|level| level.plain.after(0));
+                let keyed = queue.keys.values().filter_map(|place| self.keys.get(*place));
+                plain.chain(keyed.flat_map(|key| key.line.after(0)).filter(is_in)).collect()
+            }
+            State::Delayed if queue.counts.delayed == 0 => Vec::new(),
+            State::Delayed => {
+                let all = self.clock.near.iter().chain(&self.clock.waiting);
+                all.map(|(_, id)| *id).filter(is_in).collect()
+            }
+            State::Leased if queue.counts.leased == 0 => Vec::new(),
+            State::Leased => self.leases.iter().map(|(_, lease)| lease.id).filter(is_in).collect(),
+            State::Dead => queue.rare.iter().flat_map(|rare| rare.dead.iter().map(|(_, id)| *id)).collect(),
+        };
+        let held = self.held.iter().copied().filter(is_in);
+        ids.extend(held.filter(|id| self.messages.get(*id).is_some_and(|message| message.is_held)));
+        ids.sort_unstable();
+        ids
+    }
+}
