@@ -179,12 +179,19 @@ impl State {
         answer
     }
 
-    /// Keeps what changed, and shows it.
+    /// Keeps what changed, and shows it, until there is nothing more to say.
     fn write(&mut self, mut group: Group, now: Timestamp) -> Vec<Effect> {
-        for change in std::mem::take(&mut group.changes) {
-            self.content.keep(change);
+        let mut effects = Vec::new();
+        loop {
+            for change in std::mem::take(&mut group.changes) {
+                self.content.keep(change);
+            }
+            effects.extend(self.machine.show(group, &mut self.next, now));
+            if !self.next.is_awaited() {
+                break;
+            }
+            group = std::mem::take(&mut self.next);
         }
-        let mut effects = self.machine.show(group, &mut self.next, now);
         self.content.fill(&mut effects);
         effects
     }

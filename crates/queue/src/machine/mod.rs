@@ -102,10 +102,11 @@ impl Default for Group {
 }
 
 impl Group {
-    /// Whether there is nothing to write and nothing to say.
+    /// Whether somebody waits for it to be durable, besides those whose commands are in it. What is given out, nobody waits for: it is
+    /// written with what is written next.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.effects.is_empty()
+    pub fn is_awaited(&self) -> bool {
+        !self.effects.is_empty()
     }
 }
 
