@@ -147,7 +147,7 @@ fn what_nobody_needs_any_more_ends_unless_it_is_leased() {
     site.settle(&delivery, Verdict::Release).unwrap();
     let heard = site.heard();
     assert!(heard.contains(&Effect::Ended { queue: name("q"), id: 1, end: End::Expired }), "{heard:?}");
-    assert!(matches!(heard.last(), Some(Effect::Granted(Delivery { id: 3, .. }))), "{heard:?}");
+    assert!(matches!(heard.first(), Some(Effect::Granted(Delivery { id: 3, .. }))), "{heard:?}");
 }
 
 #[test]

@@ -117,12 +117,15 @@ impl Machine {
         }
     }
 
-    /// From now on those that will be ready last are on the disk, and more may be there.
+    /// From now on more may be on the disk than in memory. If so, all are left there: which of them are next, the store knows.
     pub(super) fn start_far(&mut self) {
-        self.covered = if self.far > 0 { Default::default() } else { END };
-        if self.clock.near.len() > self.limits.near.saturating_mul(2) {
-            self.trim();
+        if self.far == 0 && self.clock.near.len() <= self.limits.near.saturating_mul(2) {
+            return;
         }
+        while let Some((_, id)) = self.clock.near.pop_first() {
+            self.go_far(id);
+        }
+        self.covered = Default::default();
     }
 
     /// Messages of a queue that are not in memory, by the time they will be ready, at most `max`, among the first `looks`.

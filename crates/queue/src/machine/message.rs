@@ -97,7 +97,8 @@ impl Stage {
 
 impl Message {
     pub(super) fn extra_mut(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
+        let since = self.at;
+        self.extra.get_or_insert_with(|| Box::new(Extra { since, ..Extra::default() }))
     }
 
     pub(super) fn since(&self) -> Timestamp {

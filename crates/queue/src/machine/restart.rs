@@ -64,7 +64,7 @@ impl Machine {
         match place {
             Place::From(due) => {
                 message.stage = if due > at { Stage::Resting } else { Stage::Ready };
-                if due > at {
+                if due > at || message.extra.is_some() {
                     message.extra_mut().since = due;
                 }
                 self.enter(id);
@@ -165,6 +165,12 @@ impl Machine {
             Stage::Dead => Place::Dead(message.since()),
         };
         Some(Record { rest, place })
+    }
+
+    /// Whether a message that has not ended is one of those that [`QueueRecord::delayed`] counts, and that are not restored.
+    #[must_use]
+    pub fn is_delayed(&self, id: MessageId) -> bool {
+        self.messages.get(id).is_none_or(Message::may_be_far)
     }
 
     /// What is kept of all queues, by number.
