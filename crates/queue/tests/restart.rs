@@ -1,4 +1,5 @@
 //! What is rebuilt from what was kept is what there was: after any history, from its changes alone or from any point within it.
+#![allow(clippy::unwrap_used, reason = "in tests")]
 
 mod site;
 

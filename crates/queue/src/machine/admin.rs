@@ -93,7 +93,7 @@ impl Machine {
         let mut ids: Vec<MessageId> = Vec::new();
         for state in [State::Delayed, State::Ready, State::Leased, State::Dead] {
             if select.states.contains(&state) {
-                ids.extend(self.members(number, state));
+                ids.extend(self.page(number, state, 0, max));
             }
         }
         ids.sort_unstable();

@@ -114,6 +114,7 @@ impl Machine {
         let (drops, has_ages) = (queue.drops(), queue.rare.as_ref().is_some_and(|rare| rare.ages.is_some()));
         if let Some(rare) = &mut queue.rare {
             rare.bucket = None;
+            rare.known.keep(queue.config.max_dedup_keys);
         }
         let places: Vec<u32> = queue.keys.values().copied().collect();
         if drops && !has_ages {

@@ -117,7 +117,7 @@ impl Machine {
         if stop == Stop::Return {
             let mut leased = self.leases_of(id);
             leased.reverse(); // the oldest first: it came first, and goes first again
-            let forwards = self.forwards_of(leased.iter().copied(), source)?;
+            let forwards = self.forwards_of(leased.iter().copied().filter(|id| self.dies_of_loss(*id)), source)?;
             for message in leased {
                 self.lose(group, now, message, "its worker was lost", &forwards);
             }

@@ -12,17 +12,36 @@ impl Machine {
     /// Of these messages, those that are put into another queue if they die now: read before anything is changed.
     pub(super) fn forwards_of(
         &self,
-        ids: impl Iterator<Item = MessageId>,
+        dying: impl Iterator<Item = MessageId>,
         source: &impl Source,
     ) -> Result<FxHashMap<MessageId, StoredPut>, StoreError> {
         let mut forwards = FxHashMap::default();
-        for id in ids {
+        for id in dying {
             let Some(message) = self.messages.get(id) else { continue };
             if self.queue(message.queue).config.dead_letter.is_some() {
                 forwards.extend(source.message(id)?.map(|stored| (id, stored)));
             }
         }
         Ok(forwards)
+    }
+
+    /// Whether one more failure is the last.
+    pub(super) fn dies_of_failure(&self, id: MessageId) -> bool {
+        let Some(message) = self.messages.get(id) else { return false };
+        let own = message.extra.as_ref().and_then(|extra| extra.attempts);
+        let attempts = own.unwrap_or_else(|| self.queue(message.queue).config.attempts);
+        attempts != u32::MAX && message.failures().saturating_add(1) >= attempts
+    }
+
+    /// Whether coming back without a word once more is a failure.
+    pub(super) fn fails_of_loss(&self, id: MessageId) -> bool {
+        let Some(message) = self.messages.get(id) else { return false };
+        message.losses().saturating_add(1) >= self.queue(message.queue).config.crash_limit
+    }
+
+    /// Whether coming back without a word once more is the end.
+    pub(super) fn dies_of_loss(&self, id: MessageId) -> bool {
+        self.fails_of_loss(id) && self.dies_of_failure(id)
     }
 
     /// A message is dead. It stays where it is, and is put into another queue as well if its own says so and `stored` is known.

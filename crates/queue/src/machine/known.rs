@@ -37,12 +37,17 @@ impl Known {
         if max == 0 {
             return;
         }
-        while self.windows.len() as u64 >= max {
+        self.keep(max - 1);
+        self.windows.insert((until, id), key.clone());
+        self.keys.insert(key.clone(), (id, until));
+    }
+
+    /// There are not more windows than this.
+    pub(super) fn keep(&mut self, max: u64) {
+        while self.windows.len() as u64 > max {
             let Some((_, oldest)) = self.windows.pop_first() else { break };
             self.keys.remove(&oldest);
         }
-        self.windows.insert((until, id), key.clone());
-        self.keys.insert(key.clone(), (id, until));
     }
 
     /// A key stands for a message until that has ended.

@@ -71,7 +71,7 @@ impl Machine {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let max = max.min(MAX);
-        let mut ids = self.members(number, state);
+        let mut ids = self.page(number, state, after, max);
         if state == State::Delayed {
             let far = self.far_members(number, usize::MAX, 100 * MAX, source)?;
             ids.extend(far.into_iter().map(|(stored, _)| stored.id));

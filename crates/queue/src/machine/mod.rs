@@ -21,6 +21,7 @@ mod known;
 mod lease;
 mod line;
 mod look;
+mod members;
 mod message;
 mod place;
 mod put;

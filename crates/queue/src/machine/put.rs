@@ -57,7 +57,9 @@ impl Machine {
         let cost = put.cost();
         let number = self.names.get(&put.queue).copied();
         let Some(number) = number else {
-            self.may_make(&put.queue, plan.made)?;
+            if !plan.more.contains_key(&put.queue) {
+                self.may_make(&put.queue, plan.made)?;
+            }
             if !self.limits.makes_queues {
                 return Err(Refusal::UnknownQueue(put.queue.clone()));
             }

@@ -24,9 +24,12 @@ impl Machine {
         if settles.len() > max {
             return Ok(Err(Refusal::Invalid(format!("{} settlements at once: {max} at most", settles.len()))));
         }
-        let failing =
-            settles.iter().filter(|settle| matches!(settle.verdict, Verdict::Retry { .. } | Verdict::Dead { .. }));
-        let forwards = self.forwards_of(failing.map(|settle| settle.id), source)?;
+        let dying = settles.iter().filter(|settle| match settle.verdict {
+            Verdict::Dead { .. } => true,
+            Verdict::Retry { .. } => self.dies_of_failure(settle.id),
+            _ => false,
+        });
+        let forwards = self.forwards_of(dying.map(|settle| settle.id), source)?;
         let settled = settles.into_iter().map(|settle| self.settle_one(group, now, settle, &forwards)).collect();
         Ok(Ok(Outcome::Settled(settled)))
     }
@@ -110,12 +113,11 @@ impl Machine {
         let message = self.messages.get(id).expect("invariant: a message that fails is there");
         let config = &self.queue(message.queue).config;
         let failures = message.failures().saturating_add(1);
-        let extra = message.extra.as_deref();
-        let attempts = extra.and_then(|extra| extra.attempts).unwrap_or(config.attempts);
-        if attempts != u32::MAX && failures >= attempts {
+        if self.dies_of_failure(id) {
             self.die(group, now, id, why, true, forwards.get(&id));
             return;
         }
+        let extra = message.extra.as_deref();
         let backoff = extra.and_then(|extra| extra.backoff.as_deref()).unwrap_or(&config.backoff);
         let rest = after_ms.unwrap_or_else(|| backoff.rest_ms(failures, chance(self.seed, id, failures)));
         let due = Timestamp(now.0.saturating_add(rest));
@@ -133,7 +135,7 @@ impl Machine {
     ) {
         let message = self.messages.get(id).expect("invariant: a message that is lost is there");
         let losses = message.losses().saturating_add(1);
-        if losses >= self.queue(message.queue).config.crash_limit {
+        if self.fails_of_loss(id) {
             let why = format!("{why}, {losses} times").into();
             self.fail(group, now, id, &why, None, forwards);
         } else {

@@ -5,7 +5,7 @@ use posthaste_history::store::{StoreError, Timestamp};
 use super::clock::Alarm;
 use super::message::Stage;
 use super::{Group, Machine, Source};
-use crate::port::{Effect, End, MessageId, State, Why};
+use crate::port::{Effect, End, MessageId, Why};
 
 /// So many things of a kind at once: what is left is done by the next tick.
 const STEPS: usize = 10_000;
@@ -46,7 +46,7 @@ impl Machine {
                 self.clock.look_again(deadline, place);
                 continue;
             }
-            let forwards = match self.forwards_of(std::iter::once(id), source) {
+            let forwards = match self.forwards_of(Some(id).into_iter().filter(|id| self.dies_of_loss(*id)), source) {
                 Ok(forwards) => forwards,
                 Err(error) => {
                     self.clock.look_again(at, place); // it has run out all the same
@@ -136,32 +136,5 @@ impl Machine {
         }
         self.refresh(place);
         self.forget_key(place);
-    }
-
-    /// Messages of a queue, in order.
-    pub(super) fn members(&self, number: u32, state: State) -> Vec<MessageId> {
-        let queue = self.queue(number);
-        let is_in = |id: &MessageId| {
-            self.messages.get(*id).is_some_and(|message| message.queue == number && message.stage.state() == state)
-        };
-        let mut ids: Vec<MessageId> = match state {
-            State::Ready => {
-                let plain = queue.levels.iter().flat_map(|level| level.plain.after(0));
-                let keyed = queue.keys.values().filter_map(|place| self.keys.get(*place));
-                plain.chain(keyed.flat_map(|key| key.line.after(0)).filter(is_in)).collect()
-            }
-            State::Delayed if queue.counts.delayed == 0 => Vec::new(),
-            State::Delayed => {
-                let all = self.clock.near.iter().chain(&self.clock.waiting);
-                all.map(|(_, id)| *id).filter(is_in).collect()
-            }
-            State::Leased if queue.counts.leased == 0 => Vec::new(),
-            State::Leased => self.leases.iter().map(|(_, lease)| lease.id).filter(is_in).collect(),
-            State::Dead => queue.rare.iter().flat_map(|rare| rare.dead.iter().map(|(_, id)| *id)).collect(),
-        };
-        let held = self.held.iter().copied().filter(is_in);
-        ids.extend(held.filter(|id| self.messages.get(*id).is_some_and(|message| message.is_held)));
-        ids.sort_unstable();
-        ids
     }
 }
