@@ -1,6 +1,6 @@
 //! How much does a step of the machine cost, and how much memory does a message take?
 //!
-//! `cargo run --release -p posthaste-queue --example steps`
+//! `cargo run --release -p posthaste-queue --example steps`, or with the name of one measure behind it: see `main`.
 
 use std::alloc::System;
 use std::sync::Arc;
@@ -181,10 +181,15 @@ fn delayed(count: u64) {
 }
 
 fn main() {
-    shallow();
-    deep("1 M without keys", 1_000_000, 0);
-    deep("1 M of 10,000 keys", 1_000_000, 10_000);
-    deep("5 M without keys", 5_000_000, 0);
-    delayed(130_000);
-    idle(100_000);
+    let only = std::env::args().nth(1);
+    let is_asked = |what: &str| only.as_deref().is_none_or(|only| only == what);
+    let measures: [(&str, fn()); 6] = [
+        ("shallow", shallow),
+        ("deep", || deep("1 M without keys", 1_000_000, 0)),
+        ("keys", || deep("1 M of 10,000 keys", 1_000_000, 10_000)),
+        ("deeper", || deep("5 M without keys", 5_000_000, 0)),
+        ("delayed", || delayed(130_000)),
+        ("idle", || idle(100_000)),
+    ];
+    measures.iter().filter(|(what, _)| is_asked(what)).for_each(|(_, measure)| measure());
 }

@@ -1,4 +1,5 @@
 //! Looking after queues: pausing, draining, removing, looking.
+#![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
 
 mod site;
 

@@ -284,8 +284,12 @@ impl Machine {
     ) {
         let message = self.messages.get(id).expect("invariant: a message that ends is there");
         let (queue, cost, due) = (message.queue, message.cost.into(), message.put_due());
-        let keeps = result.is_some() || self.keep_ms(id) > 0;
-        if keeps || end == End::Expired {
+        let is_told = match end {
+            End::Done(_) => result.is_some(),
+            End::Expired => true,
+            End::Removed | End::Dead(_) => self.keep_ms(id) > 0,
+        };
+        if is_told {
             let queue = self.queue(queue).name.clone();
             group.effects.push(Effect::Ended { queue, id, end });
         }

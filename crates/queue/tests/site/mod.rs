@@ -1,6 +1,6 @@
 //! A site with queues in memory, a clock that is set, and everything that was heard.
 #![allow(dead_code, reason = "each test uses what it needs")]
-#![allow(clippy::unwrap_used, reason = "in tests")]
+#![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
 
 use std::sync::{Arc, Mutex};
 
