@@ -21,6 +21,8 @@ impl Machine {
     fn give_of(&mut self, number: u32, group: &mut Group, now: Timestamp, effects: &mut Vec<Effect>) {
         // Those for whom there is nothing now: they keep their turns.
         let mut aside: Vec<ConsumerId> = Vec::new();
+        // Those who have no room for what is next, until another has that.
+        let mut full: Vec<ConsumerId> = Vec::new();
         while self.may_give(number, now) {
             let Some(id) = self.queue_mut(number).takers.pop_front() else { break };
             let Some(holder) = self.holders.get_mut(&id) else { continue };
@@ -49,13 +51,16 @@ impl Machine {
                 continue;
             }
             if !self.holders.get(&id).is_some_and(|holder| holder.fits(standing.cost.into())) {
-                aside.push(id);
+                full.push(id);
                 continue;
             }
             effects.push(Effect::Granted(self.grant(group, now, number, id, message, key)));
             self.next_turn(number, id, effects);
+            let takers = &mut self.queue_mut(number).takers;
+            full.drain(..).rev().for_each(|id| takers.push_front(id));
         }
         let takers = &mut self.queue_mut(number).takers;
+        full.into_iter().rev().for_each(|id| takers.push_front(id));
         aside.into_iter().rev().for_each(|id| takers.push_front(id));
     }
 
