@@ -180,16 +180,39 @@ fn delayed(count: u64) {
     println!("becoming ready: {} ns each", start.elapsed().as_nanos() / u128::from(count));
 }
 
+/// Beginning with what a store has.
+fn restored(count: u64) {
+    let queue = QueueName::from("emails");
+    let mut machine = Machine::new(MemoryQueues::limits(), 1);
+    let record = QueueRecord {
+        queue: 1,
+        name: queue.clone(),
+        config: None,
+        is_paused: false,
+        is_draining: false,
+        delayed: (10_000_000, 10_000_000 * 328),
+    };
+    let start = Instant::now();
+    machine.restore_queue(record);
+    for id in 1..=count {
+        machine.restore(&StoredPut { id, queue: 1, at: Timestamp(1), put: message(&queue) }, 328, None);
+    }
+    let mut group = Group::default();
+    machine.started(&mut group, count + 1, 2);
+    println!("a restart with {count} ready and 10 M delayed ones: {} ms", start.elapsed().as_millis());
+}
+
 fn main() {
     let only = std::env::args().nth(1);
     let is_asked = |what: &str| only.as_deref().is_none_or(|only| only == what);
-    let measures: [(&str, fn()); 6] = [
+    let measures: [(&str, fn()); 7] = [
         ("shallow", shallow),
         ("deep", || deep("1 M without keys", 1_000_000, 0)),
         ("keys", || deep("1 M of 10,000 keys", 1_000_000, 10_000)),
         ("deeper", || deep("5 M without keys", 5_000_000, 0)),
         ("delayed", || delayed(130_000)),
         ("idle", || idle(100_000)),
+        ("restart", || restored(1_000_000)),
     ];
     measures.iter().filter(|(what, _)| is_asked(what)).for_each(|(_, measure)| measure());
 }

@@ -65,14 +65,19 @@ impl Machine {
         self.far > 0 && self.clock.near.len() <= self.limits.near / 2 && self.is_started
     }
 
-    /// Reads those that will be ready next, when there are few in memory.
-    pub(super) fn load(&mut self, now: Timestamp, source: &impl Source) -> Result<(), StoreError> {
-        if !self.wants_more() {
-            return Ok(());
+    /// Reads those that will be ready next, when there are few in memory; `most` of them if they are ready already.
+    pub(super) fn load(&mut self, now: Timestamp, most: usize, source: &impl Source) -> Result<(), StoreError> {
+        let mut read = 0;
+        while self.wants_more() && read < most {
+            read += self.load_page(now, source)?;
         }
+        Ok(())
+    }
+
+    fn load_page(&mut self, now: Timestamp, source: &impl Source) -> Result<usize, StoreError> {
         let max = (self.limits.near.max(1) - self.clock.near.len()).min(PAGE);
         let page = source.delayed(self.covered, max)?;
-        let is_last = page.len() < max;
+        let (read, is_last) = (page.len(), page.len() < max);
         for (stored, cost) in page {
             let id = stored.id;
             self.covered = self.covered.max((stored.put.due.unwrap_or_default(), id));
@@ -87,7 +92,7 @@ impl Machine {
             self.forget_far();
         }
         self.become_ready(now);
-        Ok(())
+        Ok(read)
     }
 
     /// There are no more: whatever was counted, the store knows better.

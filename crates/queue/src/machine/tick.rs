@@ -19,7 +19,7 @@ impl Machine {
     pub fn tick(&mut self, group: &mut Group, now: Timestamp, source: &impl Source) -> Result<Vec<Effect>, StoreError> {
         self.leases_run_out(group, now, source)?;
         self.become_ready(now);
-        self.load(now, source)?;
+        self.load(now, STEPS, source)?;
         self.expire(group, now);
         self.alarms(group, now);
         let mut effects = Vec::new();

@@ -109,8 +109,9 @@ pub struct Put {
     pub due: Option<Timestamp>,
     /// 0 to [`Put::MAX_PRIORITY`]; higher ones first.
     pub priority: u8,
-    /// Messages with the same key are worked on in order, so many at a time as [`Config::key_concurrency`] says. At most
-    /// [`Put::MAX_KEY`] bytes.
+    /// Messages with the same key are worked on in order of their numbers, so many at a time as [`Config::key_concurrency`] says, with
+    /// the priority of the first of them. One that rests after a failure keeps those behind it waiting; one that was put to be ready
+    /// later does not, and has its place when its time has come. At most [`Put::MAX_KEY`] bytes.
     pub key: Option<Arc<str>>,
     /// What makes repeating it harmless.
     pub dedup: Option<Dedup>,
@@ -176,7 +177,7 @@ pub struct Dedup {
 pub enum DedupMode {
     /// The first one: its receipt is given again.
     Reject,
-    /// The same, until the first one has ended, however long that takes.
+    /// The same, until the first one has ended or is dead, however long that takes.
     UntilDone,
     /// A newer one: it takes the place of the first, which is removed if it is not leased yet. The window begins anew: debounce.
     Replace,
@@ -204,7 +205,7 @@ pub struct Consume {
 /// What becomes of what a consumer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It is free at once, and that does not count as a failure.
+    /// It is free at once. That does not count as a failure, unless it happens [too often](crate::Config::crash_limit).
     Return,
     /// It stays leased.
     Keep,

@@ -35,7 +35,8 @@ pub struct Config {
     pub dead_ttl_ms: u64,
     /// Not more dead messages than this: the oldest is removed; default 100,000.
     pub max_dead: u64,
-    /// A dead message is put into this queue as well.
+    /// A dead message is put into this queue as well, in the same step, with its payload, headers, key and priority. Not if that queue is
+    /// full or drained, or is not there and may not be made: the message is dead here all the same.
     pub dead_letter: Option<crate::QueueName>,
     /// How long a key of [`Dedup`](crate::Dedup) is remembered; default 5 min.
     pub dedup_window_ms: u64,

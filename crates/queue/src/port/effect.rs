@@ -44,7 +44,7 @@ pub enum Effect {
         /// How far.
         value: Bytes,
     },
-    /// A consumer that takes a certain number has had them.
+    /// A consumer takes nothing more: it has had as many as it wanted, or its queue was deleted.
     Finished(ConsumerId),
 }
 
