@@ -88,53 +88,59 @@ impl Machine {
     }
 
     fn alarms(&mut self, group: &mut Group, now: Timestamp) {
+        let mut again = Vec::new();
         for _ in 0..STEPS {
             let Some(alarm) = self.clock.due_alarm(now) else { break };
-            match alarm {
+            let next = match alarm {
                 Alarm::Dead(number) => self.bury(group, now, number),
                 Alarm::Known(number) => {
-                    let Some(rare) = self.queues.get_mut(&number).and_then(|queue| queue.rare.as_mut()) else {
-                        continue;
-                    };
-                    if let Some(next) = rare.known.pass(now, STEPS) {
-                        self.clock.alarm(next, alarm);
-                    }
+                    let rare = self.queues.get_mut(&number).and_then(|queue| queue.rare.as_mut());
+                    rare.and_then(|rare| rare.known.pass(now, STEPS))
                 }
-                Alarm::Queue(number) if self.queues.contains_key(&number) => self.list(number),
-                Alarm::Queue(_) => {}
+                Alarm::Queue(number) => {
+                    if let Some(rare) = self.queues.get_mut(&number).and_then(|queue| queue.rare.as_mut()) {
+                        rare.rests_until = Timestamp(0);
+                        self.list(number);
+                    }
+                    None
+                }
                 Alarm::Key(place) => self.key_alarm(now, place),
-            }
+            };
+            again.extend(next.map(|next| (next, alarm)));
         }
+        // Those that are due already had their steps: the next tick goes on with them.
+        again.into_iter().for_each(|(next, alarm)| self.clock.alarm(next, alarm));
     }
 
-    /// Removes dead messages that are too old.
-    fn bury(&mut self, group: &mut Group, now: Timestamp, number: u32) {
+    /// Removes dead messages that are too old; when there will be more.
+    fn bury(&mut self, group: &mut Group, now: Timestamp, number: u32) -> Option<Timestamp> {
         for step in 0.. {
-            let Some(queue) = self.queues.get(&number) else { return };
-            let ttl = queue.config.dead_ttl_ms;
-            let Some((since, id)) = queue.rare.as_ref().and_then(|rare| rare.dead.first().copied()) else { return };
-            let over = Timestamp(since.0 + ttl);
+            let queue = self.queues.get(&number)?;
+            let (since, id) = *queue.rare.as_ref()?.dead.first()?;
+            let over = Timestamp(since.0 + queue.config.dead_ttl_ms);
             if over > now || step >= STEPS {
-                self.clock.alarm(over, Alarm::Dead(number));
-                return;
+                return Some(over);
             }
             self.finish(group, id, End::Removed, None);
         }
+        None
     }
 
     /// A key may be given again, or has been left alone for so long that nothing of it has to be remembered.
-    fn key_alarm(&mut self, now: Timestamp, place: u32) {
-        let Some(key) = self.keys.get(place) else { return };
+    fn key_alarm(&mut self, now: Timestamp, place: u32) -> Option<Timestamp> {
+        let key = self.keys.get(place)?;
         let rate = self.queue(key.queue).config.key_rate;
         let key = self.key_mut(place);
         key.is_throttled = false;
         let full_at = key.bucket.as_ref().zip(rate).map(|(bucket, rate)| bucket.full_at(rate));
-        match full_at {
-            Some(at) if at > now && key.messages == 0 => self.clock.alarm(at, Alarm::Key(place)),
-            _ if key.messages == 0 => key.bucket = None,
-            _ => {}
+        if let Some(at) = full_at.filter(|at| *at > now && key.messages == 0) {
+            return Some(at);
+        }
+        if key.messages == 0 {
+            key.bucket = None;
         }
         self.refresh(place);
         self.forget_key(place);
+        None
     }
 }
