@@ -404,3 +404,39 @@ proptest! { // law: a machine is what its changes say
         run(&mut work, Step::Compare, &mut kept);
     }
 }
+
+/// Twelve messages that will be ready one after the other, of which few are in memory.
+fn far_ones() -> Work {
+    let mut work = Work::new();
+    for step in 1..=12 {
+        let put = Put { due: Some(Timestamp(work.now + 10 * step)), ..site::message("a", "") };
+        work.ask(Command::Put(vec![put])).unwrap();
+        work.turn();
+    }
+    work.turn();
+    assert!(work.machine.len() <= 6, "{} of 12 in memory", work.machine.len());
+    work
+}
+
+#[test]
+fn what_is_left_on_the_disk_is_counted_and_comes_in_time() {
+    let mut work = far_ones();
+    work.ask(Command::Consume(consumer(1, "a", 100))).unwrap();
+    for passed in 1..=12 {
+        work.now += 10;
+        work.tick();
+        assert_eq!(work.given.len(), passed);
+    }
+    assert!(work.given.iter().map(|delivery| delivery.id).eq(1..=12));
+}
+
+#[test]
+fn what_ended_does_not_come_back_while_that_is_being_written() {
+    let mut work = far_ones();
+    assert_eq!(work.ask(Command::Remove(12)), Ok(Outcome::Done));
+    assert_eq!(work.ask(Command::Remove(12)), Err(Refusal::UnknownMessage(12)));
+    work.now += 100;
+    work.tick(); // reads what is next from a disk that does not know yet
+    run(&mut work, Step::Compare, &mut None);
+    assert_eq!(work.disk.messages.len(), 11);
+}
