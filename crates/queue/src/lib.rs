@@ -24,6 +24,8 @@
 //!
 //! Everything but the port and the store in memory is a value: time comes in as `now`, chance as a seed.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 mod machine;
 mod memory;
 pub mod port;

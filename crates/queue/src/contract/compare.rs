@@ -1,0 +1,158 @@
+//! What can be seen of queues, against their model.
+
+use posthaste_history::store::Timestamp;
+
+use super::model::{Message, Place};
+use super::run::{Run, code, name};
+use super::steps::QUEUES;
+use super::{Violation, ensure, violation};
+use crate::port::{Command, End, Found, MessageId, Outcome, QueueName, Refusal, State};
+
+const STATES: [State; 4] = [State::Ready, State::Delayed, State::Leased, State::Dead];
+
+impl Run {
+    pub(super) fn peek(&mut self, queue: &QueueName, state: State, max: usize) -> Result<Vec<Found>, Violation> {
+        let (queue, after) = (queue.clone(), 0);
+        match self.ask(Command::Peek { queue, state, after, max })? {
+            Ok(Outcome::Messages(found)) => Ok(found),
+            Err(Refusal::UnknownQueue(_)) => Ok(Vec::new()),
+            other => Err(violation("messages can be looked at", format!("{other:?}"))),
+        }
+    }
+
+    /// One message, if it has not ended.
+    pub(super) fn get(&mut self, id: MessageId) -> Result<Option<Found>, Violation> {
+        match self.ask(Command::Get(id))? {
+            Ok(Outcome::Messages(mut found)) if found.len() == 1 => Ok(found.pop()),
+            Ok(Outcome::Ended(_)) | Err(Refusal::UnknownMessage(_)) => Ok(None),
+            other => Err(violation("messages can be looked at", format!("{other:?}"))),
+        }
+    }
+
+    /// All that can be seen.
+    pub(super) fn compare(&mut self) -> Result<(), Violation> {
+        for queue in 0..=QUEUES {
+            let name = name(queue);
+            for state in STATES {
+                let found = self.peek(&name, state, usize::MAX)?;
+                self.same(&name, state, &found)?;
+            }
+            let answer = self.ask(Command::Stats(name.clone()))?;
+            let answered = self.ask(Command::Config(name.clone()))?;
+            let Some(there) = self.model.queues.iter().find(|it| it.name == name) else {
+                let rule = "what is asked of a queue that is not there is refused";
+                let both = (code(&answer), code(&answered));
+                ensure(rule, both == ("unknown_queue", "unknown_queue"), || format!("{both:?}"))?;
+                continue;
+            };
+            let expected = Ok(Outcome::Depth(self.model.depth(there)));
+            ensure("a queue is counted right", answer == expected, || format!("{answer:?} instead of {expected:?}"))?;
+            let expected = Ok(Outcome::Config(Box::new(there.config.clone())));
+            ensure("a queue says what it allows", answered == expected, || format!("{answered:?} instead of {expected:?}"))?;
+        }
+        ensure("a dead message is put where it was to be put", self.model.copies.is_empty(), || {
+            format!("missing: {:?}", self.model.copies)
+        })?;
+        self.list()?;
+        for (id, result, _) in self.model.results.clone() {
+            let answer = self.ask(Command::Get(id))?;
+            let expected = Ok(Outcome::Ended(End::Done(result)));
+            ensure("a result is kept", answer == expected, || format!("{answer:?} instead of {expected:?}"))?;
+        }
+        let answer = self.ask(Command::Get(1 << 51))?;
+        ensure("a message that is not there is not found", code(&answer) == "unknown_message", || format!("{answer:?}"))
+    }
+
+    fn list(&mut self) -> Result<(), Violation> {
+        let rule = "queues are listed by name";
+        let mut expected: Vec<_> = self.model.queues.iter().map(|it| (it.name.clone(), self.model.depth(it))).collect();
+        expected.sort_by(|a, b| a.0.cmp(&b.0));
+        let (mut found, mut after): (Vec<_>, QueueName) = (Vec::new(), "".into());
+        loop {
+            let outcome = self.done(rule, Command::List { after, max: 2 })?;
+            let Outcome::Queues(page) = outcome else { return Err(violation(rule, format!("{outcome:?}"))) };
+            ensure(rule, page.len() <= 2, || format!("{page:?}"))?;
+            let Some((last, _)) = page.last() else { break };
+            after = last.clone();
+            found.extend(page);
+            ensure(rule, found.len() <= expected.len(), || format!("{found:?}"))?;
+        }
+        ensure(rule, found == expected, || format!("{found:?} instead of {expected:?}"))
+    }
+
+    /// A queue's messages of one state, page by page.
+    pub(super) fn pages(&mut self, queue: &QueueName, state: State, max: usize) -> Result<(), Violation> {
+        let rule = "messages are looked at page by page";
+        let expected: Vec<MessageId> = self.peek(queue, state, usize::MAX)?.iter().map(|it| it.id).collect();
+        let (mut found, mut after) = (Vec::new(), 0);
+        while found.len() <= expected.len() {
+            let page = match self.ask(Command::Peek { queue: queue.clone(), state, after, max })? {
+                Ok(Outcome::Messages(page)) => page,
+                Err(Refusal::UnknownQueue(_)) => return Ok(()),
+                other => return Err(violation(rule, format!("{other:?}"))),
+            };
+            ensure(rule, page.len() <= max, || format!("{} instead of {max}", page.len()))?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            found.extend(page.iter().map(|it| it.id));
+        }
+        ensure(rule, found == expected, || format!("{found:?} instead of {expected:?}"))
+    }
+
+    fn same(&mut self, queue: &QueueName, state: State, found: &[Found]) -> Result<(), Violation> {
+        for one in found {
+            if self.model.find(one.id).is_none() {
+                let is_it = |copy: &Message| copy.put.queue == *queue && copy.put.payload == one.payload;
+                if let Some(copy) = self.adopt(one.id, is_it) {
+                    (copy.put.priority, copy.put.key) = (one.priority, one.key.clone());
+                }
+            }
+        }
+        let now = self.model.now;
+        let is_it = |it: &&Message| it.state(now) == state;
+        let expected: Vec<MessageId> = self.model.of(queue).filter(is_it).map(|it| it.id).collect();
+        let ids: Vec<MessageId> = found.iter().map(|it| it.id).collect();
+        if ids != expected {
+            let lost = expected.iter().find(|id| !ids.contains(id));
+            let rule = match lost {
+                Some(_) => "a message is there, and where it should be, until it ends",
+                None => "a message that has ended is gone",
+            };
+            let show = |id: &&MessageId| self.model.messages.iter().find(|it| it.id == **id);
+            return Err(violation(rule, format!("{state:?}: {ids:?} instead of {expected:?}: {:?}", lost.as_ref().map(show))));
+        }
+        found.iter().try_for_each(|one| self.looks(one))
+    }
+
+    /// One message as it is seen.
+    pub(super) fn looks(&mut self, one: &Found) -> Result<(), Violation> {
+        let now = self.model.now;
+        let Some(message) = self.model.find(one.id) else { return Ok(()) };
+        let show = || format!("{one:?} instead of {message:?} at {now}");
+        let put = &message.put;
+        let same = (&one.queue, one.at.0, one.priority, &one.key) == (&put.queue, message.at, put.priority, &put.key)
+            && (&one.payload, &one.headers) == (&put.payload, &put.headers);
+        ensure("a message is what was put", same && one.state == message.state(now), show)?;
+        let counts = (one.rest.deliveries, one.rest.failures, one.rest.losses);
+        let expected = (message.deliveries, message.failures, message.losses);
+        ensure("a message is counted", counts == expected, show)?;
+        let last = one.rest.history.last().map(|(_, why)| why);
+        let is_told = message.why.is_none() || last == message.why.as_ref();
+        ensure("a message says why it failed", is_told && one.rest.history.len() <= crate::Rest::MAX_HISTORY, show)?;
+        let until = match message.place {
+            Place::From(first, last) if last > now => {
+                one.until.is_some_and(|until| (first..=last).contains(&until.0))
+            }
+            Place::Leased { deadline, .. } => one.until == Some(Timestamp(deadline)),
+            _ => true,
+        };
+        ensure("a message says until when it is where it is", until, show)?;
+        // Chance has spoken.
+        if let (Place::From(_, last), Some(until)) = (message.place, one.until)
+            && last > now
+        {
+            message.place = Place::From(until.0, until.0);
+        }
+        Ok(())
+    }
+}
