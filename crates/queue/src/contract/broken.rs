@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use posthaste_history::store::{Answer, Timestamp, wait};
 
 use super::{Bed, Clock, Place};
-use crate::memory::MemoryQueues;
+use crate::{Limits, MemoryQueues};
 use crate::port::{
     Capabilities, Command, Config, ConsumerId, Depth, Effect, End, Found, Listener, MessageId, Outcome, Put, QueueName, Queues,
     Refusal, Settle, Settled, State, Token, Verdict,
@@ -65,7 +65,7 @@ pub enum Fault {
 
 /// Where [`MemoryQueues`] are made, perhaps with a fault.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct InMemory(pub Option<Fault>);
+pub struct InMemory(pub Option<Fault>, pub usize);
 
 impl Place for InMemory {
     fn fresh(&self) -> Box<dyn Bed> {
@@ -75,7 +75,7 @@ impl Place for InMemory {
 
 impl Bed for InMemory {
     fn open(&mut self, _: &Clock) -> Arc<dyn Queues> {
-        let queues = Arc::new(MemoryQueues::default());
+        let queues = Arc::new(MemoryQueues::new(Limits { near: self.1, ..MemoryQueues::limits() }, 7));
         match self.0 {
             Some(fault) => Arc::new(Broken::new(queues, fault)),
             None => queues,

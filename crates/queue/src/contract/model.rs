@@ -49,7 +49,7 @@ pub(super) struct Message {
     pub(super) deliveries: u32,
     pub(super) failures: u32,
     pub(super) losses: u32,
-    /// What was last said of a failure.
+    /// What was last said of a failure, if anybody said something.
     pub(super) why: Option<Arc<str>>,
 }
 
@@ -215,8 +215,8 @@ impl Model {
     pub(super) fn die(&mut self, id: MessageId, why: Option<Arc<str>>) {
         let now = self.now;
         let Some(message) = self.find(id) else { return };
-        (message.place, message.rests) = (Place::Dead(now), false);
-        message.why = why.clone().or(message.why.take());
+        (message.place, message.rests, message.losses) = (Place::Dead(now), false, 0);
+        message.why = why.clone();
         let queue = message.put.queue.clone();
         let config = self.config(&queue);
         self.told.push((Told::Dead(id, why), true));
@@ -245,7 +245,7 @@ impl Model {
         let config = self.config(&queue);
         let Some(message) = self.find(id) else { return };
         (message.failures, message.losses) = (message.failures + 1, 0);
-        message.why = why.clone().or(message.why.take());
+        message.why = why.clone();
         if message.failures >= message.put.attempts.unwrap_or(config.attempts) {
             return self.die(id, why);
         }
@@ -270,26 +270,25 @@ impl Model {
     /// Time goes on, until then.
     pub(super) fn time(&mut self, now: u64) {
         self.now = now;
-        for message in self.messages.clone() {
-            if let Place::Leased { token, consumer, deadline, .. } = message.place
-                && deadline <= now
-            {
+        let is_late = |it: &&Message| matches!(it.place, Place::Leased { deadline, .. } if deadline <= now);
+        let late: Vec<Message> = self.messages.iter().filter(is_late).cloned().collect();
+        for message in late {
+            if let Place::Leased { token, consumer, .. } = message.place {
                 let is_there = self.consumers.iter().any(|it| it.asked.consumer == consumer);
                 self.told.push((Told::Revoked(consumer, message.id, token, Why::Expired), is_there));
                 self.lose(message.id);
             }
         }
-        for message in self.messages.clone() {
-            let config = self.config(&message.put.queue);
-            let is_over = match message.place {
-                Place::From(..) => message.put.expires.is_some_and(|at| at.0 <= now),
-                Place::Leased { .. } => false,
-                Place::Dead(at) => at + config.dead_ttl_ms <= now,
-            };
-            if is_over {
-                self.messages.retain(|it| it.id != message.id);
-                self.told.push((Told::Expired(message.id), message.is_waiting()));
-            }
+        let is_over = |it: &&Message| match it.place {
+            Place::From(..) => it.put.expires.is_some_and(|at| at.0 <= now),
+            Place::Leased { .. } => false,
+            Place::Dead(at) => at + self.config(&it.put.queue).dead_ttl_ms <= now,
+        };
+        let over: Vec<(MessageId, bool)> =
+            self.messages.iter().filter(is_over).map(|it| (it.id, it.is_waiting())).collect();
+        for (id, is_told) in over {
+            self.messages.retain(|it| it.id != id);
+            self.told.push((Told::Expired(id), is_told));
         }
         self.results.retain(|(.., until)| *until > now);
         self.keys.retain(|(.., until)| *until > now);
@@ -356,7 +355,9 @@ impl Model {
     pub(super) fn delete(&mut self, queue: &QueueName) {
         let ids: Vec<MessageId> = self.of(queue).map(|it| it.id).collect();
         ids.into_iter().for_each(|id| self.remove(id));
-        self.consumers.retain(|it| it.asked.queue != *queue);
+        for gone in self.consumers.extract_if(.., |it| it.asked.queue == *queue) {
+            self.told.push((Told::Finished(gone.asked.consumer), false));
+        }
         self.keys.retain(|it| it.0 != *queue);
         self.queues.retain(|it| it.name != *queue);
     }

@@ -7,7 +7,7 @@ use super::{Fault, InMemory, check, history};
 
 #[test]
 fn the_queues_in_memory_keep_the_rules() {
-    if let Err(violation) = check(&InMemory(None)) {
+    if let Err(violation) = check(&InMemory(None, 65_536)) {
         panic!("{violation}");
     }
 }
@@ -53,7 +53,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(histories()))]
     #[test]
     fn the_queues_in_memory_and_the_model_agree_after_any_history(tape in prop::collection::vec(any::<u8>(), 0..600)) {
-        if let Err(violation) = history(&InMemory(None), &tape) {
+        if let Err(violation) = history(&InMemory(None, 65_536), &tape) {
             prop_assert!(false, "{violation}");
         }
     }
@@ -107,7 +107,7 @@ fn every_fault_is_noticed() {
         (TellsProgressTwice, "nothing is said that did not happen"),
         (Oversleeps, "what time brings is announced"),
     ];
-    let judge = |(fault, rule): (Fault, &str)| match check(&InMemory(Some(fault))) {
+    let judge = |(fault, rule): (Fault, &str)| match check(&InMemory(Some(fault), 65_536)) {
         Err(violation) if violation.rule.contains(rule) => None,
         Err(violation) => Some(format!("{fault:?} broke another rule: {violation}")),
         Ok(()) => Some(format!("{fault:?} went unnoticed")),
