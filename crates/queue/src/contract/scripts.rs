@@ -613,6 +613,16 @@ fn consumers() -> Vec<Script> {
             ],
         ),
         (
+            "who has no room for the first is given the next when another took that",
+            vec![
+                Step::Consume(0, Taker { bytes: 700, ..taker(0, 5) }),
+                Step::Put(vec![heavy(300), heavy(300), heavy(0)]),
+                expect([2, 1, 0, 0]),
+                Step::Consume(1, taker(0, 1)),
+                expect([0, 3, 0, 0]),
+            ],
+        ),
+        (
             "what somebody has who is gone is free at once, or stays leased",
             vec![
                 put(2),
