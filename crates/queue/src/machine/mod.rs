@@ -171,6 +171,8 @@ impl Machine {
     /// Nothing yet. `seed` is 64 random bits: rests vary by it. To be [started](Self::started) before anything is asked of it.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
+        // One that is next has to be there.
+        let limits = Limits { near: limits.near.max(1), ..limits };
         Self {
             limits,
             seed,

@@ -184,7 +184,7 @@ impl Backoff {
                 let ms = first_ms.saturating_mul(times).min(*max_ms);
                 // Between -1 and 1, of 53 bits, which is what a float holds.
                 let by = (chance >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
-                (ms as f64).mul_add(jitter * by, ms as f64).round() as u64
+                ((ms as f64).mul_add(jitter * by, ms as f64).round() as u64).min(*max_ms)
             }
             Self::List(list) => list.get(before as usize).or(list.last()).copied().unwrap_or(0),
         }
