@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use posthaste_history::store::{Answer, Timestamp, wait};
 
 use super::{Bed, Clock, Place};
-use crate::{Limits, MemoryQueues};
 use crate::port::{
-    Capabilities, Command, Config, ConsumerId, Depth, Effect, End, Found, Listener, MessageId, Outcome, Put, QueueName, Queues,
-    Refusal, Settle, Settled, State, Token, Verdict,
+    Capabilities, Command, Config, ConsumerId, Depth, Effect, End, Found, Listener, MessageId, Outcome, Put, QueueName,
+    Queues, Refusal, Settle, Settled, State, Token, Verdict,
 };
+use crate::{Limits, MemoryQueues};
 
 /// What is wrong with [`Broken`] queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub enum Fault {
     Oversleeps,
 }
 
-/// Where [`MemoryQueues`] are made, perhaps with a fault.
+/// Where [`MemoryQueues`] are made, perhaps with a fault, with so many delayed messages near.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InMemory(pub Option<Fault>, pub usize);
 
@@ -171,7 +171,9 @@ impl Broken {
         let seen = lock(&self.seen);
         let current = seen.leases.get(&settle.id).copied();
         match self.fault {
-            Fault::ReusesTokens if current.is_some_and(|it| it % 3 + 1 == settle.token) => settle.token = current.unwrap_or(0),
+            Fault::ReusesTokens if current.is_some_and(|it| it % 3 + 1 == settle.token) => {
+                settle.token = current.unwrap_or(0)
+            }
             Fault::GivesLongTokens => settle.token &= (1 << 53) - 1,
             Fault::AcceptsOldTokens => settle.token = current.unwrap_or(settle.token),
             Fault::CountsReleases if settle.verdict == Verdict::Release => {
@@ -235,7 +237,8 @@ impl Broken {
         let mut again = Vec::new();
         settles.retain(|settle| {
             let seen = lock(&self.seen);
-            let is_it = seen.puts.get(&settle.id).is_some_and(|it| it.0.priority > 0) && settle.verdict == Verdict::Release;
+            let is_it =
+                seen.puts.get(&settle.id).is_some_and(|it| it.0.priority > 0) && settle.verdict == Verdict::Release;
             again.extend(is_it.then(|| (settle.clone(), seen.puts.get(&settle.id).map(|it| it.0.clone()))));
             !is_it
         });

@@ -32,7 +32,11 @@ impl Bucket {
     pub(super) fn has(self, rate: Option<Rate>, now: u64, sure: bool) -> bool {
         let Some(rate) = rate else { return true };
         let (filled, slack) = (self.filled(rate, now), u64::from(rate.count));
-        if sure { filled.least >= (rate.per_ms + slack).min(rate.per_ms * u64::from(rate.burst)) } else { filled.most + slack >= rate.per_ms }
+        if sure {
+            filled.least >= (rate.per_ms + slack).min(rate.per_ms * u64::from(rate.burst))
+        } else {
+            filled.most + slack >= rate.per_ms
+        }
     }
 
     pub(super) fn take(&mut self, rate: Option<Rate>, now: u64) {

@@ -49,7 +49,9 @@ impl Run {
             let expected = Ok(Outcome::Depth(self.model.depth(there)));
             ensure("a queue is counted right", answer == expected, || format!("{answer:?} instead of {expected:?}"))?;
             let expected = Ok(Outcome::Config(Box::new(there.config.clone())));
-            ensure("a queue says what it allows", answered == expected, || format!("{answered:?} instead of {expected:?}"))?;
+            ensure("a queue says what it allows", answered == expected, || {
+                format!("{answered:?} instead of {expected:?}")
+            })?;
         }
         ensure("a dead message is put where it was to be put", self.model.copies.is_empty(), || {
             format!("missing: {:?}", self.model.copies)
@@ -123,7 +125,10 @@ impl Run {
                 None => "a message that has ended is gone",
             };
             let show = |id: &&MessageId| self.model.messages.iter().find(|it| it.id == **id);
-            return Err(violation(rule, format!("{state:?}: {ids:?} instead of {expected:?}: {:?}", lost.as_ref().map(show))));
+            return Err(violation(
+                rule,
+                format!("{state:?}: {ids:?} instead of {expected:?}: {:?}", lost.as_ref().map(show)),
+            ));
         }
         found.iter().try_for_each(|one| self.looks(one))
     }
@@ -144,9 +149,7 @@ impl Run {
         let is_told = message.why.is_none() || last == message.why.as_ref();
         ensure("a message says why it failed", is_told && one.rest.history.len() <= crate::Rest::MAX_HISTORY, show)?;
         let until = match message.place {
-            Place::From(first, last) if last > now => {
-                one.until.is_some_and(|until| (first..=last).contains(&until.0))
-            }
+            Place::From(first, last) if last > now => one.until.is_some_and(|until| (first..=last).contains(&until.0)),
             Place::Leased { deadline, .. } => one.until == Some(Timestamp(deadline)),
             _ => true,
         };

@@ -72,7 +72,9 @@ impl Run {
             }
         }
         let rule = "what is given out is there";
-        let Some(message) = self.model.find(given.id).map(|it| it.clone()) else { return Err(violation(rule, show("gone"))) };
+        let Some(message) = self.model.find(given.id).map(|it| it.clone()) else {
+            return Err(violation(rule, show("gone")));
+        };
         let is_unrevoked = |it: &(Told, bool)| matches!(it.0, Told::Revoked(_, id, ..) if it.1 && id == given.id);
         let is_leased = message.state(now) == State::Leased || self.model.told.iter().any(is_unrevoked);
         ensure("a message has one lease at a time", !is_leased, || show("leased"))?;
@@ -100,10 +102,14 @@ impl Run {
         };
         ensure("a queue that is paused gives nothing", !queue.is_paused, || show("paused"))?;
         let gives = self.model.gives(queue, false);
-        ensure("a queue gives no more at a time, or in a time, than it may", gives, || show(&format!("{:?}", queue.config)))?;
-        ensure("messages of a key are in order, and no more of them at a time than may be", {
-            message.put.key.is_none() || self.model.is_head(&message, false)
-        }, || show("not its turn"))?;
+        ensure("a queue gives no more at a time, or in a time, than it may", gives, || {
+            show(&format!("{:?}", queue.config))
+        })?;
+        ensure(
+            "messages of a key are in order, and no more of them at a time than may be",
+            { message.put.key.is_none() || self.model.is_head(&message, false) },
+            || show("not its turn"),
+        )?;
         let rule = "higher priorities come first, and earlier messages of the same";
         ensure(rule, self.model.is_head(&message, false), || show("not its turn"))?;
         let heads = || self.model.of(&message.put.queue).filter(|it| self.model.is_head(it, true));
@@ -113,13 +119,18 @@ impl Run {
 
         self.turns(given, &message)?;
         let most = consumer.asked.lease_ms.unwrap_or(config.lease_ms).min(config.max_lease_ms);
-        ensure("a lease lasts as long as it may", given.deadline.0 == now + most, || show(&format!("{most} from {now}")))?;
+        ensure("a lease lasts as long as it may", given.deadline.0 == now + most, || {
+            show(&format!("{most} from {now}"))
+        })?;
         let put = &message.put;
-        let same = (&given.queue, given.at.0, given.priority, &given.key) == (&name, message.at, put.priority, &put.key)
+        let same = (&given.queue, given.at.0, given.priority, &given.key)
+            == (&name, message.at, put.priority, &put.key)
             && (&given.payload, &given.headers) == (&put.payload, &put.headers);
         ensure("a message is what was put", same, || show(&format!("{put:?} at {}", message.at)))?;
         let counts = (given.deliveries, given.failures) == (message.deliveries + 1, message.failures);
-        ensure("a message is counted", counts, || show(&format!("{} before, {} failures", message.deliveries, message.failures)))?;
+        ensure("a message is counted", counts, || {
+            show(&format!("{} before, {} failures", message.deliveries, message.failures))
+        })?;
 
         let consumer = given.consumer;
         let lease = Place::Leased { token, consumer, since: now, length: most, deadline: given.deadline.0 };
@@ -145,12 +156,15 @@ impl Run {
     /// Groups of a priority take turns, and so do consumers: nobody is passed over for ever. Loosely; how exactly is the store's choice.
     fn turns(&mut self, given: &Delivery, message: &Message) -> Result<(), Violation> {
         let model = &self.model;
-        let Some(consumer) = model.consumers.iter().find(|it| it.asked.consumer == given.consumer) else { return Ok(()) };
+        let Some(consumer) = model.consumers.iter().find(|it| it.asked.consumer == given.consumer) else {
+            return Ok(());
+        };
         let heads = model.of(&message.put.queue).filter(|it| {
             it.put.priority == message.put.priority && model.is_head(it, true) && model.takes(consumer, it)
         });
         let keys: Vec<_> = heads.map(|it| it.put.key.clone()).filter(|key| *key != message.put.key).collect();
-        let others = model.consumers.iter().filter(|it| it.asked.consumer != given.consumer && model.takes(it, message));
+        let others =
+            model.consumers.iter().filter(|it| it.asked.consumer != given.consumer && model.takes(it, message));
         let others: Vec<_> = others.map(|it| it.asked.consumer).collect();
         let rule = "groups of a priority, and consumers, take turns";
         let of_level = |it: &(_, u8, _, u64)| it.0 == message.put.queue && it.1 == message.put.priority;

@@ -288,7 +288,7 @@ impl Model {
             self.messages.iter().filter(is_over).map(|it| (it.id, it.is_waiting())).collect();
         for (id, is_told) in over {
             self.messages.retain(|it| it.id != id);
-            self.told.push((Told::Expired(id), is_told));
+            self.told.push((if is_told { Told::Expired(id) } else { Told::Removed(id) }, is_told));
         }
         self.results.retain(|(.., until)| *until > now);
         self.keys.retain(|(.., until)| *until > now);
@@ -340,16 +340,33 @@ impl Model {
         let has: Vec<Message> = self.held_by(consumer).cloned().collect();
         for message in has {
             if let Place::Leased { since, length, deadline, .. } = message.place {
-                self.touch(message.id, deadline.max(self.now + length), since);
+                self.touch(message.id, self.now + length, since);
+                // It is extended, whatever the queue allows by now.
+                if let Some(Place::Leased { deadline: until, .. }) = self.find(message.id).map(|it| &mut it.place) {
+                    *until = deadline.max(*until);
+                }
             }
         }
     }
 
-    pub(super) fn redrive(&mut self, id: MessageId) {
+    /// The dead have another chance, the oldest first, as many as there is room for.
+    pub(super) fn redrive(&mut self, queue: &QueueName, max: usize) -> Result<u64, Code> {
         let now = self.now;
-        if let Some(it) = self.find(id) {
-            (it.place, it.deliveries, it.failures, it.losses, it.why) = (Place::From(now, now), 0, 0, 0, None);
+        let Some(config) = self.queues.iter().find(|it| it.name == *queue).map(|it| it.config.clone()) else {
+            return Err("unknown_queue");
+        };
+        let dead: Vec<Message> = self.of(queue).filter(|it| matches!(it.place, Place::Dead(_))).cloned().collect();
+        for (count, message) in dead.iter().take(max).enumerate() {
+            let (messages, bytes) = self.size(queue);
+            if messages >= config.max_messages || bytes + message.put.cost() > config.max_bytes {
+                let is_refused = count == 0 && config.overflow == Overflow::Reject;
+                return if is_refused { Err("queue_full") } else { Ok(count as u64) };
+            }
+            if let Some(it) = self.find(message.id) {
+                (it.place, it.deliveries, it.failures, it.losses, it.why) = (Place::From(now, now), 0, 0, 0, None);
+            }
         }
+        Ok(dead.len().min(max) as u64)
     }
 
     pub(super) fn delete(&mut self, queue: &QueueName) {
@@ -460,8 +477,6 @@ fn backoff(backoff: &Backoff, failures: u32) -> (u64, u64) {
             let part = (ms as f64 * jitter).ceil() as u64;
             (ms.saturating_sub(part), (ms + part).min(*max_ms))
         }
-        Backoff::List(list) => {
-            exactly(list.get(failures as usize - 1).or(list.last()).copied().unwrap_or_default())
-        }
+        Backoff::List(list) => exactly(list.get(failures as usize - 1).or(list.last()).copied().unwrap_or_default()),
     }
 }

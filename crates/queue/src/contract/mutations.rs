@@ -44,16 +44,18 @@ fn every_loss_is_noticed() {
     assert!(misjudged.is_empty(), "{misjudged:#?}");
 }
 
-/// `POSTHASTE_HISTORIES` says how many; 64 otherwise.
+/// `POSTHASTE_HISTORIES` says how many; 48 otherwise.
 fn histories() -> u32 {
-    std::env::var("POSTHASTE_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
+    std::env::var("POSTHASTE_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(48)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(histories()))]
     #[test]
-    fn the_queues_in_memory_and_the_model_agree_after_any_history(tape in prop::collection::vec(any::<u8>(), 0..600)) {
-        if let Err(violation) = history(&InMemory(None, 65_536), &tape) {
+    fn the_queues_in_memory_and_the_model_agree_after_any_history(tape in prop::collection::vec(any::<u8>(), 0..500)) {
+        // So many delayed messages are held in memory.
+        let near = [65_536, 1, 3][tape.len() % 3];
+        if let Err(violation) = history(&InMemory(None, near), &tape) {
             prop_assert!(false, "{violation}");
         }
     }

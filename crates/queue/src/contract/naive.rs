@@ -362,15 +362,20 @@ impl Inside {
                 model.queues[at].is_draining = on;
                 Ok(Outcome::Done)
             }
-            Command::Purge(ref name, ref select) | Command::Redrive(ref name, ref select) => {
-                known(model, name)?;
+            Command::Redrive(name, select) => {
+                let count = model.redrive(&name, select.max.unwrap_or(usize::MAX)).map_err(|code| match code {
+                    "unknown_queue" => Refusal::UnknownQueue(name),
+                    _ => Refusal::Full { queue: name, messages: 0, bytes: 0 },
+                })?;
+                Ok(Outcome::Count(count))
+            }
+            Command::Purge(name, select) => {
+                known(model, &name)?;
                 let now = model.now;
                 let is_it = |it: &&Message| select.states.contains(&it.state(now));
-                let ids = model.of(name).filter(is_it).map(|it| it.id).take(select.max.unwrap_or(usize::MAX));
+                let ids = model.of(&name).filter(is_it).map(|it| it.id).take(select.max.unwrap_or(usize::MAX));
                 let ids: Vec<MessageId> = ids.collect();
-                for id in &ids {
-                    if matches!(command, Command::Purge(..)) { model.remove(*id) } else { model.redrive(*id) }
-                }
+                ids.iter().for_each(|id| model.remove(*id));
                 Ok(Outcome::Count(ids.len() as u64))
             }
             Command::Delete(name) => {

@@ -101,7 +101,8 @@ impl Run {
 
     /// Leases may be over: nobody waited for them. All else is as it was.
     fn reconcile(&mut self) -> Result<(), Violation> {
-        let leased: Vec<Message> = self.model.messages.iter().filter(|it| it.state(0) == State::Leased).cloned().collect();
+        let leased: Vec<Message> =
+            self.model.messages.iter().filter(|it| it.state(0) == State::Leased).cloned().collect();
         for message in leased {
             let rule = "what had its receipt is there after a restart";
             let Some(found) = self.get(message.id)? else { return Err(violation(rule, format!("{message:?}"))) };

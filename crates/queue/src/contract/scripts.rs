@@ -4,7 +4,7 @@ use super::steps::{Draft, Foreign, MORGUE, Mistake, Say, Step, Taker, config};
 use super::{Place, Violation, history, run};
 use crate::port::{Backoff, Config, DedupMode, OnExhausted, Overflow, Rate, State, Stop};
 
-/// Checks queues: scripts first, then sixty histories that are the same every time.
+/// Checks queues: scripts first, then thirty histories that are the same every time.
 ///
 /// # Errors
 /// The first [`Violation`].
@@ -26,7 +26,7 @@ pub fn check(place: &dyn Place) -> Result<(), Violation> {
     Ok(())
 }
 
-const HISTORIES: usize = 60;
+const HISTORIES: usize = 30;
 
 fn draft() -> Draft {
     Draft::default()
@@ -76,9 +76,18 @@ fn scripts() -> Vec<Script> {
 fn leases() -> Vec<Script> {
     let done = || say(0, Say::Done(false));
     vec![
-        ("a message is put, leased and done", vec![put(1), expect([1, 0, 0, 0]), take(1), expect([0, 1, 0, 0]), done(), expect([0; 4])]),
-        ("a consumer that waits is given what comes", vec![take(2), put(1), expect([0, 1, 0, 0]), put(3), expect([2, 2, 0, 0]), done(), done(), done(), done()]),
-        ("what is given back did not fail, and is free at once", vec![put(1), take(1), say(0, Say::Release), expect([0, 1, 0, 0]), say(0, Say::Release), done()]),
+        (
+            "a message is put, leased and done",
+            vec![put(1), expect([1, 0, 0, 0]), take(1), expect([0, 1, 0, 0]), done(), expect([0; 4])],
+        ),
+        (
+            "a consumer that waits is given what comes",
+            vec![take(2), put(1), expect([0, 1, 0, 0]), put(3), expect([2, 2, 0, 0]), done(), done(), done(), done()],
+        ),
+        (
+            "what is given back did not fail, and is free at once",
+            vec![put(1), take(1), say(0, Say::Release), expect([0, 1, 0, 0]), say(0, Say::Release), done()],
+        ),
         (
             "whoever took too long settles nothing, and another has it",
             vec![
@@ -101,11 +110,28 @@ fn leases() -> Vec<Script> {
                 expect([0; 4]),
             ],
         ),
-        ("a lease is over when it is over, not when somebody looks", vec![put(1), take(1), Step::SettleLate(0, Say::Done(false)), expect([0, 1, 0, 0])]),
-        ("a token settles its own message", vec![put(2), take(2), Step::SettleForeign(0, Foreign::Other, Say::Done(false)), expect([0, 2, 0, 0])]),
+        (
+            "a lease is over when it is over, not when somebody looks",
+            vec![put(1), take(1), Step::SettleLate(0, Say::Done(false)), expect([0, 1, 0, 0])],
+        ),
+        (
+            "a token settles its own message",
+            vec![put(2), take(2), Step::SettleForeign(0, Foreign::Other, Say::Done(false)), expect([0, 2, 0, 0])],
+        ),
         (
             "what is settled once is settled, also in one go",
-            vec![put(3), take(3), Step::Settle(vec![(0, Say::Done(false)), (0, Say::Release), (1, Say::Dead), (1, Say::Done(false)), (2, Say::Done(true))]), expect([0, 0, 0, 1])],
+            vec![
+                put(3),
+                take(3),
+                Step::Settle(vec![
+                    (0, Say::Done(false)),
+                    (0, Say::Release),
+                    (1, Say::Dead),
+                    (1, Say::Done(false)),
+                    (2, Say::Done(true)),
+                ]),
+                expect([0, 0, 0, 1]),
+            ],
         ),
         (
             "a touch extends a lease, but not for ever",
@@ -180,7 +206,17 @@ fn failures() -> Vec<Script> {
     scripts.extend([
         (
             "a worker may say how long a message rests",
-            vec![put(1), take(1), say(0, Say::Retry(Some(0))), expect([0, 1, 0, 0]), say(0, Say::Retry(Some(1_234))), Step::Wait(1_233), expect([0, 0, 1, 0]), Step::Wait(1), expect([0, 1, 0, 0])],
+            vec![
+                put(1),
+                take(1),
+                say(0, Say::Retry(Some(0))),
+                expect([0, 1, 0, 0]),
+                say(0, Say::Retry(Some(1_234))),
+                Step::Wait(1_233),
+                expect([0, 0, 1, 0]),
+                Step::Wait(1),
+                expect([0, 1, 0, 0]),
+            ],
         ),
         (
             "a message that failed too often is dead, once, and has another chance",
@@ -206,7 +242,10 @@ fn failures() -> Vec<Script> {
                 expect([0, 0, 0, 1]),
             ],
         ),
-        ("a message may have its own number of chances", vec![Step::Put(vec![Draft { attempts: Some(1), ..draft() }]), take(1), again(), expect([0, 0, 0, 1])]),
+        (
+            "a message may have its own number of chances",
+            vec![Step::Put(vec![Draft { attempts: Some(1), ..draft() }]), take(1), again(), expect([0, 0, 0, 1])],
+        ),
         (
             "to come back without a word is a failure only if it happens again and again",
             vec![
@@ -285,7 +324,15 @@ fn waiting() -> Vec<Script> {
                 expect([0, 4, 0, 0]),
             ],
         ),
-        ("time may jump", vec![take(2), Step::Put((1..6).map(|n| delayed(n * 10_000)).collect()), Step::Jump(35_000), expect([1, 2, 2, 0])]),
+        (
+            "time may jump",
+            vec![
+                take(2),
+                Step::Put((1..6).map(|n| delayed(n * 10_000)).collect()),
+                Step::Jump(35_000),
+                expect([1, 2, 2, 0]),
+            ],
+        ),
         (
             "a message nobody needs any more expires, unless it is leased",
             vec![
@@ -423,10 +470,31 @@ fn keys() -> Vec<Script> {
     let done = |which| say(which, Say::Done(false));
     let two = || Step::Put(vec![with_key(1), with_key(1), with_key(2), with_key(1), with_key(2), draft()]);
     vec![
-        ("messages of a key are worked on one at a time, in order", vec![take(9), two(), expect([3, 3, 0, 0]), done(0), done(0), done(0), done(0), done(0), done(0), expect([0; 4])]),
+        (
+            "messages of a key are worked on one at a time, in order",
+            vec![
+                take(9),
+                two(),
+                expect([3, 3, 0, 0]),
+                done(0),
+                done(0),
+                done(0),
+                done(0),
+                done(0),
+                done(0),
+                expect([0; 4]),
+            ],
+        ),
         (
             "so many of a key at a time as may be",
-            vec![allow(Config { key_concurrency: 2, ..config() }), take(9), two(), expect([1, 5, 0, 0]), done(1), expect([0, 5, 0, 0])],
+            vec![
+                allow(Config { key_concurrency: 2, ..config() }),
+                take(9),
+                two(),
+                expect([1, 5, 0, 0]),
+                done(1),
+                expect([0, 5, 0, 0]),
+            ],
         ),
         (
             "a key whose first message rests waits, and no other",
@@ -468,7 +536,17 @@ fn keys() -> Vec<Script> {
         ),
         (
             "a key's order is that of its messages, whatever their priorities",
-            vec![Step::Put(vec![with_key(1), Draft { priority: 9, ..with_key(1) }, Draft { priority: 3, ..with_key(2) }]), take(1), done(0), done(0), done(0)],
+            vec![
+                Step::Put(vec![
+                    with_key(1),
+                    Draft { priority: 9, ..with_key(1) },
+                    Draft { priority: 3, ..with_key(2) },
+                ]),
+                take(1),
+                done(0),
+                done(0),
+                done(0),
+            ],
         ),
         (
             "keys take turns",
@@ -496,7 +574,17 @@ fn keys() -> Vec<Script> {
                 expect([5, 1, 0, 0]),
             ],
         ),
-        ("a delayed message of a key holds up nobody", vec![Step::Put(vec![Draft { delay: Some(300), ..with_key(1) }, with_key(1), with_key(1)]), take(9), expect([1, 1, 1, 0]), Step::Wait(300), done(0), done(0)]),
+        (
+            "a delayed message of a key holds up nobody",
+            vec![
+                Step::Put(vec![Draft { delay: Some(300), ..with_key(1) }, with_key(1), with_key(1)]),
+                take(9),
+                expect([1, 1, 1, 0]),
+                Step::Wait(300),
+                done(0),
+                done(0),
+            ],
+        ),
     ]
 }
 
@@ -541,15 +629,41 @@ fn limits() -> Vec<Script> {
         ),
         (
             "or dies",
-            vec![three(Overflow::DeadLetterOldest), put(3), put(1), expect([3, 0, 0, 1]), take(3), put(1), expect([0, 3, 0, 1])],
+            vec![
+                three(Overflow::DeadLetterOldest),
+                put(3),
+                put(1),
+                expect([3, 0, 0, 1]),
+                take(3),
+                put(1),
+                expect([0, 3, 0, 1]),
+            ],
         ),
         (
             "a queue has no more bytes than it may",
-            vec![allow(Config { max_bytes: 600, ..config() }), big(170), big(170), put(1), expect([2, 0, 0, 0]), take(1), say(0, Say::Done(false)), big(171), expect([0, 1, 0, 0]), big(170), expect([1, 1, 0, 0])],
+            vec![
+                allow(Config { max_bytes: 600, ..config() }),
+                big(170),
+                big(170),
+                put(1),
+                expect([2, 0, 0, 0]),
+                take(1),
+                say(0, Say::Done(false)),
+                big(171),
+                expect([0, 1, 0, 0]),
+                big(170),
+                expect([1, 1, 0, 0]),
+            ],
         ),
         (
             "and a message that is too big for it is refused, whatever goes",
-            vec![allow(Config { max_bytes: 600, overflow: Overflow::DropOldest, ..config() }), big(170), big(900), big(300), expect([1, 0, 0, 0])],
+            vec![
+                allow(Config { max_bytes: 600, overflow: Overflow::DropOldest, ..config() }),
+                big(170),
+                big(900),
+                big(300),
+                expect([1, 0, 0, 0]),
+            ],
         ),
         (
             "a queue gives no more at a time than it may",
@@ -582,7 +696,11 @@ fn limits() -> Vec<Script> {
         (
             "and no more of a key",
             vec![
-                allow(Config { key_rate: Some(Rate { count: 1, per_ms: 400, burst: 1 }), key_concurrency: 9, ..config() }),
+                allow(Config {
+                    key_rate: Some(Rate { count: 1, per_ms: 400, burst: 1 }),
+                    key_concurrency: 9,
+                    ..config()
+                }),
                 Step::Wait(1_000),
                 Step::Put(vec![with_key(1), with_key(1), with_key(2), with_key(2), draft(), draft()]),
                 take(9),
@@ -599,7 +717,18 @@ fn limits() -> Vec<Script> {
 fn consumers() -> Vec<Script> {
     let heavy = |size| Draft { size, ..draft() };
     vec![
-        ("a consumer has no more messages than it takes", vec![put(3), take(2), expect([1, 2, 0, 0]), say(0, Say::Touch(None)), expect([1, 2, 0, 0]), say(1, Say::Done(false)), expect([0, 2, 0, 0])]),
+        (
+            "a consumer has no more messages than it takes",
+            vec![
+                put(3),
+                take(2),
+                expect([1, 2, 0, 0]),
+                say(0, Say::Touch(None)),
+                expect([1, 2, 0, 0]),
+                say(1, Say::Done(false)),
+                expect([0, 2, 0, 0]),
+            ],
+        ),
         (
             "nor more bytes, but one whatever its size",
             vec![
@@ -638,7 +767,16 @@ fn consumers() -> Vec<Script> {
         ),
         (
             "whoever is held is given nothing, and has what it has",
-            vec![put(3), take(2), Step::Hold(0, true), say(0, Say::Done(false)), expect([1, 1, 0, 0]), say(0, Say::Touch(None)), Step::Hold(0, false), expect([0, 2, 0, 0])],
+            vec![
+                put(3),
+                take(2),
+                Step::Hold(0, true),
+                say(0, Say::Done(false)),
+                expect([1, 1, 0, 0]),
+                say(0, Say::Touch(None)),
+                Step::Hold(0, false),
+                expect([0, 2, 0, 0]),
+            ],
         ),
         (
             "a pull takes so many and is gone",
@@ -671,7 +809,16 @@ fn administration() -> Vec<Script> {
     // One of each state.
     let mixed = || {
         let delayed = Draft { delay: Some(800), ..draft() };
-        vec![put(2), take(2), say(0, Say::Dead), put(1), Step::Put(vec![delayed]), Step::Hold(0, true), put(1), expect([1, 2, 1, 1])]
+        vec![
+            put(2),
+            take(2),
+            say(0, Say::Dead),
+            put(1),
+            Step::Put(vec![delayed]),
+            Step::Hold(0, true),
+            put(1),
+            expect([1, 2, 1, 1]),
+        ]
     };
     let then = |after: Vec<Step>| mixed().into_iter().chain(after).collect::<Vec<_>>();
     let mut scripts = vec![
@@ -692,16 +839,59 @@ fn administration() -> Vec<Script> {
         ),
         (
             "a queue that is drained takes nothing and gives everything",
-            vec![put(2), Step::Drain(0, true), put(1), take(1), say(0, Say::Release), expect([1, 1, 0, 0]), Step::Drain(0, false), put(1), expect([2, 1, 0, 0])],
+            vec![
+                put(2),
+                Step::Drain(0, true),
+                put(1),
+                take(1),
+                say(0, Say::Release),
+                expect([1, 1, 0, 0]),
+                Step::Drain(0, false),
+                put(1),
+                expect([2, 1, 0, 0]),
+            ],
         ),
-        ("messages of a state are removed", then(vec![Step::Purge(0, vec![State::Delayed], None), expect([1, 2, 0, 1])])),
+        (
+            "messages of a state are removed",
+            then(vec![Step::Purge(0, vec![State::Delayed], None), expect([1, 2, 0, 1])]),
+        ),
         ("not more than so many", then(vec![Step::Purge(0, all(), Some(2)), Step::Hold(0, false)])),
-        ("a lease of what is removed is over", then(vec![Step::Purge(0, vec![State::Leased], None), expect([1, 0, 1, 1])])),
+        (
+            "a lease of what is removed is over",
+            then(vec![Step::Purge(0, vec![State::Leased], None), expect([1, 0, 1, 1])]),
+        ),
         ("all of them are removed", then(vec![Step::Purge(0, all(), None), expect([0; 4])])),
         ("messages are removed one by one", then((0..5).map(|_| Step::Remove(0)).chain([expect([0; 4])]).collect())),
-        ("messages are looked at", then([State::Ready, State::Leased, State::Delayed, State::Dead].map(|state| Step::Peek(0, state, 1)).into())),
-        ("a queue that is deleted is gone", then(vec![Step::Delete(0), put(1), expect([1, 0, 0, 0]), take(1), expect([0, 1, 0, 0]), Step::Delete(2), Step::Pause(2, true), Step::Drain(2, true), Step::Purge(2, all(), None), Step::Redrive(2, None)])),
-        ("a put is done though nobody waits for it", vec![Step::PutUnheard(vec![draft(), with_key(1)]), take(1), Step::PutUnheard(vec![draft()]), expect([2, 1, 0, 0])]),
+        (
+            "messages are looked at",
+            then(
+                [State::Ready, State::Leased, State::Delayed, State::Dead].map(|state| Step::Peek(0, state, 1)).into(),
+            ),
+        ),
+        (
+            "a queue that is deleted is gone",
+            then(vec![
+                Step::Delete(0),
+                put(1),
+                expect([1, 0, 0, 0]),
+                take(1),
+                expect([0, 1, 0, 0]),
+                Step::Delete(2),
+                Step::Pause(2, true),
+                Step::Drain(2, true),
+                Step::Purge(2, all(), None),
+                Step::Redrive(2, None),
+            ]),
+        ),
+        (
+            "a put is done though nobody waits for it",
+            vec![
+                Step::PutUnheard(vec![draft(), with_key(1)]),
+                take(1),
+                Step::PutUnheard(vec![draft()]),
+                expect([2, 1, 0, 0]),
+            ],
+        ),
         ("what cannot be allowed is refused", (0..4).map(|which| Step::ConfigureWithMistake(0, which)).collect()),
     ];
     for mistake in [
@@ -719,7 +909,12 @@ fn administration() -> Vec<Script> {
         RemovesNothing,
     ] {
         let once = Draft { dedup: Some((1, DedupMode::Reject, None)), ..draft() };
-        let steps = vec![put(1), Step::PutWithMistake(vec![draft(), once], mistake), once_under(1, DedupMode::Reject, None), expect([2, 0, 0, 0])];
+        let steps = vec![
+            put(1),
+            Step::PutWithMistake(vec![draft(), once], mistake),
+            once_under(1, DedupMode::Reject, None),
+            expect([2, 0, 0, 0]),
+        ];
         scripts.push(("a mistake changes nothing", steps));
     }
     scripts
@@ -729,7 +924,13 @@ fn restarts() -> Vec<Script> {
     let busy = || {
         vec![
             allow(Config { keep_results_ms: 5_000, dead_letter: Some(run::name(MORGUE)), ..config() }),
-            Step::Put(vec![draft(), Draft { priority: 5, ..draft() }, with_key(1), with_key(1), Draft { delay: Some(900), ..draft() }]),
+            Step::Put(vec![
+                draft(),
+                Draft { priority: 5, ..draft() },
+                with_key(1),
+                with_key(1),
+                Draft { delay: Some(900), ..draft() },
+            ]),
             once_under(1, DedupMode::Reject, Some(10_000)),
             once_under(2, DedupMode::UntilDone, None),
             take(4),
@@ -761,11 +962,40 @@ fn restarts() -> Vec<Script> {
     let several = || vec![draft(), with_key(2), draft()];
     vec![
         ("nothing is lost when queues are closed", with(vec![Step::Reopen])),
-        ("nor when they are closed again and again", with(vec![Step::Reopen, Step::Reopen, Step::Wait(300), Step::Reopen])),
+        (
+            "nor when they are closed again and again",
+            with(vec![Step::Reopen, Step::Reopen, Step::Wait(300), Step::Reopen]),
+        ),
         ("nor when they are killed", with(vec![Step::Kill(several(), true)])),
-        ("a put that was under way is done or not", with(vec![Step::Kill(several(), false), Step::Kill(several(), false)])),
-        ("what was given out is stored", vec![take(9), Step::Kill(several(), false), take(9), Step::Kill(several(), true), Step::Stop(0, Stop::Return), take(9)]),
-        ("what has ended has ended", vec![put(3), take(3), say(0, Say::Done(false)), Step::Remove(0), Step::Reopen, expect_after(), Step::Reopen, put(1), take(2)]),
+        (
+            "a put that was under way is done or not",
+            with(vec![Step::Kill(several(), false), Step::Kill(several(), false)]),
+        ),
+        (
+            "what was given out is stored",
+            vec![
+                take(9),
+                Step::Kill(several(), false),
+                take(9),
+                Step::Kill(several(), true),
+                Step::Stop(0, Stop::Return),
+                take(9),
+            ],
+        ),
+        (
+            "what has ended has ended",
+            vec![
+                put(3),
+                take(3),
+                say(0, Say::Done(false)),
+                Step::Remove(0),
+                Step::Reopen,
+                expect_after(),
+                Step::Reopen,
+                put(1),
+                take(2),
+            ],
+        ),
     ]
 }
 

@@ -213,7 +213,8 @@ impl Tape<'_> {
             }
             16..=21 => {
                 let (slot, queue, bytes) = (self.byte() % CONSUMERS, self.queue(), self.of(&[1, 700, 9_999_999]));
-                let (lease, prefetch) = (self.of(&[None, None, Some(500), Some(9_000)]), 1 + u32::from(self.byte() % 5));
+                let (lease, prefetch) =
+                    (self.of(&[None, None, Some(500), Some(9_000)]), 1 + u32::from(self.byte() % 5));
                 let keys = self.one_in(6).then(|| vec![self.byte() % 4, self.byte() % 4]);
                 let once = self.one_in(5).then(|| 1 + u32::from(self.byte() % 3));
                 Step::Consume(slot, Taker { queue, prefetch, bytes, lease, keys, once })
