@@ -259,10 +259,7 @@ impl Broken {
     fn show(&self, now: Timestamp, outcome: &mut Outcome) {
         let mut seen = lock(&self.seen);
         match outcome {
-            Outcome::Depth(depth) => match self.fault {
-                Fault::CountsWrong => depth.ready += 1,
-                _ => {}
-            },
+            Outcome::Depth(depth) if self.fault == Fault::CountsWrong => depth.ready += 1,
             Outcome::Messages(found) => {
                 found.iter_mut().for_each(|one| self.show_found(&mut seen, now, one));
                 found.sort_by_key(|one| one.id);

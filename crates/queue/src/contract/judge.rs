@@ -107,7 +107,7 @@ impl Run {
         })?;
         ensure(
             "messages of a key are in order, and no more of them at a time than may be",
-            { message.put.key.is_none() || self.model.is_head(&message, false) },
+            message.put.key.is_none() || self.model.is_head(&message, false),
             || show("not its turn"),
         )?;
         let rule = "higher priorities come first, and earlier messages of the same";

@@ -136,8 +136,8 @@ impl Model {
     pub(super) fn put(&mut self, puts: &[Put], ids: &[MessageId]) -> Result<Vec<(MessageId, bool)>, Code> {
         let before = self.clone();
         let mut ids = ids.iter().copied();
-        let answer = puts.iter().map(|put| self.put_one(put, ids.next().unwrap_or(0))).collect();
-        if matches!(answer, Err::<Vec<_>, _>(_)) {
+        let answer: Result<Vec<_>, Code> = puts.iter().map(|put| self.put_one(put, ids.next().unwrap_or(0))).collect();
+        if answer.is_err() {
             *self = before;
         }
         answer
