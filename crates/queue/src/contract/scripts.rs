@@ -752,6 +752,19 @@ fn consumers() -> Vec<Script> {
             ],
         ),
         (
+            "or when that expired, was removed or died",
+            vec![
+                Step::Consume(0, Taker { bytes: 700, ..taker(0, 9) }),
+                Step::Put(vec![heavy(300), Draft { ttl: Some(500), ..heavy(300) }, heavy(0), heavy(400), heavy(1)]),
+                expect([4, 1, 0, 0]),
+                Step::Wait(500),
+                expect([2, 2, 0, 0]),
+                say(1, Say::Done(false)),
+                Step::Remove(1),
+                expect([0, 2, 0, 0]),
+            ],
+        ),
+        (
             "what somebody has who is gone is free at once, or stays leased",
             vec![
                 put(2),

@@ -134,6 +134,7 @@ impl Machine {
                     self.clock.alarm(Timestamp(at.since.0 + ttl), Alarm::Dead(at.queue));
                 }
                 self.queue_mut(at.queue).rare_mut().dead.insert((at.since, id));
+                self.list(at.queue);
                 if at.key != NONE {
                     self.key_mut(at.key).dead += 1;
                 }
@@ -226,6 +227,8 @@ impl Machine {
         if let Some(key) = message.extra.and_then(|extra| extra.until_done) {
             self.queue_mut(message.queue).rare_mut().known.release(&key, id);
         }
+        // It may have been next, and too large for those who take the one behind it.
+        self.list(message.queue);
         if message.key != NONE {
             self.unname(message.key);
         }
