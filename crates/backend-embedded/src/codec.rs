@@ -217,6 +217,8 @@ pub(crate) struct GroupRecord {
     pub(crate) retentions: Vec<(u64, Retention)>,
     pub(crate) trims: Vec<(u64, u64)>,
     pub(crate) keys: Vec<Remembered>,
+    /// What changed in queues, as their codec has it.
+    pub(crate) changes: Vec<u8>,
 }
 
 impl GroupRecord {
@@ -242,7 +244,7 @@ impl GroupRecord {
             touched.cost += record.cost;
         }
         let (retentions, trims, keys) = (group.retentions.clone(), group.trims.clone(), group.keys.clone());
-        Self { shard, number: group.number, synced, head, streams, retentions, trims, keys }
+        Self { shard, number: group.number, synced, head, streams, retentions, trims, keys, changes: Vec::new() }
     }
 
     /// The streams that it says something of.
@@ -253,7 +255,7 @@ impl GroupRecord {
 
     /// `MAGIC`, length of everything behind it, then the fields.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(64 + self.streams.len() * 40);
+        let mut body = Vec::with_capacity(64 + self.streams.len() * 40 + self.changes.len());
         body.put_slice(MAGIC);
         body.put_u32(0);
         body.put_u32(self.shard);
@@ -286,6 +288,9 @@ impl GroupRecord {
                 body.put_u64(number);
             }
             put_text(&mut body, &key.key);
+        }
+        if !self.changes.is_empty() {
+            put_text(&mut body, &self.changes);
         }
         let length = (body.len() - MAGIC.len() - 4 + CHECK) as u32;
         body[MAGIC.len()..][..4].copy_from_slice(&length.to_be_bytes());
@@ -320,6 +325,9 @@ impl GroupRecord {
             let (pos, n) = (from.try_get_u64().ok()?, from.try_get_u64().ok()?);
             let key = Bytes::copy_from_slice(text(from)?);
             group.keys.push(Remembered { stream, key, at, pos, n });
+        }
+        if !from.is_empty() {
+            group.changes = text(from)?.to_vec();
         }
         from.is_empty().then_some(group)
     }

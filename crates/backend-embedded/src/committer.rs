@@ -14,6 +14,7 @@ use crate::codec::{
     seal, session_key, stream_key,
 };
 use crate::content::Part;
+use crate::error::write_failed;
 use crate::queue::News;
 use crate::shard::Inner;
 
@@ -451,8 +452,4 @@ impl Committer {
 /// sent again, or kept a little longer.
 fn is_told(group: &Group) -> bool {
     !group.records.is_empty() || !group.sessions.is_empty()
-}
-
-fn write_failed(error: &fjall::Error) -> StoreError {
-    StoreError::Poisoned(error.to_string())
 }

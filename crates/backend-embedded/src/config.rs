@@ -1,9 +1,11 @@
 //! Where the data is, and what it may take.
 
+use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use posthaste_history::store::{Retention, WindowLimits};
+use posthaste_history::store::{Retention, Timestamp, WindowLimits};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -33,6 +35,27 @@ pub struct Config {
     /// Tells one start of the system from another; the system's own by default.
     #[doc(hidden)]
     pub boot: Option<String>,
+    /// For tests: what time it is; the time of day by default.
+    #[doc(hidden)]
+    pub clock: Clock,
+}
+
+/// What time it is.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct Clock(pub Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Default for Clock {
+    fn default() -> Self {
+        let since = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(Arc::new(move || Timestamp(since().as_millis() as u64)))
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
 }
 
 impl Config {
@@ -51,6 +74,7 @@ impl Config {
             max_waiting_bytes: 64 << 20,
             hot_streams: 16_384,
             boot: None,
+            clock: Clock::default(),
         }
     }
 

@@ -24,6 +24,9 @@ pub(crate) struct Content {
     pub(crate) groups: Keyspace,
     pub(crate) cursors: Keyspace,
     pub(crate) sessions: Keyspace,
+    /// What was put into queues, and what is known of it.
+    pub(crate) jobs: Keyspace,
+    pub(crate) queues: Keyspace,
     unsynced: Arc<RwLock<()>>,
     _filtering: Arc<Filtering>,
 }
@@ -49,11 +52,12 @@ impl Content {
         let keyspace = |name| engine.keyspace(name, options).map_err(failed);
         let (heads, messages, groups) = (keyspace("heads")?, keyspace("messages")?, keyspace("groups")?);
         let (cursors, sessions) = (keyspace("cursors")?, keyspace("sessions")?);
+        let (jobs, queues) = (keyspace("jobs")?, keyspace("queues")?);
         let unsynced = Arc::new(RwLock::new(()));
         let filtering = Arc::new(Filtering(below.clone()));
-        let ahead = Ahead::new(path.to_owned(), config.journal_bytes);
+        let (ahead, _filtering) = (Ahead::new(path.to_owned(), config.journal_bytes), filtering);
         let content =
-            Self { engine, ahead, heads, messages, groups, cursors, sessions, unsynced, _filtering: filtering };
+            Self { engine, ahead, heads, messages, groups, cursors, sessions, jobs, queues, unsynced, _filtering };
         *below.lock() = Some(content.floors());
         Ok(content)
     }
@@ -97,8 +101,8 @@ impl Content {
         Ok(self.head(shard, stream)?.map(|(_, head)| head))
     }
 
-    pub(crate) fn all(&self) -> [&Keyspace; 5] {
-        [&self.heads, &self.messages, &self.groups, &self.cursors, &self.sessions]
+    pub(crate) fn all(&self) -> [&Keyspace; 7] {
+        [&self.heads, &self.messages, &self.groups, &self.cursors, &self.sessions, &self.jobs, &self.queues]
     }
 
     /// The messages of a range, in order.

@@ -96,3 +96,7 @@ pub(crate) fn read_failed(error: fjall::Error) -> StoreError {
         error => StoreError::Damaged(error.to_string()),
     }
 }
+
+pub(crate) fn write_failed(error: &fjall::Error) -> StoreError {
+    StoreError::Poisoned(error.to_string())
+}

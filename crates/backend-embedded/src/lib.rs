@@ -36,8 +36,9 @@ mod start;
 mod store;
 mod tidy;
 mod tools;
+mod work;
 
-pub use config::Config;
+pub use config::{Clock, Config};
 pub use error::OpenError;
 pub use store::EmbeddedStore;
 pub use tools::{DiskUse, Progress, Report, Told, backup, restore, verify};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fjall::PersistMode;
 use posthaste_history::store::{Capabilities, Shard, Store, StoreError};
+use posthaste_queue::Queues;
 
 use crate::committer::Committer;
 use crate::config::Config;
@@ -22,6 +23,7 @@ use crate::shard::{CAPABILITIES, EmbeddedShard, Inner, Read};
 use crate::start::{Start, Trimmer};
 use crate::tidy::Tidy;
 use crate::tools::DiskUse;
+use crate::work;
 
 /// So often somebody looks whether tidying up is worth it.
 const TIDY_INTERVAL: Duration = Duration::from_millis(500);
@@ -43,6 +45,7 @@ pub struct EmbeddedStore {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) shards: HashMap<String, Arc<Inner>>,
+    queues: Option<Arc<work::Inner>>,
     threads: Vec<JoinHandle<()>>,
     is_closed: bool,
 }
@@ -94,6 +97,11 @@ impl EmbeddedStore {
             let damaged = |error: StoreError| OpenError::Damaged { path: path.clone(), detail: error.to_string() };
             store.start(&name).map_err(damaged)?;
         }
+        if work::are_there(&store.content).map_err(|error| OpenError::engine(&path, error))? {
+            store
+                .start_queues()
+                .map_err(|error| OpenError::Damaged { path: path.clone(), detail: error.to_string() })?;
+        }
         let failed = |source| OpenError::Io { path: path.clone(), source };
         let reads = store.reads.clone();
         let reader = std::thread::Builder::new().name("posthaste-reader".into()).spawn(move || {
@@ -137,6 +145,27 @@ impl EmbeddedStore {
         Ok(inner)
     }
 
+    /// The work queues of this folder: always the same ones.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub fn queues(&self) -> Result<Arc<dyn Queues>, StoreError> {
+        Ok(Arc::new(work::EmbeddedQueues(self.start_queues()?)))
+    }
+
+    fn start_queues(&self) -> Result<Arc<work::Inner>, StoreError> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(StoreError::Closed);
+        }
+        if let Some(inner) = &state.queues {
+            return Ok(inner.clone());
+        }
+        let (inner, thread) = work::start(&self.content, &self.config)?;
+        state.threads.push(thread);
+        Ok(state.queues.insert(inner).clone())
+    }
+
     /// Frees the disk of all that is forgotten. Blocks until that is done, and takes as long as writing what is kept. Nobody has to
     /// call this: the store tidies up by itself when there is enough to be gained.
     ///
@@ -169,7 +198,9 @@ impl EmbeddedStore {
     /// For tests: every sync from now on fails.
     #[doc(hidden)]
     pub fn fail_syncs(&self) {
-        self.lock().shards.values().for_each(|shard| shard.fails.store(true, Ordering::Relaxed));
+        let state = self.lock();
+        state.shards.values().for_each(|shard| shard.fails.store(true, Ordering::Relaxed));
+        state.queues.iter().for_each(|queues| queues.fails.store(true, Ordering::Relaxed));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -196,12 +227,13 @@ impl Store for EmbeddedStore {
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        let (shards, threads) = {
+        let (shards, queues, threads) = {
             let mut state = self.lock();
             state.is_closed = true;
-            (std::mem::take(&mut state.shards), std::mem::take(&mut state.threads))
+            (std::mem::take(&mut state.shards), state.queues.take(), std::mem::take(&mut state.threads))
         };
         shards.values().for_each(|shard| shard.queue.close());
+        queues.iter().for_each(|queues| queues.queue.close());
         self.reads.close();
         self.chores.close();
         let here = std::thread::current().id();
@@ -211,6 +243,7 @@ impl Store for EmbeddedStore {
         for shard in shards.values() {
             shard.healthy()?;
         }
+        queues.map_or(Ok(()), |queues| queues.healthy())?;
         if panicked.contains(&true) {
             return Err(StoreError::Poisoned("a thread of the store has panicked".into()));
         }

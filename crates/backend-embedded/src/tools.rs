@@ -14,6 +14,7 @@ use crate::error::OpenError;
 use crate::folder::Folder;
 use crate::journal;
 use crate::store::EmbeddedStore;
+use crate::work;
 
 /// What a data folder holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Report {
     pub messages: u64,
     /// Cursors and sessions.
     pub records: u64,
+    /// Messages in work queues that have not ended.
+    pub jobs: u64,
     /// What is wrong, a sentence each.
     pub damage: Vec<String>,
 }
@@ -110,6 +113,15 @@ pub fn verify(config: Config, told: Told<'_>) -> Result<Report, OpenError> {
         let end = ends.get(key).copied().unwrap_or(head.floor_n);
         if end < head.n {
             report.damage.push(format!("stream {name:?} lacks its messages {} to {}", end + 1, head.n));
+        }
+    }
+    for keyspace in [&content.jobs, &content.queues] {
+        for entry in keyspace.iter() {
+            let (key, value) = Guard::into_inner(entry).map_err(failed)?;
+            report.jobs += u64::from(work::is_message(&key));
+            if unseal(&key, &value).is_none() {
+                report.damage.push("something in a queue is not what was written".into());
+            }
         }
     }
     for (keyspace, what) in [(&content.cursors, "cursor"), (&content.sessions, "session"), (&content.groups, "group")] {

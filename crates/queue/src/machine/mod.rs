@@ -109,6 +109,13 @@ impl Group {
     pub fn is_awaited(&self) -> bool {
         !self.effects.is_empty()
     }
+
+    /// What is to be said when it is durable, of what it led to: taken out, for a store that has other things to say behind it.
+    /// Else [`Machine::show`] returns it.
+    #[must_use]
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
 }
 
 /// How much a machine takes.

@@ -219,6 +219,12 @@ impl Machine {
         keys.chain(std::iter::once(Change::Tokens(self.tokens)))
     }
 
+    /// Whether a message is in memory.
+    #[must_use]
+    pub fn has(&self, id: MessageId) -> bool {
+        self.messages.contains(id)
+    }
+
     /// The numbers of all messages in memory, in no order.
     pub fn in_memory(&self) -> impl Iterator<Item = MessageId> + '_ {
         self.messages.ids()

@@ -141,6 +141,15 @@ pub struct StoredPut {
     pub put: Put,
 }
 
+impl StoredPut {
+    /// The same without payload and headers.
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        (self.put.payload, self.put.headers) = (Bytes::new(), Bytes::new());
+        self
+    }
+}
+
 /// What happened to a message since it was put.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rest {

@@ -96,6 +96,17 @@ pub enum Command {
     Get(MessageId),
 }
 
+impl Command {
+    /// Whether it only looks, and changes nothing.
+    #[must_use]
+    pub const fn is_look(&self) -> bool {
+        matches!(
+            self,
+            Self::Orphans | Self::Stats(_) | Self::List { .. } | Self::Config(_) | Self::Peek { .. } | Self::Get(_)
+        )
+    }
+}
+
 /// A message to be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Put {

@@ -1,7 +1,12 @@
 //! What one queue allows.
 
+use serde::{Deserialize, Serialize};
+
 /// What one queue allows. Each of its numbers has bounds: [`Config::check`].
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Its form in files and over HTTP is an object with these names; what is left out has its default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// A lease lasts so long unless the consumer says otherwise, in milliseconds; default 30 s.
     pub lease_ms: u64,
@@ -74,7 +79,8 @@ impl Default for Config {
 }
 
 /// How long a message rests after a failure, in milliseconds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Backoff {
     /// Not at all.
     None,
@@ -104,7 +110,8 @@ pub enum Backoff {
 }
 
 /// What becomes of the other messages of a key when one is dead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnExhausted {
     /// They are worked on.
     Skip,
@@ -113,7 +120,8 @@ pub enum OnExhausted {
 }
 
 /// What happens to a message that is one too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Overflow {
     /// It is [refused](crate::Refusal::Full).
     Reject,
@@ -124,7 +132,8 @@ pub enum Overflow {
 }
 
 /// So many in a time, and so many at once after a rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rate {
     /// So many …
     pub count: u32,

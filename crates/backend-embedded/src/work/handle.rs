@@ -1,0 +1,97 @@
+//! Queues as their callers have them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use posthaste_history::store::{Answer, Durability, Reply, StoreError, Timestamp, reply};
+use posthaste_queue::{Capabilities, Command, Listener, Outcome, Queues, Refusal};
+
+use crate::config::Config;
+use crate::content::Content;
+use crate::queue::Queue;
+
+pub(super) const CAPABILITIES: Capabilities =
+    Capabilities { durability: Durability::Disk, survives_restart: true, max_payload: 16 << 20, max_batch: 10_000 };
+
+/// What is asked of the committer.
+pub(crate) enum Request {
+    Ask(Timestamp, Command, Reply<Result<Outcome, Refusal>>),
+    Tick(Timestamp),
+}
+
+/// What the callers and the committer share.
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) content: Content,
+    pub(crate) queue: Queue<Request>,
+    listener: Mutex<Option<Listener>>,
+    poisoned: Mutex<Option<String>>,
+    pub(crate) syncs: AtomicU64,
+    /// For tests: the next sync fails.
+    pub(crate) fails: AtomicBool,
+}
+
+impl Inner {
+    pub(crate) fn new(config: Config, content: Content) -> Self {
+        let queue = Queue::new(config.max_waiting_bytes);
+        let (listener, poisoned) = (Mutex::default(), Mutex::default());
+        Self { config, content, queue, listener, poisoned, syncs: AtomicU64::new(0), fails: AtomicBool::new(false) }
+    }
+
+    pub(super) fn listener(&self) -> Option<Listener> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn poison(&self, error: &StoreError) -> StoreError {
+        let mut poisoned = self.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        if poisoned.is_none() {
+            tracing::error!(%error, "writing queues failed: nothing is accepted until the store is opened anew");
+        }
+        StoreError::Poisoned(poisoned.get_or_insert_with(|| error.to_string()).clone())
+    }
+
+    pub(crate) fn healthy(&self) -> Result<(), StoreError> {
+        let poisoned = self.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        poisoned.as_ref().map_or(Ok(()), |why| Err(StoreError::Poisoned(why.clone())))
+    }
+}
+
+/// The handle.
+pub(crate) struct EmbeddedQueues(pub(crate) Arc<Inner>);
+
+/// What a command counts for while it waits.
+fn size(command: &Command) -> usize {
+    match command {
+        Command::Put(puts) => puts.iter().map(|put| put.cost() as usize).sum(),
+        Command::Settle(settles) => settles.len() * 128,
+        _ => 256,
+    }
+}
+
+impl Queues for EmbeddedQueues {
+    fn ask(&self, now: Timestamp, command: Command) -> Answer<Result<Outcome, Refusal>> {
+        if let Err(error) = self.0.healthy() {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let (asked, answer) = reply();
+        let bytes = size(&command);
+        match self.0.queue.push(Request::Ask(now, command, asked), bytes) {
+            Ok(()) => answer,
+            Err((_, error)) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn tick(&self, now: Timestamp) -> Option<Timestamp> {
+        // The thread looks at the time by itself; who knows better may say so. One that is closed needs no time.
+        let _ = self.0.queue.push(Request::Tick(now), 0);
+        None
+    }
+
+    fn listen(&self, listener: Option<Listener>) {
+        *self.0.listener.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+}

@@ -1,0 +1,274 @@
+//! Work queues on a disk: what is there after a close, after an end without one, and on another start of the system.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use posthaste_backend_embedded::{Config, EmbeddedStore, OpenError};
+use posthaste_history::store::{Durability, Store as _, StoreError, Timestamp, wait};
+use posthaste_queue::{
+    Command, Consume, Delivery, Depth, Effect, Outcome, Put, QueueName, Queues, Refusal, Settle, State, Stop, Verdict,
+};
+use tempfile::TempDir;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn config(folder: &TempDir) -> Config {
+    Config::new(folder.path().join("data"))
+}
+
+/// A store, its queues and what they said.
+struct Scene {
+    store: EmbeddedStore,
+    queues: Arc<dyn Queues>,
+    said: Arc<Mutex<Vec<Effect>>>,
+}
+
+impl Scene {
+    fn open(config: &Config) -> Self {
+        let store = EmbeddedStore::open(config.clone()).expect("it opens");
+        let queues = store.queues().expect("queues");
+        let said = Arc::<Mutex<Vec<Effect>>>::default();
+        let hears = said.clone();
+        queues.listen(Some(Arc::new(move |effects| hears.lock().expect("not poisoned").extend(effects))));
+        Self { store, queues, said }
+    }
+
+    fn ask(&self, command: Command) -> Result<Outcome, Refusal> {
+        wait(self.queues.ask(now(), command)).expect("the store works")
+    }
+
+    fn put(&self, payload: &str, alter: impl FnOnce(&mut Put)) -> u64 {
+        let mut put = Put::new(&work(), Bytes::from(payload.to_owned()), Durability::Disk);
+        alter(&mut put);
+        match self.ask(Command::Put(vec![put])) {
+            Ok(Outcome::Put(receipts)) => receipts[0].id,
+            other => panic!("a receipt, not {other:?}"),
+        }
+    }
+
+    fn consume(&self, consumer: u64, prefetch: u32) {
+        let consume = Consume {
+            consumer,
+            queue: work(),
+            prefetch,
+            bytes: u64::MAX,
+            lease_ms: Some(600_000),
+            keys: None,
+            once: None,
+        };
+        assert_eq!(self.ask(Command::Consume(consume)), Ok(Outcome::Done));
+    }
+
+    /// The next messages that are given out.
+    fn deliveries(&self, count: usize) -> Vec<Delivery> {
+        let begin = Instant::now();
+        loop {
+            let mut said = self.said.lock().expect("not poisoned");
+            let granted = |effect: &Effect| matches!(effect, Effect::Granted(_));
+            if said.iter().filter(|effect| granted(effect)).count() >= count {
+                let all = std::mem::take(&mut *said).into_iter();
+                return all.filter_map(|it| if let Effect::Granted(it) = it { Some(it) } else { None }).collect();
+            }
+            drop(said);
+            assert!(begin.elapsed() < Duration::from_secs(20), "{count} messages are given out");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn settle(&self, delivery: &Delivery, verdict: Verdict) {
+        let settle = Settle { id: delivery.id, token: delivery.token, verdict };
+        match self.ask(Command::Settle(vec![settle])) {
+            Ok(Outcome::Settled(settled)) => assert!(settled[0].is_ok(), "{settled:?}"),
+            other => panic!("settled, not {other:?}"),
+        }
+    }
+
+    fn depth(&self) -> Depth {
+        match self.ask(Command::Stats(work())) {
+            Ok(Outcome::Depth(depth)) => depth,
+            other => panic!("a depth, not {other:?}"),
+        }
+    }
+
+    fn payloads(&self, state: State) -> Vec<String> {
+        match self.ask(Command::Peek { queue: work(), state, after: 0, max: 1_000 }) {
+            Ok(Outcome::Messages(found)) => {
+                found.iter().map(|it| String::from_utf8_lossy(&it.payload).into_owned()).collect()
+            }
+            other => panic!("messages, not {other:?}"),
+        }
+    }
+
+    /// As a crash leaves it: the folder is copied while the store has it.
+    fn crash(self, to: &TempDir, config: &Config) -> Config {
+        let copy = Config { path: to.path().join("data"), ..config.clone() };
+        let status = std::process::Command::new("cp")
+            .args(["-a", "--sparse=always"])
+            .arg(&config.path)
+            .arg(&copy.path)
+            .status()
+            .expect("cp runs");
+        assert!(status.success());
+        self.store.close().expect("it closes");
+        copy
+    }
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time after 1970");
+    Timestamp(since.as_millis() as u64)
+}
+
+fn work() -> QueueName {
+    "work".into()
+}
+
+fn texts(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(|it| String::from_utf8_lossy(&it.payload).into_owned()).collect()
+}
+
+#[test]
+fn what_was_put_is_given_out_and_what_is_done_is_gone() {
+    let folder = folder();
+    let scene = Scene::open(&config(&folder));
+    let id = scene.put("one", |put| put.headers = Bytes::from_static(b"{\"by\":\"me\"}"));
+    scene.consume(7, 1);
+    let [first] = &scene.deliveries(1)[..] else { panic!("one") };
+    assert_eq!((first.id, &first.payload[..], &first.headers[..]), (id, &b"one"[..], &b"{\"by\":\"me\"}"[..]));
+    assert_eq!((first.consumer, first.deliveries, first.failures), (7, 1, 0));
+    scene.settle(first, Verdict::Done(None));
+    assert_eq!(scene.depth(), Depth { consumers: 1, ..Depth::default() });
+}
+
+#[test]
+fn everything_is_where_it_was_after_a_close_and_after_a_crash() {
+    for crashes in [false, true] {
+        let (folder, other) = (folder(), folder());
+        let config = config(&folder);
+        let scene = Scene::open(&config);
+        for number in 0..20 {
+            scene.put(&format!("message {number}"), |_| {});
+        }
+        scene.put("later", |put| put.due = Some(Timestamp(now().0 + 86_400_000)));
+        scene.put("first of all", |put| put.priority = 9);
+        scene.consume(1, 5);
+        let mut given = scene.deliveries(5);
+        assert_eq!(texts(&given), ["first of all", "message 0", "message 1", "message 2", "message 3"]);
+        assert_eq!(scene.ask(Command::Hold(1)), Ok(Outcome::Done));
+        scene.settle(&given.remove(0), Verdict::Done(None));
+        scene.settle(&given.remove(0), Verdict::Dead { why: "broken".into() });
+        scene.settle(&given.remove(0), Verdict::Retry { after_ms: Some(3_600_000), why: "tomorrow".into() });
+        let before = scene.depth();
+        assert_eq!((before.ready, before.leased, before.delayed, before.dead), (16, 2, 2, 1));
+        let tokens: Vec<u64> = given.iter().map(|it| it.token).collect();
+        let config = if crashes {
+            scene.crash(&other, &config)
+        } else {
+            scene.store.close().expect("it closes");
+            drop(scene);
+            config
+        };
+
+        let scene = Scene::open(&config);
+        let after = scene.depth();
+        assert_eq!((after.ready, after.leased, after.delayed, after.dead, after.bytes), (16, 2, 2, 1, before.bytes));
+        assert_eq!(scene.payloads(State::Dead), ["message 0"]);
+        assert_eq!(scene.payloads(State::Leased), ["message 2", "message 3"]);
+        // The leases are those of a consumer that is not there: it may come back under its number, and loses them if it does not.
+        assert_eq!(scene.ask(Command::Orphans), Ok(Outcome::Consumers(vec![1])));
+        scene.settle(&given[0], Verdict::Done(None));
+        assert_eq!(scene.ask(Command::Stop(1, Stop::Return)), Ok(Outcome::Done));
+        scene.consume(2, 100);
+        let again = scene.deliveries(17);
+        assert_eq!(again[0].id, given[1].id, "it came back to its place");
+        assert_eq!((again[0].deliveries, again[0].failures), (2, 0));
+        assert_eq!(again.len(), 17);
+        assert!(again.iter().all(|it| !tokens.contains(&it.token)), "no token is given twice");
+        let ids: std::collections::BTreeSet<u64> = again.iter().map(|it| it.id).collect();
+        assert_eq!(ids.len(), 17);
+        let new = scene.put("new", |_| {});
+        assert!(ids.iter().all(|id| *id < new));
+    }
+}
+
+#[test]
+fn checkpoints_let_go_of_groups_and_forget_nothing() {
+    let (folder, other) = (folder(), folder());
+    let config = config(&folder);
+    let scene = Scene::open(&config);
+    scene.consume(1, 1);
+    // More groups than a checkpoint is written after.
+    for number in 0..1_100 {
+        scene.put(&format!("{number}"), |_| {});
+        let given = scene.deliveries(1);
+        let verdict = match number % 100 {
+            0 => Verdict::Retry { after_ms: Some(3_600_000), why: "later".into() },
+            _ => Verdict::Done(None),
+        };
+        scene.settle(&given[0], verdict);
+    }
+    let config = scene.crash(&other, &config);
+    let scene = Scene::open(&config);
+    let depth = scene.depth();
+    assert_eq!((depth.ready, depth.leased, depth.delayed, depth.dead), (0, 0, 11, 0));
+    let Ok(Outcome::Messages(found)) =
+        scene.ask(Command::Peek { queue: work(), state: State::Delayed, after: 0, max: 100 })
+    else {
+        panic!("messages")
+    };
+    assert!(found.iter().all(|it| (it.rest.deliveries, it.rest.failures) == (1, 1)));
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_accepted() {
+    let folder = folder();
+    let scene = Scene::open(&config(&folder));
+    scene.put("one", |_| {});
+    scene.store.fail_syncs();
+    let put = Put::new(&work(), Bytes::from_static(b"two"), Durability::Disk);
+    let answer = wait(scene.queues.ask(now(), Command::Put(vec![put])));
+    assert!(matches!(answer, Err(StoreError::Poisoned(_))), "{answer:?}");
+    let answer = wait(scene.queues.ask(now(), Command::Stats(work())));
+    assert!(matches!(answer, Err(StoreError::Poisoned(_))), "{answer:?}");
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_takes_no_messages_and_lets_go_of_them() {
+    let folder = folder();
+    let config = config(&folder);
+    let scene = Scene::open(&config);
+    scene.put("one", |_| {});
+    scene.store.close().expect("it closes");
+    drop(scene);
+    let scene = Scene::open(&Config { reserved_bytes: u64::MAX, ..config });
+    let put = Put::new(&work(), Bytes::from_static(b"two"), Durability::Disk);
+    let answer = wait(scene.queues.ask(now(), Command::Put(vec![put])));
+    assert!(matches!(answer, Err(StoreError::Full { .. })), "{answer:?}");
+    scene.consume(1, 1);
+    let given = scene.deliveries(1);
+    scene.settle(&given[0], Verdict::Done(None));
+    assert_eq!(scene.depth().leased, 0);
+}
+
+#[test]
+fn a_message_that_is_missing_is_an_error_that_names_it() {
+    let (folder, other) = (folder(), folder());
+    let config = config(&folder);
+    let scene = Scene::open(&config);
+    for number in 0..10 {
+        scene.put(&format!("message {number}"), |_| {});
+    }
+    let config = scene.crash(&other, &config);
+    // Taken out behind the store's back.
+    let engine = fjall::Database::builder(config.path.join("data")).open().expect("the engine opens");
+    let jobs = engine.keyspace("jobs", fjall::KeyspaceCreateOptions::default).expect("a keyspace");
+    jobs.remove(4u64.to_be_bytes()).expect("removed");
+    engine.persist(fjall::PersistMode::SyncAll).expect("synced");
+    drop((jobs, engine));
+    let error = EmbeddedStore::open(config).err().expect("it is damaged");
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().contains("message 4, which was put, is missing"), "{error}");
+}
