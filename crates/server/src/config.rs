@@ -21,6 +21,7 @@ use crate::error::BuildError;
 use crate::limits::Excess;
 use crate::once::Idempotency;
 use crate::parser::Parser;
+use crate::queues::WorkQueues;
 use crate::recovery::Recovery;
 use crate::server::Server;
 
@@ -62,6 +63,8 @@ pub struct ServerConfig {
     pub recovery: Option<Recovery>,
     /// What outlives the process; nothing by default.
     pub durable: Option<Durable>,
+    /// Work queues; none by default.
+    pub queues: Option<WorkQueues>,
     /// Whether clients' events with a key are handled once; not by default.
     pub idempotency: Option<Idempotency>,
     /// How clients write packets; JSON by default.
@@ -88,6 +91,7 @@ impl Default for ServerConfig {
             cleanup_empty_namespaces: false,
             recovery: None,
             durable: None,
+            queues: None,
             idempotency: None,
             parser: Parser::Json,
             allows_eio3: false,

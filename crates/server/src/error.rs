@@ -208,6 +208,9 @@ pub enum BuildError {
     /// What outlives the process could not be opened.
     #[error("the store: {0}")]
     Durable(#[from] DurableError),
+    /// Clients could not ask for the namespace of the queues.
+    #[error("the namespace of the queues: {0}")]
+    Queues(#[from] crate::NamespaceError),
     /// A rate that lets nothing through at all.
     #[error("{what} must be more than zero")]
     Zero {

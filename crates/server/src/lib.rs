@@ -48,6 +48,7 @@ mod namespace;
 mod once;
 mod operator;
 mod parser;
+mod queues;
 mod reason;
 mod recovery;
 mod remote;
@@ -88,7 +89,9 @@ pub use posthaste_engine::{
     Transport, TransportSet, WorkerStalls, Workers,
 };
 pub use posthaste_history::{Budget, store};
+pub use posthaste_queue as queue;
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
+pub use queues::{Failure, Payload, QueueError, QueueVerb, WorkQueues};
 pub use reason::DisconnectReason;
 pub use recovery::Recovery;
 pub use remote::RemoteSocket;

@@ -94,6 +94,9 @@ impl Server {
             // Of a later namespace that is in the log, and an error of whoever sends there.
             server.main().0.keeper()?;
         }
+        if let Some(queues) = &server.0.config.queues {
+            queues.open(&server)?;
+        }
         let app = Arc::new(App(Arc::downgrade(&server.0)));
         let mut engine = Engine::new(app, engine, workers)?;
         if serve_client {

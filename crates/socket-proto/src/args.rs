@@ -147,6 +147,24 @@ impl<'a> Args<'a> {
         Args { text: Cow::Owned(text), attachments }
     }
 
+    /// A part of the text, one value or several, with only the attachments it uses. `part` is a slice of [`Args::raw`] that begins and ends
+    /// where values do.
+    ///
+    /// ```
+    /// # use posthaste_socket_proto::Args;
+    /// let args = Args::decode(r#"[{"a":{"_placeholder":true,"num":0}}]"#, vec!["x".into()])?;
+    /// let inner = args.part(&args.raw()[5..args.raw().len() - 1]);
+    /// assert_eq!(inner.deserialize::<bytes::Bytes>()?, "x");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn part<'b>(&self, part: &'b str) -> Args<'b> {
+        if self.attachments.is_empty() {
+            return Args::from_valid(part);
+        }
+        let (text, attachments) = self.renumbered(part, 0);
+        Args { text: Cow::Owned(text), attachments }
+    }
+
     /// `part` of the text with its placeholders numbered from `start`, and the attachments for them.
     fn renumbered(&self, part: &str, start: usize) -> (String, Vec<Bytes>) {
         let placeholders = placeholder::find(part).expect("invariant: arguments with attachments were checked");
@@ -155,7 +173,8 @@ impl<'a> Args<'a> {
     }
 
     /// The text and attachments to write into a packet that already has `start` attachments.
-    pub(crate) fn numbered_from(&self, start: usize) -> (Cow<'_, str>, Vec<Bytes>) {
+    #[must_use]
+    pub fn numbered_from(&self, start: usize) -> (Cow<'_, str>, Vec<Bytes>) {
         if start == 0 || self.attachments.is_empty() {
             return (Cow::Borrowed(self.raw()), self.attachments.clone());
         }

@@ -118,6 +118,18 @@ impl<'a> ArgsWriter<'a> {
         debug_assert!(written.is_ok(), "copying text cannot fail");
     }
 
+    /// Writes arguments that are JSON text already, with the attachments that their placeholders number: from 0, so nothing before
+    /// them may have any. For text that came out of [`Args::raw`] and is known to be whole; it is not looked at.
+    pub fn text(&mut self, text: &str, more: &[Bytes]) {
+        debug_assert!(more.is_empty() || self.attachments.is_empty(), "the placeholders would be numbered wrongly");
+        let written = self.element(|out, attachments| {
+            out.extend_from_slice(text.as_bytes());
+            attachments.extend_from_slice(more);
+            Ok(())
+        });
+        debug_assert!(written.is_ok(), "copying text cannot fail");
+    }
+
     /// Puts a comma where one belongs: between elements, and nowhere when `write` wrote none.
     fn element(
         &mut self,

@@ -9,6 +9,7 @@ use posthaste_engine_proto::session::deadline_after;
 use posthaste_socket_proto::Args;
 use tokio::sync::oneshot;
 
+use super::queues::FIRST_JOB;
 use super::{Handle, Local};
 use crate::durable::FIRST_ID;
 use crate::error::AckError;
@@ -101,6 +102,9 @@ impl Local {
 
     /// An answer came. Nobody waits for one that is late or unasked.
     pub(super) fn answered(&self, connection: ConnectionId, handle: Handle, id: u64, args: Args<'_>) {
+        if id >= FIRST_JOB && self.answered_job(handle, id, &args) {
+            return;
+        }
         let waiter = self.acks.borrow_mut().take((connection, handle.namespace), id);
         match waiter {
             Some(Waiter::One(reply)) => drop(reply.send(Ok(args.into_owned()))),

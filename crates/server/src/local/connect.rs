@@ -173,6 +173,7 @@ impl Local {
             self.tell_gaps(socket, &gaps);
         }
         namespace.tell_entered(member, socket.id());
+        self.return_to_queues(&namespace, member, socket);
         let router = namespace.router();
         for handler in &router.connect {
             let started = super::dispatch::guarded(|| handler(&mut ConnectContext { socket }));
@@ -246,6 +247,7 @@ impl Local {
                 }
             }
         }
+        self.leave_queues(&namespace, handle.member, &socket, reason);
         self.lose_answers(&socket);
         namespace.tell_gone(socket.id(), rooms);
         self.leave_if_empty(&namespace);

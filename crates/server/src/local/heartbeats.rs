@@ -74,6 +74,9 @@ impl Local {
                 tracking.ponged(member);
                 self.confirm_inbox(&namespace, member);
             }
+            if let Some(desk) = &namespace.desk {
+                self.touch_jobs(desk, namespace.shared.number(), member);
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ mod node;
 mod outgoing;
 mod pace;
 mod questions;
+mod queues;
 mod recoverable;
 mod resolve;
 mod resume;
@@ -65,6 +66,7 @@ pub(crate) use dispatch::guarded;
 pub(crate) use inbox::tell_readers;
 pub(crate) use node::{LocalNode, gather};
 pub(crate) use questions::publish_question;
+pub(crate) use queues::{Desk, Holder, post_effects, post_news, serve_queues};
 use recoverable::Tracking;
 pub(crate) use recoverable::{publish_stored, send_recoverable};
 pub(crate) use stored::StoredTrail;
@@ -144,6 +146,8 @@ pub(crate) struct LocalNamespace {
     watched: Cell<bool>,
     /// Only when clients are recovered.
     tracking: Option<Box<Tracking>>,
+    /// Only where clients use queues.
+    desk: Option<Box<Desk>>,
 }
 
 thread_local! {
@@ -199,6 +203,10 @@ impl Application for App {
         tokio::task::spawn_local(Local::keep_time(Rc::downgrade(&local)));
         if worker.index() == 0 {
             tokio::task::spawn_local(recoverable::purge(self.0.clone()));
+            let queues = self.0.upgrade().and_then(|server| server.config.queues.as_ref()?.hub.take_clock());
+            if let Some(clock) = queues {
+                tokio::task::spawn_local(clock.run());
+            }
         }
         local
     }
@@ -439,7 +447,9 @@ impl LocalNamespace {
         let version = Cell::new(shared.version());
         let router = RefCell::new(Rc::new(shared.router()));
         let watched = Cell::new(shared.rooms.is_on());
-        Self { shared, membership: RefCell::default(), sockets: RefCell::default(), router, version, watched, tracking }
+        let desk = shared.office.get().map(|office| Box::new(Desk::new(office)));
+        let (membership, sockets) = (RefCell::default(), RefCell::default());
+        Self { shared, membership, sockets, router, version, watched, tracking, desk }
     }
 
     /// The handlers, as of now.

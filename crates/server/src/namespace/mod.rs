@@ -14,7 +14,7 @@ mod router;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use posthaste_adapter::{Adapter, Room};
 use rustc_hash::FxHashMap;
@@ -34,6 +34,7 @@ pub(crate) use self::router::Router;
 use crate::durable::{DurableError, FIRST_ID, Keeper};
 use crate::local::{Behind, guarded};
 use crate::once::OnceWindow;
+use crate::queues::Office;
 use crate::recovery::Journal;
 use crate::room_events::RoomWatch;
 use crate::server::{Inner, Server};
@@ -53,6 +54,8 @@ pub(crate) struct NamespaceInner {
     adapter: AdapterCell,
     /// What happened and who may come back, when clients are recovered.
     pub(crate) journal: Option<Arc<Journal>>,
+    /// What its workers share of queues, if clients use them here. Set before the server is given out.
+    pub(crate) office: OnceLock<Arc<Office>>,
     /// What clients ask for under keys, if they may.
     pub(crate) once: Option<Arc<OnceWindow>>,
     kind: Kind,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use posthaste_adapter::MemoryAdapter;
 use tokio::sync::Notify;
@@ -265,6 +265,7 @@ impl Registry {
             server: self.server.clone(),
             adapter: AdapterCell::new(),
             journal,
+            office: OnceLock::new(),
             once: self.idempotency.map(|limits| Arc::new(OnceWindow::new(limits))),
             kind,
             registry: Arc::downgrade(self),

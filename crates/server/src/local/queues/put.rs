@@ -1,0 +1,205 @@
+//! Putting messages, and waiting for what becomes of them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use posthaste_adapter::Member;
+use posthaste_history::store::Answer;
+use posthaste_queue::{Command, MessageId, Outcome, Put, Receipt, Refusal};
+use posthaste_socket_proto::Args;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::verbs::{Asking, Reply, Wait, attempt, done};
+use crate::durable::now;
+use crate::handler::Running;
+use crate::queues::{
+    Defaults, Hub, LONGEST_LEASE, Options, Payload, QueueError, QueueVerb, Refused, check_parts, read_put, read_value,
+};
+
+/// How long a call waits for its result if it does not say, in milliseconds.
+const PATIENCE: u64 = 30_000;
+/// How long a result is kept beyond that, in milliseconds, for whoever was not there in time.
+const KEPT_LONGER: u64 = 300_000;
+
+/// What a client is told of a message that was put.
+#[derive(Serialize)]
+struct Stored {
+    ok: bool,
+    id: MessageId,
+    pos: u64,
+    dup: bool,
+    class: &'static str,
+}
+
+impl Stored {
+    fn of(receipt: Receipt) -> Self {
+        use posthaste_history::store::Durability::{Disk, Memory, Os, Quorum};
+        let class = match receipt.durability {
+            Memory => "memory",
+            Os => "os",
+            Disk => "disk",
+            Quorum => "quorum",
+        };
+        Self { ok: true, id: receipt.id, pos: receipt.id, dup: receipt.dup, class }
+    }
+}
+
+impl Asking<'_> {
+    fn defaults(&self, is_call: bool) -> Defaults {
+        Defaults { now: now(), durability: self.office().hub.capabilities().durability, is_call }
+    }
+
+    /// What `(queue, payload, options)` say.
+    fn message(&self, verb: QueueVerb) -> Result<(Put, Option<u64>), Refused> {
+        let queue = self.queue(verb)?;
+        let mut rest = self.args.iter().skip(1);
+        let payload = rest.next().ok_or_else(|| Refused::invalid("the payload is missing"))?;
+        let options = rest.next();
+        if rest.next().is_some() {
+            return Err(Refused::invalid(format!("{} takes a queue, a payload and options", self.event)));
+        }
+        let (payload, parts) = read_value(self.args, payload)?;
+        check_parts(self.args, parts)?;
+        read_put(&queue, payload, options, self.defaults(verb == QueueVerb::Call))
+    }
+
+    fn store(&self, puts: Vec<Put>) -> Answer<Result<Outcome, Refusal>> {
+        self.local.ask_queues(self.desk(), self.number(), Command::Put(puts))
+    }
+}
+
+pub(super) fn put(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
+    let (put, _) = attempt!(asking, asking.message(QueueVerb::Put));
+    let answer = asking.store(vec![put]);
+    let reply = asking.reply;
+    Ok(Box::pin(async move { reply.answer(receipts(answer.await).and_then(first)) }))
+}
+
+pub(super) fn put_many(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
+    let puts = attempt!(asking, messages(&asking));
+    let answer = asking.store(puts);
+    let reply = asking.reply;
+    Ok(Box::pin(async move {
+        #[derive(Serialize)]
+        struct All {
+            ok: bool,
+            receipts: Vec<Stored>,
+        }
+        let receipts = receipts(answer.await);
+        reply.answer(receipts.map(|all| All { ok: true, receipts: all.into_iter().map(Stored::of).collect() }));
+    }))
+}
+
+fn messages(asking: &Asking<'_>) -> Result<Vec<Put>, Refused> {
+    let queue = asking.queue(QueueVerb::Put)?;
+    asking.no_more_than(2)?;
+    let wrong = || Refused::invalid("q:putMany takes a queue and an array of {payload, opts}");
+    let list = asking.arg(1).filter(|list| list.starts_with('[')).ok_or_else(wrong)?;
+    let items: Vec<&RawValue> = serde_json::from_str(list).map_err(|_| wrong())?;
+    let max = asking.office().hub.capabilities().max_batch;
+    if items.is_empty() || items.len() > max {
+        return Err(Refused::invalid(format!("q:putMany takes 1 to {max} messages")));
+    }
+    let defaults = asking.defaults(false);
+    let mut parts = 0;
+    let mut puts = Vec::with_capacity(items.len());
+    for item in items {
+        let mut members = Options::read(Some(item.get()))?;
+        let payload = members.take_any("payload").ok_or_else(|| Refused::invalid("`payload` is missing"))?;
+        let options = members.take("opts").map(RawValue::get);
+        members.end()?;
+        let (payload, count) = read_value(asking.args, payload.get())?;
+        parts += count;
+        puts.push(read_put(&queue, payload, options, defaults)?.0);
+    }
+    check_parts(asking.args, parts)?;
+    Ok(puts)
+}
+
+fn receipts(
+    answered: Result<Result<Outcome, Refusal>, posthaste_history::store::StoreError>,
+) -> Result<Vec<Receipt>, Refused> {
+    match answered?? {
+        Outcome::Put(receipts) => Ok(receipts),
+        _ => Err(Refused::new("unavailable", "the store gave another answer")),
+    }
+}
+
+fn first(receipts: Vec<Receipt>) -> Result<Stored, Refused> {
+    let receipt = receipts.first().copied().map(Stored::of);
+    receipt.ok_or_else(|| Refused::new("unavailable", "the store gave no receipt"))
+}
+
+pub(super) fn call(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
+    let (mut put, timeout) = attempt!(asking, asking.message(QueueVerb::Call));
+    let wait = attempt!(asking, asking.wait());
+    let patience = timeout.unwrap_or(PATIENCE);
+    put.keep_result_ms.get_or_insert(patience + KEPT_LONGER);
+    let answer = asking.store(vec![put]);
+    let (hub, namespace) = (asking.office().hub.clone(), asking.namespace.clone());
+    let member = attempt!(asking, asking.there());
+    let reply = asking.reply;
+    // No handler of the connection's: what it waits for may be done by the same client, which must be read meanwhile.
+    tokio::task::spawn_local(async move {
+        let receipt = match receipts(answer.await) {
+            Ok(receipts) => receipts.first().copied(),
+            Err(refused) => return reply.refuse(refused),
+        };
+        let Some(Receipt { id, .. }) = receipt else { return };
+        if let Some(desk) = namespace.desk() {
+            desk.with(member, |holder| holder.note_call(id));
+        }
+        tell_result(&hub, id, patience, reply, wait).await;
+    });
+    Ok(done())
+}
+
+pub(super) fn wait(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
+    let (id, patience) = attempt!(asking, awaited(&asking));
+    let wait = attempt!(asking, asking.wait());
+    let hub = asking.office().hub.clone();
+    let reply = asking.reply;
+    tokio::task::spawn_local(async move { tell_result(&hub, id, patience, reply, wait).await });
+    Ok(done())
+}
+
+fn awaited(asking: &Asking<'_>) -> Result<(MessageId, u64), Refused> {
+    asking.no_more_than(2)?;
+    let id = asking.number_at(0, "id")?;
+    let mut options = Options::read(asking.arg(1))?;
+    let patience = options.number("timeout", 0..=LONGEST_LEASE)?.unwrap_or(PATIENCE);
+    options.end()?;
+    let is_own = |member: Member| asking.desk().with(member, |holder| holder.calls.contains(&id));
+    if asking.member().and_then(is_own) != Some(true) {
+        asking.permitted(QueueVerb::Await, "")?;
+    }
+    Ok((id, patience))
+}
+
+/// Tells the result of a message, or that there is none yet.
+async fn tell_result(hub: &Hub, id: MessageId, patience: u64, reply: Reply, wait: Wait) {
+    #[derive(Serialize)]
+    struct Pending {
+        ok: bool,
+        id: MessageId,
+        pending: bool,
+    }
+    let result = hub.result_of(id, Duration::from_millis(patience)).await;
+    drop(wait);
+    match result {
+        Ok(result) => match with_result(id, &result) {
+            Some(answer) => reply.send(&answer),
+            None => reply.refuse(Refused::new("unavailable", "the result cannot be shown")),
+        },
+        Err(QueueError::Pending(id)) => reply.send(&Pending { ok: true, id, pending: true }),
+        Err(error) => reply.refuse(error.into()),
+    }
+}
+
+/// `{"ok": true, "id": …, "result": …}`.
+fn with_result(id: MessageId, result: &Payload) -> Option<Args<'static>> {
+    let (text, parts) = result.parts()?;
+    let parts: Vec<Bytes> = parts;
+    Some(Args::decode(&format!(r#"[{{"ok":true,"id":{id},"result":{text}}}]"#), parts).ok()?.into_owned())
+}
