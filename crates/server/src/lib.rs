@@ -91,7 +91,10 @@ pub use posthaste_engine::{
 pub use posthaste_history::{Budget, store};
 pub use posthaste_queue as queue;
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
-pub use queues::{Failure, Payload, QueueError, QueueVerb, WorkQueues};
+pub use queues::{
+    ConsumerOptions, Deliveries, Delivery, Failure, Job, JobError, Payload, Queue, QueueError, QueuePut, QueueVerb,
+    QueueWorker, WorkQueues, WorkerControl,
+};
 pub use reason::DisconnectReason;
 pub use recovery::Recovery;
 pub use remote::RemoteSocket;

@@ -10,12 +10,15 @@
 //! worker knows of its sockets' consumers and leases is in `local/queues`. The wire is described in `docs/queues.md`.
 
 mod answers;
+mod delivery;
 mod error;
 mod hub;
 mod office;
 mod options;
 mod payload;
+mod queue;
 mod verbs;
+mod work;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,17 +26,20 @@ use std::time::Duration;
 
 use posthaste_queue::Queues;
 
-pub(crate) use self::answers::{Outcome as SaidOutcome, cut, verdict};
+pub(crate) use self::answers::{Outcome as SaidOutcome, verdict};
+pub use self::delivery::{ConsumerOptions, Deliveries, Delivery};
 pub(crate) use self::error::Refused;
 pub use self::error::{Failure, QueueError};
-pub(crate) use self::hub::{Clock, Hub, News, Route, at_once};
+pub(crate) use self::hub::{Hub, News, Route, at_once};
 pub(crate) use self::office::{Office, Settings};
 pub(crate) use self::options::{
-    Defaults, LONGEST, LONGEST_LEASE, Options, check_parts, number, read_put, read_value, text,
+    Defaults, LONGEST_LEASE, Options, check_parts, number, read_put, read_value, text,
 };
 pub(crate) use self::payload::JobArgs;
 pub use self::payload::Payload;
+pub use self::queue::{Queue, QueuePut};
 pub use self::verbs::QueueVerb;
+pub use self::work::{Job, JobError, QueueWorker, WorkerControl};
 use crate::config::Builder;
 use crate::error::BuildError;
 use crate::local::serve_queues;

@@ -1,0 +1,259 @@
+//! Messages that somebody in Rust has.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use posthaste_queue::{
+    self as queue, Command, Consume, ConsumerId, Effect, MessageId, Outcome, Settle, Settled, Stop, Verdict,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::answers::cut;
+use super::error::QueueError;
+use super::hub::{Hub, Route};
+use super::payload::Payload;
+use super::queue::{Queue, headers_of, milliseconds};
+
+/// The bytes that a consumer in Rust has at a time.
+const BYTES: u64 = 64 << 20;
+
+/// How a consumer in Rust takes messages: [`Queue::consumer`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is taken until this is started"]
+pub struct ConsumerOptions {
+    queue: Queue,
+    wish: Consume,
+}
+
+impl Queue {
+    /// Takes messages one by one, for whoever settles each by himself; [`Queue::worker`] is less to write.
+    pub fn consumer(&self) -> ConsumerOptions {
+        let wish = Consume {
+            consumer: 0,
+            queue: self.queue_name().clone(),
+            prefetch: 1,
+            bytes: BYTES,
+            lease_ms: None,
+            keys: None,
+            once: None,
+        };
+        ConsumerOptions { queue: self.clone(), wish }
+    }
+}
+
+impl ConsumerOptions {
+    /// Has so many at a time; 1 by default.
+    pub fn prefetch(mut self, count: u32) -> Self {
+        self.wish.prefetch = count;
+        self
+    }
+
+    /// A lease lasts so long; as the queue says by default.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.wish.lease_ms = Some(milliseconds(lease));
+        self
+    }
+
+    /// Only messages with one of these keys.
+    pub fn keys<K: Into<Arc<str>>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.wish.keys = Some(keys.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Starts to take messages.
+    ///
+    /// # Errors
+    /// [`QueueError`]
+    pub async fn start(self) -> Result<Deliveries, QueueError> {
+        let hub = self.queue.hub()?.clone();
+        let (tell, effects) = mpsc::unbounded_channel();
+        let id = hub.new_consumer();
+        hub.route(id, Route::Here(tell));
+        let deliveries = Deliveries { hub, id, effects };
+        deliveries.hub.call(Command::Consume(Consume { consumer: id, ..self.wish })).await?;
+        Ok(deliveries)
+    }
+}
+
+/// Messages as they come. Dropping it gives back what was not settled.
+pub struct Deliveries {
+    pub(super) hub: Arc<Hub>,
+    pub(super) id: ConsumerId,
+    pub(super) effects: mpsc::UnboundedReceiver<Effect>,
+}
+
+impl Deliveries {
+    /// The next message.
+    ///
+    /// # Cancel safety
+    /// Safe: dropped before completion, no message is lost.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            if let Effect::Granted(message) = self.effects.recv().await? {
+                return Some(Delivery::new(self.hub.clone(), message));
+            }
+        }
+    }
+
+    /// Extends what is not settled, as far as it may be.
+    ///
+    /// # Errors
+    /// [`QueueError`]
+    pub async fn touch(&self) -> Result<(), QueueError> {
+        self.hub.call(Command::TouchAll(self.id)).await.map(drop)
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        drop(self.hub.stop(self.id, Stop::Return));
+    }
+}
+
+impl fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deliveries").field("consumer", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A message that is this process's until it is settled or its lease runs out. One that is dropped has failed.
+pub struct Delivery {
+    hub: Arc<Hub>,
+    message: queue::Delivery,
+    is_settled: AtomicBool,
+}
+
+impl Delivery {
+    pub(super) const fn new(hub: Arc<Hub>, message: queue::Delivery) -> Self {
+        Self { hub, message, is_settled: AtomicBool::new(false) }
+    }
+
+    /// What there is to know of it.
+    #[must_use]
+    pub const fn message(&self) -> &queue::Delivery {
+        &self.message
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> MessageId {
+        self.message.id
+    }
+
+    /// When its lease ends, unless it is extended.
+    #[must_use]
+    pub fn deadline(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.message.deadline.0)
+    }
+
+    /// What was put.
+    ///
+    /// # Errors
+    /// [`QueueError::Payload`] when it is no `T`.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, QueueError> {
+        Payload::from_stored(self.message.payload.clone()).read()
+    }
+
+    /// What was said about it, if anything was.
+    ///
+    /// # Errors
+    /// [`QueueError::Payload`] when it is no `H`.
+    pub fn headers<H: DeserializeOwned>(&self) -> Result<Option<H>, QueueError> {
+        headers_of(&self.message.headers)
+    }
+
+    /// It is done.
+    ///
+    /// # Errors
+    /// [`queue::Refusal::StaleLease`] when somebody else may have it: then this counts for nothing.
+    pub async fn ack(self) -> Result<(), QueueError> {
+        self.settle(Verdict::Done(None)).await.map(drop)
+    }
+
+    /// It is done, with a result.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`]; [`QueueError::Payload`] when the result cannot be written.
+    pub async fn ack_with<R: Serialize + ?Sized>(self, result: &R) -> Result<(), QueueError> {
+        let result = Payload::new(result)?.into_stored();
+        self.settle(Verdict::Done(Some(result))).await.map(drop)
+    }
+
+    /// It failed: again later, `after` so long or as its backoff says.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn retry(self, why: &str, after: Option<Duration>) -> Result<(), QueueError> {
+        let verdict = Verdict::Retry { after_ms: after.map(milliseconds), why: cut(why).into() };
+        self.settle(verdict).await.map(drop)
+    }
+
+    /// It is hopeless.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn dead(self, why: &str) -> Result<(), QueueError> {
+        self.settle(Verdict::Dead { why: cut(why).into() }).await.map(drop)
+    }
+
+    /// Somebody else may have it; it did not fail.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn release(self) -> Result<(), QueueError> {
+        self.settle(Verdict::Release).await.map(drop)
+    }
+
+    /// Still at it: so long from now, or as long as the lease was. Returns when the lease ends.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`].
+    pub async fn extend(&self, lease: Option<Duration>) -> Result<SystemTime, QueueError> {
+        self.settle(Verdict::Touch(lease.map(milliseconds))).await
+    }
+
+    /// Still at it, and this far: told to those who watch the queue.
+    ///
+    /// # Errors
+    /// As [`Delivery::ack`]; [`QueueError::Payload`] when the value cannot be written.
+    pub async fn progress<T: Serialize + ?Sized>(&self, value: &T) -> Result<SystemTime, QueueError> {
+        let value = Payload::new(value)?.into_stored();
+        self.settle(Verdict::Progress(value)).await
+    }
+
+    pub(super) async fn settle(&self, verdict: Verdict) -> Result<SystemTime, QueueError> {
+        if !matches!(verdict, Verdict::Touch(_) | Verdict::Progress(_)) {
+            self.is_settled.store(true, Ordering::Release);
+        }
+        let settle = Settle { id: self.message.id, token: self.message.token, verdict };
+        let settled = match self.hub.call(Command::Settle(vec![settle])).await? {
+            Outcome::Settled(settled) => settled.into_iter().next().transpose()?,
+            _ => None,
+        };
+        Ok(match settled {
+            Some(Settled::Until(until)) => UNIX_EPOCH + Duration::from_millis(until.0),
+            Some(Settled::Ended) | None => SystemTime::now(),
+        })
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !*self.is_settled.get_mut() {
+            let why = "dropped without a word".into();
+            let verdict = Verdict::Retry { after_ms: None, why };
+            let settle = Settle { id: self.message.id, token: self.message.token, verdict };
+            drop(self.hub.ask(Command::Settle(vec![settle])));
+        }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("message", &self.message).finish_non_exhaustive()
+    }
+}
