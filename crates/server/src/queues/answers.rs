@@ -15,11 +15,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use posthaste_queue::Verdict;
+use posthaste_queue::{Backoff, Verdict};
 use posthaste_socket_proto::Args;
 
 use super::error::Refused;
-use super::options::{LONGEST, Options};
+use super::options::Options;
 use super::payload::Payload;
 
 /// What becomes of a job by its answer.
@@ -95,7 +95,7 @@ impl Outcome {
                 Verdict::Done(result.map(|result| Payload::from_text(result.get(), &[]).into_stored()))
             }
             Self::Retry => {
-                Verdict::Retry { after_ms: options.number("in", 0..=LONGEST)?, why: why(&mut options)? }
+                Verdict::Retry { after_ms: options.number("in", 0..=Backoff::MAX_MS)?, why: why(&mut options)? }
             }
             Self::Release => Verdict::Release,
             Self::Dead => Verdict::Dead { why: why(&mut options)? },

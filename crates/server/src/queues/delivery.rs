@@ -87,14 +87,17 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// The next message.
+    /// The next message; `None` when the queue was removed.
     ///
     /// # Cancel safety
     /// Safe: dropped before completion, no message is lost.
     pub async fn next(&mut self) -> Option<Delivery> {
         loop {
-            if let Effect::Granted(message) = self.effects.recv().await? {
-                return Some(Delivery::new(self.hub.clone(), message));
+            match self.effects.recv().await? {
+                Effect::Granted(message) => return Some(Delivery::new(self.hub.clone(), message)),
+                // Its queue was removed.
+                Effect::Finished(_) => return None,
+                _ => {}
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_history::store::{Durability, Timestamp};
-use posthaste_queue::{Backoff, Dedup, DedupMode, Put, QueueName};
+use posthaste_queue::{Backoff, Config, Dedup, DedupMode, Put, QueueName};
 use posthaste_socket_proto::Args;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -17,8 +17,8 @@ use smallvec::SmallVec;
 use super::error::Refused;
 use super::payload::Payload;
 
-/// The longest time that can be asked for, in milliseconds: 10 years.
-pub(crate) const LONGEST: u64 = 10 * 366 * 24 * 3_600_000;
+/// The longest time that a message waits or lives, in milliseconds: 10 years.
+const LONGEST: u64 = Put::MAX_DELAY_MS;
 /// Longest lease that can be asked for, in milliseconds: a day.
 pub(crate) const LONGEST_LEASE: u64 = 24 * 3_600_000;
 /// The most that headers may have, in bytes.
@@ -173,7 +173,7 @@ pub(crate) fn read_put(
     if let Some(priority) = options.number("priority", 0..=u64::from(Put::MAX_PRIORITY))? {
         put.priority = priority as u8;
     }
-    put.key = options.text("key", Put::MAX_KEY)?;
+    put.key = options.text("key", Put::MAX_KEY)?.filter(|key| !key.is_empty());
     put.dedup = read_dedup(&mut options)?;
     put.expires = options.number("ttl", 1..=LONGEST)?.map(after);
     put.attempts = options.number("attempts", 1..=u64::from(u32::MAX))?.map(|attempts| attempts as u32);
@@ -182,7 +182,7 @@ pub(crate) fn read_put(
         None => Bytes::new(),
         Some(headers) => read_headers(headers.get())?,
     };
-    put.keep_result_ms = options.number("keep_result", 0..=LONGEST)?;
+    put.keep_result_ms = options.number("keep_result", 0..=Config::MAX_KEEP_MS)?;
     if let Some(class) = options.word("class", CLASSES)? {
         put.durability = class;
     }
@@ -201,9 +201,9 @@ const CLASSES: &[(&str, Durability)] = &[
 fn read_dedup(options: &mut Options<'_>) -> Result<Option<Dedup>, Refused> {
     const MODES: &[(&str, DedupMode)] =
         &[("reject", DedupMode::Reject), ("until_done", DedupMode::UntilDone), ("replace", DedupMode::Replace)];
-    let key = options.text("dedup", Put::MAX_KEY)?;
+    let key = options.text("dedup", Put::MAX_KEY)?.filter(|key| !key.is_empty());
     let mode = options.word("dedup_mode", MODES)?;
-    let window_ms = options.number("dedup_window", 1..=LONGEST)?;
+    let window_ms = options.number("dedup_window", 1..=Config::MAX_KEEP_MS)?;
     match key {
         Some(key) => Ok(Some(Dedup { key, mode: mode.unwrap_or(DedupMode::Reject), window_ms })),
         None if mode.is_some() || window_ms.is_some() => {
@@ -221,18 +221,18 @@ fn read_backoff(text: &str) -> Result<Backoff, Refused> {
     }
     if text.starts_with('[') {
         let list = serde_json::from_str::<Vec<u64>>(text).ok();
-        let list = list.filter(|list| (1..=100).contains(&list.len()) && list.iter().all(|ms| *ms <= LONGEST));
+        let list = list.filter(|list| (1..=Backoff::MAX_LIST).contains(&list.len()) && list.iter().all(|ms| *ms <= Backoff::MAX_MS));
         return list
             .map(Backoff::List)
             .ok_or_else(|| Refused::invalid("`backoff` as a list has 1 to 100 whole numbers of milliseconds"));
     }
     if !text.starts_with('{') {
-        return Ok(Backoff::Fixed { ms: number("backoff", text, 0..=LONGEST)? });
+        return Ok(Backoff::Fixed { ms: number("backoff", text, 0..=Backoff::MAX_MS)? });
     }
     let mut options = Options::read(Some(text))?;
     let kind = options.word("kind", KINDS)?.ok_or_else(|| Refused::invalid("`backoff` has a `kind`"))?;
-    let first = options.number("delay", 0..=LONGEST)?;
-    let max = options.number("max", 0..=LONGEST)?;
+    let first = options.number("delay", 0..=Backoff::MAX_MS)?;
+    let max = options.number("max", 0..=Backoff::MAX_MS)?;
     let jitter = match options.take("jitter") {
         None => None,
         Some(jitter) => {
@@ -248,7 +248,7 @@ fn read_backoff(text: &str) -> Result<Backoff, Refused> {
     Ok(match kind {
         0 => Backoff::None,
         1 => Backoff::Fixed { ms: delay()? },
-        2 => Backoff::Linear { step_ms: delay()?, max_ms: max.unwrap_or(LONGEST) },
+        2 => Backoff::Linear { step_ms: delay()?, max_ms: max.unwrap_or(Backoff::MAX_MS) },
         _ => Backoff::Exponential { first_ms: delay()?, max_ms: max.unwrap_or(600_000), jitter: jitter.unwrap_or(0.2) },
     })
 }

@@ -232,7 +232,14 @@ impl<F, T, R> QueueWorker<F, T, R> {
             let Deliveries { hub, id, effects } = &mut deliveries;
             tokio::select! {
                 effect = effects.recv() => {
-                    let Some(Effect::Granted(message)) = effect else { continue };
+                    let message = match effect {
+                        Some(Effect::Granted(message)) => message,
+                        Some(Effect::Finished(_)) | None => {
+                            is_stopping = true;
+                            continue;
+                        }
+                        Some(_) => continue,
+                    };
                     let delivery = Delivery::new(hub.clone(), message);
                     busy += 1;
                     let (work, done) = (work.clone(), done.clone());

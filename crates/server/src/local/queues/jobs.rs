@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use posthaste_adapter::{Member, Rooms};
 use posthaste_history::store::StoreError;
-use posthaste_queue::{Command, Delivery, Effect, MessageId, Outcome, QueueName, Refusal, Settle, Token, Verdict, Why};
+use posthaste_queue::{Command, Delivery, Effect, MessageId, Outcome, QueueName, Refusal, Settle, Stop, Token, Verdict, Why};
 use posthaste_socket_proto::{Args, encode_event};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -113,6 +113,10 @@ impl Local {
                     if let Some(idle) = idle {
                         self.consumer_is_idle(desk, number, idle);
                     }
+                }
+                // Its queue was removed.
+                Effect::Finished(consumer) => {
+                    drop(self.end_consumer(desk, number, consumer, Stop::Return));
                 }
                 _ => {}
             }
@@ -306,8 +310,12 @@ impl Local {
         for (result, (id, token, who)) in results.into_iter().zip(from) {
             let (Err(refusal), Some((member, queue))) = (result, who) else { continue };
             tracing::debug!(%refusal, id, "an answer to a job counted for nothing");
-            let socket = desk.with(Member(member), |holder| holder.socket.clone());
-            if let (Some(socket), Refusal::StaleLease(_) | Refusal::UnknownMessage(_)) = (socket, &refusal) {
+            if !matches!(refusal, Refusal::StaleLease(_) | Refusal::UnknownMessage(_)) {
+                // What the answer has the queue does not take: it must not wait for the end of its lease.
+                let verdict = Verdict::Retry { after_ms: None, why: refusal.to_string().into() };
+                let settle = Settle { id, token, verdict };
+                self.settle_soon(desk, number, Settling { settle, from: None });
+            } else if let Some(socket) = desk.with(Member(member), |holder| holder.socket.clone()) {
                 tell_revoked(&socket, id, token, &queue, Why::Stale);
             }
         }

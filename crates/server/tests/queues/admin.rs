@@ -1,0 +1,104 @@
+//! Looking after queues, and hearing what happens.
+
+use posthaste::{QueueVerb, Socket};
+use serde_json::json;
+
+use crate::scene::{Party, open, serving};
+
+#[tokio::test]
+async fn a_queue_is_paused_drained_and_purged() {
+    let running = serving(open());
+    let mut party = Party::join(running.addr).await;
+    party.ok(json!(["q:pause", "work"])).await;
+    party.ok(json!(["q:consume", "work"])).await;
+    party.ok(json!(["q:put", "work", 1])).await;
+    party.quiet().await;
+    assert_eq!(party.stats("work").await["paused"], true);
+    party.ok(json!(["q:resume", "work"])).await;
+    party.job().await;
+    party.ok(json!(["q:drain", "work"])).await;
+    assert_eq!(party.refused(json!(["q:put", "work", 2])).await, "draining");
+    party.ok(json!(["q:drain", "work", false])).await;
+    for number in 3..6 {
+        party.ok(json!(["q:put", "work", number])).await;
+    }
+    let stats = party.stats("work").await;
+    assert!(stats["oldest"].as_u64().is_some() && stats["bytes"].as_u64() > Some(3 * 128), "{stats}");
+    assert_eq!(party.ok(json!(["q:purge", "work", { "state": "ready", "max": 1 }])).await["count"], 1);
+    assert_eq!(party.ok(json!(["q:purge", "work", { "state": ["ready", "delayed"] }])).await["count"], 2);
+    assert_eq!(party.ok(json!(["q:purge", "work", { "state": "leased" }])).await["count"], 1);
+    let revoked = party.event().await;
+    assert_eq!((&revoked[1][0], &revoked[1][2]), (&json!("q:revoked"), &json!("removed")));
+}
+
+#[tokio::test]
+async fn a_look_goes_on_where_it_ended() {
+    let running = serving(open());
+    let mut party = Party::join(running.addr).await;
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        ids.push(party.ok(json!(["q:put", "work", number])).await["id"].clone());
+    }
+    let page = party.ok(json!(["q:peek", "work", { "n": 3 }])).await;
+    let page = page["messages"].as_array().unwrap();
+    assert_eq!((page.len(), &page[2]["id"], &page[2]["state"]), (3, &ids[2], &json!("ready")));
+    let page = party.ok(json!(["q:peek", "work", { "n": 3, "after": ids[2] }])).await;
+    assert_eq!(page["messages"].as_array().unwrap().len(), 2);
+    assert_eq!(party.stats("work").await["ready"], 5);
+}
+
+#[tokio::test]
+async fn those_who_watch_hear_what_becomes_of_messages() {
+    let running = serving(open());
+    let (mut party, mut watcher) = (Party::join(running.addr).await, Party::join(running.addr).await);
+    watcher.ok(json!(["q:watch", "work"])).await;
+    party.ok(json!(["q:consume", "work"])).await;
+    party.ok(json!(["q:put", "work", 1, { "keep_result": 1000 }])).await;
+    let job = party.job().await;
+    let (id, token) = (&job.meta["id"], &job.meta["token"]);
+    party.ok(json!(["q:progress", id, token, 0.5])).await;
+    watcher.expect(json!(["q:event", "work", "progress", id, 0.5])).await;
+    party.done(&job, json!(["fine"])).await;
+    watcher.expect(json!(["q:event", "work", "done", id, "fine"])).await;
+    party.ok(json!(["q:put", "work", 2])).await;
+    let job = party.job().await;
+    party.done(&job, json!([{ "$q": { "do": "dead", "why": "no" } }])).await;
+    watcher.expect(json!(["q:event", "work", "dead", job.meta["id"], "no"])).await;
+    watcher.ok(json!(["q:unwatch", "work"])).await;
+    party.ok(json!(["q:redrive", "work"])).await;
+    let job = party.job().await;
+    party.done(&job, json!([{ "$q": { "do": "dead" } }])).await;
+    party.until("work", "dead", 1).await;
+    watcher.quiet().await;
+}
+
+#[tokio::test]
+async fn clients_do_what_they_are_permitted_to() {
+    let permit = |_: &Socket, verb: QueueVerb, queue: &str| verb == QueueVerb::Put && queue == "mine";
+    let running = serving(open().permit(permit));
+    let mut party = Party::join(running.addr).await;
+    party.ok(json!(["q:put", "mine", 1])).await;
+    for event in [
+        json!(["q:put", "yours", 1]),
+        json!(["q:putMany", "yours", [{ "payload": 1 }]]),
+        json!(["q:call", "mine", 1]),
+        json!(["q:await", 1]),
+        json!(["q:consume", "mine"]),
+        json!(["q:pull", "mine"]),
+        json!(["q:peek", "mine"]),
+        json!(["q:stats", "mine"]),
+        json!(["q:watch", "mine"]),
+        json!(["q:pause", "mine"]),
+        json!(["q:resume", "mine"]),
+        json!(["q:drain", "mine"]),
+        json!(["q:purge", "mine", { "state": "ready" }]),
+        json!(["q:redrive", "mine"]),
+    ] {
+        assert_eq!(party.refused(event).await, "forbidden");
+    }
+    // Nobody was asked.
+    let store = std::sync::Arc::new(posthaste::queue::MemoryQueues::new(posthaste::queue::MemoryQueues::limits(), 1));
+    let running = serving(posthaste::WorkQueues::new(store));
+    let mut party = Party::join(running.addr).await;
+    assert_eq!(party.refused(json!(["q:put", "mine", 1])).await, "forbidden");
+}

@@ -1,0 +1,14 @@
+//! Work queues, with raw clients and in Rust.
+
+#![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
+
+mod admin;
+mod away;
+mod bad;
+mod binary;
+mod jobs;
+#[path = "../recovery/peer.rs"]
+mod peer;
+mod pull;
+mod rust;
+mod scene;
