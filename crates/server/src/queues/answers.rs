@@ -139,7 +139,8 @@ mod tests {
     fn an_answer_settles_a_job() {
         assert_eq!(of("[]"), Verdict::Done(None));
         assert_eq!(of("[null]"), Verdict::Done(None));
-        for result in ["0", "false", "\"\"", "\"$q\"", "{}", r#"{"a":"$q"}"#, r#"{"$q":{"do":"dead"},"a":1}"#, r#"[{"$q":1}]"#]
+        for result in
+            ["0", "false", "\"\"", "\"$q\"", "{}", r#"{"a":"$q"}"#, r#"{"$q":{"do":"dead"},"a":1}"#, r#"[{"$q":1}]"#]
         {
             assert_eq!(of(&format!("[{result}]")), done(result), "{result}");
         }
@@ -156,9 +157,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_a_failure_that_says_so() {
-        for order in ["5", "{}", r#"{"do":"retri"}"#, r#"{"do":"retry","in":-5}"#, r#"{"do":"release","in":1}"#, r#"{"do":5}"#] {
+        for order in
+            ["5", "{}", r#"{"do":"retri"}"#, r#"{"do":"retry","in":-5}"#, r#"{"do":"release","in":1}"#, r#"{"do":5}"#]
+        {
             let verdict = of(&format!(r#"[{{"$q":{order}}}]"#));
-            assert!(matches!(&verdict, Verdict::Retry { after_ms: None, why } if why.starts_with("unreadable answer")), "{order}: {verdict:?}");
+            assert!(
+                matches!(&verdict, Verdict::Retry { after_ms: None, why } if why.starts_with("unreadable answer")),
+                "{order}: {verdict:?}"
+            );
         }
     }
 

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use posthaste_history::store::{Answer, StoreError, Timestamp};
 use posthaste_queue::{
-    Capabilities, Command, ConsumerId, Effect, End, MessageId, Outcome, Queues, Refusal, Settle, Stop, Token, Verdict,
+    Capabilities, Command, ConsumerId, Effect, End, MessageId, Outcome, Queues, Refusal, Settle, State, Stop, Token,
+    Verdict,
 };
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -171,8 +172,14 @@ impl Hub {
         };
         let _waiting = Waiting { hub: self, id, number };
         // It may have ended before.
-        if let Outcome::Ended(end) = self.call(Command::Get(id)).await? {
-            return Ok(end);
+        match self.call(Command::Get(id)).await? {
+            Outcome::Ended(end) => return Ok(end),
+            // It is kept for a while, but not for whoever waits.
+            Outcome::Messages(found) if found.first().is_some_and(|found| found.state == State::Dead) => {
+                let why = found[0].rest.history.last().map(|(_, why)| why.clone());
+                return Ok(End::Dead(why.unwrap_or_default()));
+            }
+            _ => {}
         }
         match tokio::time::timeout(patience, ended).await {
             Ok(Ok(end)) => Ok(end),

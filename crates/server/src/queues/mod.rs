@@ -32,9 +32,7 @@ pub(crate) use self::error::Refused;
 pub use self::error::{Failure, QueueError};
 pub(crate) use self::hub::{Hub, News, Route, at_once};
 pub(crate) use self::office::{Office, Settings};
-pub(crate) use self::options::{
-    Defaults, LONGEST_LEASE, Options, check_parts, number, read_put, read_value, text,
-};
+pub(crate) use self::options::{Defaults, LONGEST_LEASE, Options, check_parts, number, read_put, read_value, text};
 pub(crate) use self::payload::JobArgs;
 pub use self::payload::Payload;
 pub use self::queue::{Queue, QueuePut};

@@ -221,7 +221,9 @@ fn read_backoff(text: &str) -> Result<Backoff, Refused> {
     }
     if text.starts_with('[') {
         let list = serde_json::from_str::<Vec<u64>>(text).ok();
-        let list = list.filter(|list| (1..=Backoff::MAX_LIST).contains(&list.len()) && list.iter().all(|ms| *ms <= Backoff::MAX_MS));
+        let list = list.filter(|list| {
+            (1..=Backoff::MAX_LIST).contains(&list.len()) && list.iter().all(|ms| *ms <= Backoff::MAX_MS)
+        });
         return list
             .map(Backoff::List)
             .ok_or_else(|| Refused::invalid("`backoff` as a list has 1 to 100 whole numbers of milliseconds"));
@@ -313,7 +315,10 @@ mod tests {
         let dedup = put(r#"{"dedup":"k","dedup_mode":"replace","dedup_window":5}"#).unwrap().dedup.unwrap();
         assert_eq!((&*dedup.key, dedup.mode, dedup.window_ms), ("k", DedupMode::Replace, Some(5)));
         let all = put(r#"{"ttl":10,"attempts":3,"headers":{"a":[1]},"class":"memory","keep_result":7}"#).unwrap();
-        assert_eq!((all.expires, all.attempts, &all.headers[..]), (Some(Timestamp(1_010)), Some(3), &br#"{"a":[1]}"#[..]));
+        assert_eq!(
+            (all.expires, all.attempts, &all.headers[..]),
+            (Some(Timestamp(1_010)), Some(3), &br#"{"a":[1]}"#[..])
+        );
         assert_eq!((all.durability, all.keep_result_ms), (Durability::Memory, Some(7)));
     }
 
@@ -326,7 +331,8 @@ mod tests {
         assert_eq!(backoff(r#"{"kind":"linear","delay":5,"max":9}"#), Ok(Backoff::Linear { step_ms: 5, max_ms: 9 }));
         let exponential = Backoff::Exponential { first_ms: 5, max_ms: 600_000, jitter: 0.5 };
         assert_eq!(backoff(r#"{"kind":"exponential","delay":5,"jitter":0.5}"#), Ok(exponential));
-        for bad in ["[]", "[-1]", "-1", "1.5", "\"soon\"", "{}", r#"{"kind":"fixed"}"#, r#"{"kind":"fixed","delay":1,"x":1}"#]
+        for bad in
+            ["[]", "[-1]", "-1", "1.5", "\"soon\"", "{}", r#"{"kind":"fixed"}"#, r#"{"kind":"fixed","delay":1,"x":1}"#]
         {
             assert_eq!(backoff(bad).unwrap_err().code(), "invalid", "{bad}");
         }

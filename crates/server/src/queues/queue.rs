@@ -10,7 +10,8 @@ use bytes::Bytes;
 use posthaste_engine::WorkerHandle;
 use posthaste_history::store::{Durability, Timestamp};
 use posthaste_queue::{
-    Backoff, Command, Config, Dedup, DedupMode, Depth, Found, MessageId, Outcome, Put, QueueName, Receipt, Select, State,
+    Backoff, Command, Config, Dedup, DedupMode, Depth, Found, MessageId, Outcome, Put, QueueName, Receipt, Select,
+    State,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -209,11 +209,7 @@ impl<F, T, R> QueueWorker<F, T, R> {
         WorkerControl { stop, end }
     }
 
-    async fn run<Fut>(
-        self,
-        threads: Arc<[WorkerHandle]>,
-        mut stopping: watch::Receiver<bool>,
-    ) -> Result<(), QueueError>
+    async fn run<Fut>(self, threads: Arc<[WorkerHandle]>, mut stopping: watch::Receiver<bool>) -> Result<(), QueueError>
     where
         F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, JobError>> + 'static,

@@ -9,8 +9,9 @@ use crate::scene::{Party, open, serving};
 async fn a_queue_is_paused_drained_and_purged() {
     let running = serving(open());
     let mut party = Party::join(running.addr).await;
-    party.ok(json!(["q:pause", "work"])).await;
+    assert_eq!(party.refused(json!(["q:pause", "work"])).await, "unknown_queue");
     party.ok(json!(["q:consume", "work"])).await;
+    party.ok(json!(["q:pause", "work"])).await;
     party.ok(json!(["q:put", "work", 1])).await;
     party.quiet().await;
     assert_eq!(party.stats("work").await["paused"], true);

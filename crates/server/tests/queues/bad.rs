@@ -79,7 +79,11 @@ async fn a_full_queue_says_when_to_try_again() {
     let mut party = Party::join(running.addr).await;
     party.ok(json!(["q:put", "small", 1])).await;
     let refused = party.ask(json!(["q:put", "small", 2])).await;
-    assert_eq!((&refused["code"], refused["retry_after"].as_u64().is_some()), (&json!("queue_full"), true), "{refused}");
+    assert_eq!(
+        (&refused["code"], refused["retry_after"].as_u64().is_some()),
+        (&json!("queue_full"), true),
+        "{refused}"
+    );
     // What is there is worked off all the same.
     party.ok(json!(["q:consume", "small"])).await;
     let job = party.job().await;

@@ -13,7 +13,10 @@ async fn what_is_put_is_somebodys_job_until_it_is_done() {
     let mut sender = Party::join(running.addr).await;
     let options = json!({ "key": "ann", "headers": { "trace": [1] } });
     let receipt = sender.ok(json!(["q:put", "emails", { "to": "ann" }, options])).await;
-    assert_eq!(receipt, json!({ "ok": true, "id": receipt["id"], "pos": receipt["id"], "dup": false, "class": "memory" }));
+    assert_eq!(
+        receipt,
+        json!({ "ok": true, "id": receipt["id"], "pos": receipt["id"], "dup": false, "class": "memory" })
+    );
     let job = worker.job().await;
     assert_eq!(job.payload, json!({ "to": "ann" }));
     let (token, deadline) = (&job.meta["token"], &job.meta["deadline"]);
@@ -43,7 +46,9 @@ async fn the_answer_to_a_job_says_what_becomes_of_it() {
     let mut party = Party::join(running.addr).await;
     party.ok(json!(["q:consume", "work", {}])).await;
     // Gone, and nothing came back.
-    for answer in [json!([]), json!([null]), json!([{ "result": 1 }]), json!([1, 2]), json!([{ "$q": { "do": "done" } }])] {
+    for answer in
+        [json!([]), json!([null]), json!([{ "result": 1 }]), json!([1, 2]), json!([{ "$q": { "do": "done" } }])]
+    {
         party.ok(json!(["q:put", "work", 1])).await;
         let job = party.job().await;
         party.done(&job, answer).await;
@@ -128,7 +133,7 @@ async fn a_call_gets_the_result_of_its_job() {
 
 #[tokio::test]
 async fn who_calls_itself_is_read_meanwhile() {
-    let running = crate::scene::serving(open());
+    let running = serving(open());
     let mut party = Party::join(running.addr).await;
     party.ok(json!(["q:consume", "echo", { "prefetch": 500 }])).await;
     // More than may be unfinished as handlers.
@@ -141,7 +146,6 @@ async fn who_calls_itself_is_read_meanwhile() {
         party.done(&job, json!([job.payload])).await;
     }
     for (number, call) in calls.into_iter().enumerate() {
-        // In the order of the answers, which is that of the calls.
         assert_eq!(party.answer(call).await["result"], number);
     }
 }

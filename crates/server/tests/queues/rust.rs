@@ -58,7 +58,10 @@ async fn a_worker_is_an_async_function() {
     let dead = |why: &str| Failure::Dead(why.to_owned());
     assert!(matches!(&failed, Err(QueueError::Failed(failure)) if *failure == dead("nobody is there")), "{failed:?}");
     let failed = emails.put(&mail("panic")).attempts(1).call::<String>(SOON).await;
-    assert!(matches!(&failed, Err(QueueError::Failed(failure)) if *failure == dead("the worker panicked")), "{failed:?}");
+    assert!(
+        matches!(&failed, Err(QueueError::Failed(failure)) if *failure == dead("the worker panicked")),
+        "{failed:?}"
+    );
     let failed = emails.put(&mail("number")).attempts(1).call::<String>(SOON).await;
     assert!(matches!(&failed, Err(QueueError::Failed(Failure::Dead(why))) if why.contains("digit")), "{failed:?}");
     let failed = emails.put(&5).call::<String>(SOON).await;

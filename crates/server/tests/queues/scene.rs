@@ -27,7 +27,7 @@ pub(crate) struct Party {
     pub(crate) client: Client,
     next: u64,
     /// What came while something else was waited for.
-    heard: Vec<Value>,
+    heard: Vec<String>,
 }
 
 /// A job as a client gets it.
@@ -79,21 +79,27 @@ impl Party {
 
     pub(crate) async fn answer(&mut self, id: u64) -> Value {
         let prefix = format!("3/queues,{id}[");
-        loop {
-            let text = within("an answer", self.client.text()).await;
-            match text.strip_prefix(&prefix) {
-                Some(rest) => return serde_json::from_str(rest.strip_suffix(']').unwrap()).unwrap(),
-                None => self.heard.push(read(&text)),
-            }
-        }
+        let text = self.first(|text| text.starts_with(&prefix)).await;
+        serde_json::from_str(text[prefix.len()..].strip_suffix(']').unwrap()).unwrap()
     }
 
     /// The next event: `[id, [name, args…]]` with an id, if it asks for an answer.
     pub(crate) async fn event(&mut self) -> Value {
-        if !self.heard.is_empty() {
-            return self.heard.remove(0);
+        read(&self.first(|text| text.starts_with('2')).await)
+    }
+
+    /// The first packet of some kind; others wait.
+    async fn first(&mut self, is_it: impl Fn(&str) -> bool) -> String {
+        if let Some(at) = self.heard.iter().position(|text| is_it(text)) {
+            return self.heard.remove(at);
         }
-        read(&within("an event", self.client.text()).await)
+        loop {
+            let text = within("a packet", self.client.text()).await;
+            if is_it(&text) {
+                return text;
+            }
+            self.heard.push(text);
+        }
     }
 
     pub(crate) async fn job(&mut self) -> Job {
@@ -117,7 +123,7 @@ impl Party {
     /// Everything that the server had to say has been heard; nothing came that nobody asked for.
     pub(crate) async fn quiet(&mut self) {
         self.ask(json!(["q:stats", "nothing-of-this-name"])).await;
-        assert_eq!(self.heard, Vec::<Value>::new());
+        assert_eq!(self.heard, Vec::<String>::new());
     }
 
     pub(crate) async fn stats(&mut self, queue: &str) -> Value {

@@ -62,7 +62,18 @@ pub(super) fn stats(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
         let depth = if let Outcome::Depth(depth) = outcome { depth } else { Depth::default() };
         let oldest = depth.oldest.map(|oldest| now().0.saturating_sub(oldest.0));
         let Depth { ready, leased, delayed, dead, bytes, consumers, is_paused, is_draining, .. } = depth;
-        Stats { ok: true, ready, leased, delayed, dead, bytes, oldest, consumers, paused: is_paused, draining: is_draining }
+        Stats {
+            ok: true,
+            ready,
+            leased,
+            delayed,
+            dead,
+            bytes,
+            oldest,
+            consumers,
+            paused: is_paused,
+            draining: is_draining,
+        }
     })
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use posthaste_adapter::{Member, Rooms};
 use posthaste_history::store::StoreError;
-use posthaste_queue::{Command, Delivery, Effect, MessageId, Outcome, QueueName, Refusal, Settle, Stop, Token, Verdict, Why};
+use posthaste_queue::{
+    Command, Delivery, Effect, MessageId, Outcome, QueueName, Refusal, Settle, Stop, Token, Verdict, Why,
+};
 use posthaste_socket_proto::{Args, encode_event};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -227,11 +229,7 @@ impl Local {
             tell_revoked(&socket, lease.id, token, &lease.queue, Why::Stale);
         } else {
             let settle = Settle { id: lease.id, token, verdict: verdict(args) };
-            self.settle_soon(
-                desk,
-                handle.namespace,
-                Settling { settle, from: Some((handle.member.0, lease.queue)) },
-            );
+            self.settle_soon(desk, handle.namespace, Settling { settle, from: Some((handle.member.0, lease.queue)) });
         }
         if let Some(idle) = idle {
             self.consumer_is_idle(desk, handle.namespace, idle);

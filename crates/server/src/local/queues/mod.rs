@@ -29,9 +29,7 @@ use std::time::{Duration, Instant};
 
 use posthaste_adapter::Member;
 use posthaste_history::store::Answer;
-use posthaste_queue::{
-    Command, Consume, ConsumerId, Delivery, MessageId, Outcome, QueueName, Refusal, Settle, Token,
-};
+use posthaste_queue::{Command, Consume, ConsumerId, Delivery, MessageId, Outcome, QueueName, Refusal, Settle, Token};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
 

@@ -89,15 +89,16 @@ impl Local {
         for delivery in pulled {
             let owner = desk.owners.borrow().get(&delivery.consumer).copied();
             let member = owner.map(posthaste_adapter::Member);
-            let has_it = |holder: &mut super::Holder| {
-                holder.leases.get(&delivery.token).is_some_and(|lease| !lease.is_over)
-            };
+            let has_it =
+                |holder: &mut super::Holder| holder.leases.get(&delivery.token).is_some_and(|lease| !lease.is_over);
             if member.and_then(|member| desk.with(member, has_it)) != Some(true) {
                 continue;
             }
             let meta = serde_json::to_string(&Meta::of(&delivery)).unwrap_or_default();
             let args = Payload::from_stored(delivery.payload.clone()).args();
-            let fits = args.as_ref().is_some_and(|args| parts.is_empty() || parts.len() + args.attachments().len() <= MAX_PARTS);
+            let fits = args
+                .as_ref()
+                .is_some_and(|args| parts.is_empty() || parts.len() + args.attachments().len() <= MAX_PARTS);
             let Some(args) = args.filter(|_| fits) else {
                 if let Some(member) = member {
                     desk.with(member, |holder| holder.let_go(delivery.token));

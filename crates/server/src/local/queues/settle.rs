@@ -141,9 +141,9 @@ fn held(asking: &Asking<'_>, most: usize) -> Result<(MessageId, Token), Refused>
     asking.no_more_than(most)?;
     let (id, token) = (asking.number_at(0, "id")?, asking.number_at(1, "token")?);
     let has = asking.member().and_then(|member| {
-        asking.desk().with(member, |holder| {
-            holder.leases.get(&token).is_some_and(|lease| lease.id == id && !lease.is_over)
-        })
+        asking
+            .desk()
+            .with(member, |holder| holder.leases.get(&token).is_some_and(|lease| lease.id == id && !lease.is_over))
     });
     if has == Some(true) { Ok((id, token)) } else { Err(stale(id)) }
 }
