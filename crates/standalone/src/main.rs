@@ -9,6 +9,7 @@ mod demo;
 mod dev;
 mod folders;
 mod logging;
+mod queues;
 mod rooms;
 mod serve;
 mod stop;

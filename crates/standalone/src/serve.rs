@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use posthaste::store::Store as _;
-use posthaste::{Durable, Idempotency, ListenError, Listener, Server};
+use posthaste::{Durable, Idempotency, ListenError, Listener, Server, WorkQueues};
 use posthaste_backend_embedded::EmbeddedStore;
 
 use crate::api::Api;
@@ -21,7 +21,7 @@ pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let config = options.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let store = data::open(&options.common, config.data)?;
     let addr = options.common.listen.or(config.listen).unwrap_or(DEFAULT_ADDR);
-    let running = Running::start(store, config.rooms, addr, axum::Router::new())?;
+    let running = Running::start(store, config.rooms, addr, axum::Router::new(), None)?;
     println!("listening on http://{}", running.listener.local_addr());
     running.until_signal()
 }
@@ -35,14 +35,19 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts and listens, with `app` for what is neither Socket.IO nor the API.
+    /// Starts and listens, with `app` for what is neither Socket.IO nor the API, and with work queues for clients if there are to be any.
     pub(crate) fn start(
         store: Arc<EmbeddedStore>,
         rules: Rules,
         addr: SocketAddr,
         app: axum::Router,
+        queues: Option<WorkQueues>,
     ) -> anyhow::Result<Self> {
-        let io = Server::builder().durable(Durable::new(store.clone())).idempotency(Idempotency::default()).build()?;
+        let mut builder = Server::builder().durable(Durable::new(store.clone())).idempotency(Idempotency::default());
+        if let Some(queues) = queues {
+            builder = builder.queues(queues);
+        }
+        let io = builder.build()?;
         let namespace = io.namespace("/");
         let rooms = rooms::open(&namespace, rules, store.shard("/")?)?;
         let api = Api::new(namespace, rooms);

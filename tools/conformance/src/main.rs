@@ -15,6 +15,7 @@
 //! /hooked/       engine hooks that do what a request's headers ask for; empty dynamic namespaces are forgotten
 //! /engine.io/    Engine.IO alone, ping 300 ms, pong within 200 ms, CORS for all, Engine.IO 3 allowed: what is sent comes back
 //! /questions/    what sockets are asked is kept until they answer, in the folder that --data names
+//! /working/      work queues in memory, open to all; /working-on/ the same with recovery
 //! /returning/    with --stats: sessions are recovered within 3 s; every socket has listeners and values of its own
 //! ```
 //!
@@ -25,6 +26,7 @@ mod events;
 mod hooked;
 mod inboxes;
 mod questions;
+mod queues;
 mod returning;
 mod stats;
 mod suites;
@@ -96,6 +98,8 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool, data: Option<&P
     let inbox = inboxes::mount(workers, "/inbox", InboxMode::Ack)?;
     let inbox_by_offset = inboxes::mount(workers, "/inbox-by-offset", InboxMode::Offset)?;
     let questions = questions::mount(workers, data)?;
+    let queues = queues::mount(workers, "/working", false)?;
+    let resumed = queues::mount(workers, "/working-on", true)?;
     let echo = EngineLayer::new(echo::engine(workers, true)?);
     let mut app = axum::Router::new().route("/health", get(|| async { "ok" }));
     if with_stats {
@@ -107,6 +111,8 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool, data: Option<&P
     let app = app.layer(plain.layer()).layer(fast.layer()).layer(steady.layer()).layer(hooked.layer()).layer(echo);
     let app = app.layer(packed.layer()).layer(steady_packed.layer());
     let app = app.layer(inbox.layer()).layer(inbox_by_offset.layer()).layer(questions.layer());
+    let app = app.layer(inbox.layer()).layer(inbox_by_offset.layer());
+    let app = app.layer(queues.layer()).layer(resumed.layer());
     Ok(main.listen_with(addr, app)?)
 }
 

@@ -134,7 +134,8 @@ impl Party {
     pub(crate) async fn until(&mut self, queue: &str, state: &str, count: u64) {
         let begin = std::time::Instant::now();
         loop {
-            let stats = self.stats(queue).await;
+            // It may not be there yet.
+            let stats = self.ask(json!(["q:stats", queue])).await;
             if stats[state] == count {
                 return;
             }
