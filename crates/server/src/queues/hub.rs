@@ -34,6 +34,11 @@ const PRECISION: Duration = Duration::from_millis(4);
 /// No longer than this is slept: the time of day may be set.
 const LONGEST_NAP: Duration = Duration::from_secs(10);
 
+/// Who waits for the end of messages, each under a number.
+type Waiters = FxHashMap<MessageId, Vec<(u64, oneshot::Sender<End>)>>;
+/// What one worker's sockets in one namespace are concerned by.
+type Mail = ((u16, u16), Vec<Effect>);
+
 /// The queues, and who is to hear of what.
 pub(crate) struct Hub {
     queues: Arc<dyn Queues>,
@@ -44,7 +49,7 @@ pub(crate) struct Hub {
     namespaces: RwLock<Vec<Weak<NamespaceInner>>>,
     consumers: AtomicU64,
     /// Who waits for the end of which message.
-    waiting: Mutex<FxHashMap<MessageId, Vec<(u64, oneshot::Sender<End>)>>>,
+    waiting: Mutex<Waiters>,
     waiters: AtomicUsize,
     waits: AtomicU64,
     /// Whether somebody has ever watched a queue.
@@ -197,7 +202,7 @@ impl Hub {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, FxHashMap<MessageId, Vec<(u64, oneshot::Sender<End>)>>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiters> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -207,7 +212,7 @@ impl Hub {
 
     /// What happened. Called by the thread that commits.
     fn hear(&self, effects: Vec<Effect>) {
-        let mut mail: SmallVec<[((u16, u16), Vec<Effect>); 4]> = SmallVec::new();
+        let mut mail: SmallVec<[Mail; 4]> = SmallVec::new();
         let mut news = Vec::new();
         let count = effects.len();
         {

@@ -226,7 +226,7 @@ fn shown(found: Vec<Found>) -> Option<Args<'static>> {
     }
     let (mut text, mut parts) = (String::from(r#"[{"ok":true,"messages":["#), Vec::<Bytes>::new());
     for (place, message) in found.iter().enumerate() {
-        let args = Payload::from_stored(message.payload.clone()).args().unwrap_or_else(Args::default);
+        let args = Payload::from_stored(message.payload.clone()).args().unwrap_or_default();
         let bytes = text.len() + parts.iter().map(Bytes::len).sum::<usize>();
         let too_much = bytes + message.payload.len() > PEEK_BYTES || parts.len() + args.attachments().len() > MAX_PARTS;
         if place > 0 && too_much {

@@ -25,6 +25,9 @@ use crate::socket::Socket;
 const PAUSE: Duration = Duration::from_millis(50);
 const TRIES: usize = 100;
 
+/// A settlement that is on its way, and who is told if the lease was over.
+type Told = (MessageId, Token, Option<(u32, QueueName)>);
+
 /// What a worker's client is told of a job beside its payload.
 #[derive(Serialize)]
 pub(super) struct Meta<'a> {
@@ -82,10 +85,7 @@ pub(crate) fn post_news(namespace: &Arc<NamespaceInner>, news: &Arc<Vec<News>>) 
     let _ = handle.post(move |_| {
         let namespace = Namespace(held);
         for News { queue, kind, id, value } in &*news {
-            let rest = match value.as_ref().and_then(Payload::args) {
-                Some(value) => value,
-                None => Args::default(),
-            };
+            let rest = value.as_ref().and_then(Payload::args).unwrap_or_default();
             let event = posthaste_socket_proto::Chain((&**queue, *kind, *id), rest);
             drop(namespace.to(watchers(queue)).emit("q:event", &event));
         }
@@ -298,7 +298,7 @@ impl Local {
         });
     }
 
-    fn settled(&self, number: u32, outcome: Outcome, from: Vec<(MessageId, Token, Option<(u32, QueueName)>)>) {
+    fn settled(&self, number: u32, outcome: Outcome, from: Vec<Told>) {
         let Outcome::Settled(results) = outcome else { return };
         if results.iter().all(Result::is_ok) {
             return;
