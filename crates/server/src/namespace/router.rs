@@ -12,6 +12,7 @@ use crate::handler::{
 };
 use crate::listeners::{CatchAllId, CatchAlls};
 use crate::parser::Parser;
+use crate::queues::EventRoute;
 use crate::room_events::RoomListener;
 use crate::server::Server;
 use crate::server_side::BoxedServerEvent;
@@ -22,6 +23,8 @@ use crate::server_side::BoxedServerEvent;
 pub(crate) struct Router {
     // By names of the application's: clients add none, and so cannot make them collide.
     pub(crate) events: FxHashMap<Arc<str>, Arc<BoxedEvent>>,
+    /// By the beginnings of names, the longest first.
+    pub(crate) routes: Vec<EventRoute>,
     pub(crate) fallback: Option<Arc<BoxedEvent>>,
     pub(crate) middlewares: Vec<Arc<BoxedCheck>>,
     pub(crate) event_middlewares: Vec<Arc<BoxedEventCheck>>,
@@ -44,7 +47,8 @@ pub(crate) struct Router {
 impl Router {
     /// What handles an event.
     pub(crate) fn handler(&self, event: &str) -> Option<&Arc<BoxedEvent>> {
-        self.events.get(event).or(self.fallback.as_ref())
+        let route = || self.routes.iter().find(|route| route.is_for(event)).map(|route| &route.handler);
+        self.events.get(event).or_else(route).or(self.fallback.as_ref())
     }
 
     /// Whether an event has to pass anything before its handler.

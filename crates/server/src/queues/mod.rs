@@ -17,6 +17,7 @@ mod office;
 mod options;
 mod payload;
 mod queue;
+mod routes;
 mod verbs;
 mod work;
 
@@ -36,6 +37,7 @@ pub(crate) use self::options::{Defaults, LONGEST_LEASE, Options, check_parts, nu
 pub(crate) use self::payload::JobArgs;
 pub use self::payload::Payload;
 pub use self::queue::{Queue, QueuePut};
+pub(crate) use self::routes::EventRoute;
 pub use self::verbs::QueueVerb;
 pub use self::work::{Job, JobError, QueueWorker, WorkerControl};
 use crate::config::Builder;

@@ -129,8 +129,13 @@ async fn a_worker_that_comes_back_has_what_it_had() {
     assert_eq!(worker.job().await.payload, 2, "it takes more");
     other.until("work", "leased", 1).await;
     worker.quiet().await;
+    // Whoever asks whenever it is connected has it once.
+    assert_eq!(worker.ok(json!(["q:consume", "work", { "prefetch": 2 }])).await["consumer"], consumer);
+    assert_eq!(other.stats("work").await["consumers"], 1);
+    worker.ok(json!(["q:consume", "work", { "prefetch": 2 }])).await;
+    assert_eq!(other.stats("work").await["consumers"], 2);
     worker.ok(json!(["q:stop", consumer])).await;
-    assert_eq!(other.stats("work").await["consumers"], 0);
+    assert_eq!(other.stats("work").await["consumers"], 1);
 }
 
 #[tokio::test]

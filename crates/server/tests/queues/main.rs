@@ -10,5 +10,6 @@ mod jobs;
 #[path = "../recovery/peer.rs"]
 mod peer;
 mod pull;
+mod routes;
 mod rust;
 mod scene;

@@ -33,7 +33,9 @@ impl Local {
         let Some(mut holder) = holder else { return };
         // What it said last counts.
         self.flush_settled(desk, number);
-        desk.owners.borrow_mut().retain(|_, owner| *owner != member.0);
+        for id in holder.consumers.keys() {
+            desk.owners.borrow_mut().remove(id);
+        }
         let comes_back = reason.is_recoverable()
             && reason != DisconnectReason::ServerShuttingDown
             && socket.0.revision == Revision::V4
@@ -129,6 +131,7 @@ impl Local {
                 }
                 id
             };
+            consumer.came_back = true;
             hub.route(id, route());
             desk.owners.borrow_mut().insert(id, member.0);
             holder.consumers.insert(id, consumer);

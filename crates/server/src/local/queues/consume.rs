@@ -37,6 +37,10 @@ pub(super) fn consume(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
     let member = attempt!(asking, asking.there());
     let Wish { queue, prefetch, bytes, lease_ms, keys, is_touched } = wish;
     let wish = Consume { consumer: 0, queue, prefetch, bytes, lease_ms, keys, once: None };
+    if let Some(consumer) = asking.taken_up(member, &wish, is_touched) {
+        asking.reply.send(&Opened { ok: true, consumer });
+        return Ok(done());
+    }
     let wish = attempt!(asking, asking.begin_consumer(member, wish, Stage::Opening(Vec::new()), is_touched));
     let id = wish.consumer;
     let answer = asking.local.ask_queues(asking.desk(), asking.number(), Command::Consume(wish));
@@ -107,6 +111,20 @@ fn read_keys(list: &str) -> Result<Vec<std::sync::Arc<str>>, Refused> {
 }
 
 impl Asking<'_> {
+    /// A consumer that came back with the session, asked for again: whoever consumes whenever it is connected has it once.
+    fn taken_up(&self, member: Member, wish: &Consume, is_touched: bool) -> Option<ConsumerId> {
+        let found = self.desk().with(member, |holder| {
+            let is_it = |consumer: &&mut Consumer| {
+                let same = Consume { consumer: consumer.wish.consumer, ..wish.clone() } == consumer.wish;
+                consumer.came_back && same && consumer.is_touched == is_touched && matches!(consumer.stage, Stage::Open)
+            };
+            let consumer = holder.consumers.values_mut().find(is_it)?;
+            consumer.came_back = false;
+            Some(consumer.name)
+        });
+        found.flatten()
+    }
+
     /// Notes a new consumer of this socket before it is asked for. Returns its wish with its number.
     pub(super) fn begin_consumer(
         &self,
@@ -119,7 +137,7 @@ impl Asking<'_> {
         let max = office.settings.max_consumers;
         let id = office.hub.new_consumer();
         let wish = Consume { consumer: id, ..wish };
-        let consumer = Consumer { name: id, wish: wish.clone(), stage, held: 0, is_touched };
+        let consumer = Consumer { name: id, wish: wish.clone(), stage, held: 0, is_touched, came_back: false };
         let admitted = desk.hold(member, self.socket, self.local.worker.now(), |holder| {
             let is_first = holder.consumers.is_empty();
             let has_room = holder.consumers.len() < max;

@@ -94,6 +94,8 @@ struct Consumer {
     held: usize,
     /// Whether traffic extends its leases.
     is_touched: bool,
+    /// It came back with its session, whose client may not know that and ask for it again.
+    came_back: bool,
 }
 
 /// Where a consumer is in its life.
