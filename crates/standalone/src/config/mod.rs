@@ -2,7 +2,7 @@
 //!
 //! A key that is not known is an error, with the one that was probably meant.
 
-mod hint;
+pub(crate) mod hint;
 mod units;
 
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::rooms::Rules;
+use crate::{queues, rooms};
 
 pub(crate) use units::{ByteSize, Span};
 
@@ -19,7 +19,7 @@ pub(crate) use units::{ByteSize, Span};
 const MAX_BYTES: u64 = 4 << 20;
 
 /// What a file says. What is left out is `None`, or nothing.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// Where to listen.
@@ -28,7 +28,10 @@ pub(crate) struct Config {
     pub(crate) data: Option<PathBuf>,
     /// What clients may do in which rooms.
     #[serde(rename = "room")]
-    pub(crate) rooms: Rules,
+    pub(crate) rooms: rooms::Rules,
+    /// What clients may do with which queues, and what these allow.
+    #[serde(rename = "queue")]
+    pub(crate) queues: queues::Rules,
 }
 
 /// What is wrong with the text of a configuration: where, what, and perhaps what was meant.

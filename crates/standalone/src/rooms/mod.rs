@@ -37,7 +37,7 @@ use crate::rooms::answer::Reply;
 pub(crate) use crate::rooms::answer::{Code, Refusal};
 pub(crate) use crate::rooms::event::{Binary, Event, Page};
 pub(crate) use crate::rooms::reading::{USUAL_LIMIT, limit, offset, page, read, refusal};
-pub(crate) use crate::rooms::rules::Rules;
+pub(crate) use crate::rooms::rules::{Access, Rules};
 pub(crate) use crate::rooms::verbs::{Verbs, readable};
 
 /// Offers rooms to every client of a namespace, under these rules.
