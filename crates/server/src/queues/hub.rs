@@ -31,6 +31,8 @@ use crate::recovery::random;
 
 /// Whatever a store without a thread has to do happens this much late at most.
 const PRECISION: Duration = Duration::from_millis(4);
+/// In the number of a consumer: see [`Hub::new_pull`].
+const PULL: ConsumerId = 1 << 62;
 /// No longer than this is slept: the time of day may be set.
 const LONGEST_NAP: Duration = Duration::from_secs(10);
 
@@ -134,6 +136,16 @@ impl Hub {
         self.consumers.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// A number for a consumer whose leases belong to no connection: they outlive it, and this process.
+    pub(crate) fn new_pull(&self) -> ConsumerId {
+        self.new_consumer() | PULL
+    }
+
+    /// A consumer is gone: what is said to it from now on reaches nobody.
+    pub(crate) fn forget(&self, consumer: ConsumerId) {
+        self.routes.write().unwrap_or_else(PoisonError::into_inner).remove(&consumer);
+    }
+
     /// Says where a consumer is; before it is asked for.
     pub(crate) fn route(&self, consumer: ConsumerId, route: Route) {
         self.routes.write().unwrap_or_else(PoisonError::into_inner).insert(consumer, route);
@@ -142,7 +154,7 @@ impl Hub {
     /// A consumer takes nothing more, and what becomes of what it has is said by `stop`.
     pub(crate) fn stop(&self, consumer: ConsumerId, stop: Stop) -> Answer<Result<Outcome, Refusal>> {
         let stopped = self.ask(Command::Stop(consumer, stop));
-        self.routes.write().unwrap_or_else(PoisonError::into_inner).remove(&consumer);
+        self.forget(consumer);
         stopped
     }
 
@@ -333,7 +345,7 @@ impl Clock {
             // Nobody can come back as one of these.
             if let Ok(Outcome::Consumers(orphans)) = hub.call(Command::Orphans).await {
                 let routes = || hub.routes.read().unwrap_or_else(PoisonError::into_inner);
-                let lost = orphans.into_iter().filter(|orphan| !routes().contains_key(orphan));
+                let lost = orphans.into_iter().filter(|orphan| orphan & PULL == 0 && !routes().contains_key(orphan));
                 lost.for_each(|orphan| drop(hub.ask(Command::Stop(orphan, Stop::Return))));
             }
         }

@@ -18,6 +18,7 @@ mod options;
 mod payload;
 mod queue;
 mod routes;
+mod surface;
 mod verbs;
 mod work;
 
@@ -38,6 +39,7 @@ pub(crate) use self::payload::JobArgs;
 pub use self::payload::Payload;
 pub use self::queue::{Queue, QueuePut};
 pub(crate) use self::routes::EventRoute;
+pub use self::surface::Pull;
 pub use self::verbs::QueueVerb;
 pub use self::work::{Job, JobError, QueueWorker, WorkerControl};
 use crate::config::Builder;
