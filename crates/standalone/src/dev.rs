@@ -6,9 +6,8 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::cli::DevOptions;
-use crate::rooms::Rules;
 use crate::serve::{self, Running};
-use crate::{data, demo, queues};
+use crate::{data, demo, queues, rooms};
 
 pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
     let addr = options.common.listen.unwrap_or(serve::DEFAULT_ADDR);
@@ -20,7 +19,7 @@ pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
         );
     }
     let store = data::open(&options.common, None)?;
-    let running = Running::start(store, Rules::dev(), addr, demo::routes(), Some(queues::open_to_all()))?;
+    let running = Running::start(store, rooms::Rules::dev(), queues::Rules::dev(), addr, demo::routes())?;
     let links = Links::new(running.listener.local_addr());
     if options.json {
         println!("{}", serde_json::to_string(&links)?);

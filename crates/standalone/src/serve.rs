@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use posthaste::store::Store as _;
-use posthaste::{Durable, Idempotency, ListenError, Listener, Server, WorkQueues};
+use posthaste::{Durable, Idempotency, ListenError, Listener, Server};
 use posthaste_backend_embedded::EmbeddedStore;
 
-use crate::api::Api;
+use crate::api::{Api, Desk};
 use crate::cli::ServeOptions;
 use crate::config::Config;
-use crate::rooms::Rules;
-use crate::{data, rooms, stop};
+use crate::{data, queues, rooms, stop};
 
 /// Where to listen if nobody says.
 pub(crate) const DEFAULT_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
@@ -21,7 +20,7 @@ pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let config = options.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let store = data::open(&options.common, config.data)?;
     let addr = options.common.listen.or(config.listen).unwrap_or(DEFAULT_ADDR);
-    let running = Running::start(store, config.rooms, addr, axum::Router::new(), None)?;
+    let running = Running::start(store, config.rooms, config.queues, addr, axum::Router::new())?;
     println!("listening on http://{}", running.listener.local_addr());
     running.until_signal()
 }
@@ -35,22 +34,21 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts and listens, with `app` for what is neither Socket.IO nor the API, and with work queues for clients if there are to be any.
+    /// Starts and listens, with `app` for what is neither Socket.IO nor the API.
     pub(crate) fn start(
         store: Arc<EmbeddedStore>,
-        rules: Rules,
+        rooms: rooms::Rules,
+        queues: queues::Rules,
         addr: SocketAddr,
         app: axum::Router,
-        queues: Option<WorkQueues>,
     ) -> anyhow::Result<Self> {
-        let mut builder = Server::builder().durable(Durable::new(store.clone())).idempotency(Idempotency::default());
-        if let Some(queues) = queues {
-            builder = builder.queues(queues);
-        }
-        let io = builder.build()?;
+        let rules = Arc::new(queues);
+        let queues = queues::open(&store, rules.clone())?;
+        let builder = Server::builder().durable(Durable::new(store.clone())).idempotency(Idempotency::default());
+        let io = builder.queues(queues.clone()).build()?;
         let namespace = io.namespace("/");
-        let rooms = rooms::open(&namespace, rules, store.shard("/")?)?;
-        let api = Api::new(namespace, rooms);
+        let rooms = rooms::open(&namespace, rooms, store.shard("/")?)?;
+        let api = Api::new(namespace, rooms, Desk::new(queues, rules));
         let listener = listen_at(addr, &io, app.merge(api.routes()))?;
         Ok(Self { listener, io, api, store })
     }

@@ -1,0 +1,37 @@
+//! Work queues of the server: where they are stored, what clients may do with them, and what they allow.
+//!
+//! Clients of Socket.IO use them in the namespace `/queues`, those of HTTP under `/api/v1/queues`; the same [rules](Rules) decide for both.
+
+mod rules;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use posthaste::queue::{Command, MemoryQueues, Queues};
+use posthaste::{QueueVerb, Socket, WorkQueues};
+use posthaste_backend_embedded::EmbeddedStore;
+
+pub(crate) use crate::queues::rules::{Right, Rules};
+
+/// Where the queues of a server are stored.
+fn stored(_store: &EmbeddedStore) -> Arc<dyn Queues> {
+    Arc::new(MemoryQueues::new(MemoryQueues::limits(), RandomState::new().hash_one(())))
+}
+
+/// Opens the queues of a server, and tells those that are configured what they allow.
+pub(crate) fn open(store: &EmbeddedStore, rules: Arc<Rules>) -> anyhow::Result<WorkQueues> {
+    let queues = WorkQueues::new(stored(store));
+    for (queue, config) in rules.configured() {
+        let configure = Command::Configure(queue.clone(), Box::new(config.clone()));
+        let told = posthaste::store::wait(queues.ask(configure));
+        told?.map_err(|refusal| anyhow::anyhow!("the configuration of queue {queue:?}: {refusal}"))?;
+    }
+    Ok(queues.permit(move |_: &Socket, verb: QueueVerb, queue: &str| {
+        let right = match verb {
+            QueueVerb::Put | QueueVerb::Call => Right::Put,
+            QueueVerb::Consume => Right::Work,
+            _ => Right::Manage,
+        };
+        rules.allow(right, queue)
+    }))
+}

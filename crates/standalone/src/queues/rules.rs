@@ -3,7 +3,7 @@
 //! The first rule whose pattern matches a queue's name counts. Without one a client may do nothing there.
 
 use posthaste::RoomPattern;
-use posthaste_queue::{Config, QueueName, name_is_good};
+use posthaste::queue::{Config, QueueName, name_is_good};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -112,6 +112,7 @@ impl TryFrom<Written> for Rule {
         if config.is_some() && !name_is_good(text) {
             return Err(format!("`config` is for one queue, and {text:?} is no name of one"));
         }
+        config.as_ref().map_or(Ok(()), Config::check).map_err(|refusal| refusal.to_string())?;
         Ok(Self { pattern, put, work, manage, config })
     }
 }

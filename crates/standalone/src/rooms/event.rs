@@ -115,8 +115,34 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    /// Reads bytes that are written as text, `{"$binary": "…"}`. Returns how many there are; `None` if one is no base64, or if there are some beside an
+    /// object that would be taken for one in a packet.
+    pub(crate) fn read_spelt(&mut self) -> Option<usize> {
+        let mut has_placeholder = false;
+        let count = self.take_spelt(&mut has_placeholder)?;
+        (count == 0 || !has_placeholder).then_some(count)
+    }
+
+    fn take_spelt(&mut self, has_placeholder: &mut bool) -> Option<usize> {
+        match self {
+            Self::Plain(_) => Some(0),
+            Self::Bytes(_) => Some(1),
+            Self::List(values) => values.iter_mut().map(|value| value.take_spelt(has_placeholder)).sum(),
+            Self::Map(entries) => {
+                if let [(name, Self::Plain(serde_json::Value::String(text)))] = &entries[..]
+                    && name == "$binary"
+                {
+                    *self = Self::Bytes(BASE64_STANDARD.decode(text).ok()?.into());
+                    return Some(1);
+                }
+                *has_placeholder |= entries.iter().any(|(name, _)| name == "_placeholder");
+                entries.iter_mut().map(|(_, value)| value.take_spelt(has_placeholder)).sum()
+            }
+        }
+    }
+
     /// Writes bytes as text.
-    fn spell_out(&mut self) {
+    pub(crate) fn spell_out(&mut self) {
         match self {
             Self::Plain(_) => {}
             Self::Bytes(bytes) => {

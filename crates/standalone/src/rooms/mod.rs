@@ -35,7 +35,7 @@ use posthaste::{Answer, Args, Data, DurableError, IdempotencyKey, Namespace, Roo
 
 use crate::rooms::answer::Reply;
 pub(crate) use crate::rooms::answer::{Code, Refusal};
-pub(crate) use crate::rooms::event::{Binary, Event, Page};
+pub(crate) use crate::rooms::event::{Binary, Event, Page, Value};
 pub(crate) use crate::rooms::reading::{USUAL_LIMIT, limit, offset, page, read, refusal};
 pub(crate) use crate::rooms::rules::{Access, Rules};
 pub(crate) use crate::rooms::verbs::{Verbs, readable};
