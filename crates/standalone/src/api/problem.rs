@@ -78,7 +78,6 @@ impl Problem {
     pub(crate) fn code(&self) -> &str {
         &self.code
     }
-
 }
 
 /// What a queue refuses.

@@ -4,23 +4,17 @@
 
 mod rules;
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-use posthaste::queue::{Command, MemoryQueues, Queues};
+use posthaste::queue::Command;
 use posthaste::{QueueVerb, Socket, WorkQueues};
 use posthaste_backend_embedded::EmbeddedStore;
 
 pub(crate) use crate::queues::rules::{Right, Rules};
 
-/// Where the queues of a server are stored.
-fn stored(_store: &EmbeddedStore) -> Arc<dyn Queues> {
-    Arc::new(MemoryQueues::new(MemoryQueues::limits(), RandomState::new().hash_one(())))
-}
-
-/// Opens the queues of a server, and tells those that are configured what they allow.
+/// Opens the queues in a server's store, and tells those that are configured what they allow.
 pub(crate) fn open(store: &EmbeddedStore, rules: Arc<Rules>) -> anyhow::Result<WorkQueues> {
-    let queues = WorkQueues::new(stored(store));
+    let queues = WorkQueues::new(store.queues()?);
     for (queue, config) in rules.configured() {
         let configure = Command::Configure(queue.clone(), Box::new(config.clone()));
         let told = posthaste::store::wait(queues.ask(configure));
