@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchOptions;
+use crate::remote::{QueueOptions, WorkOptions};
 
 /// A realtime event server that speaks Socket.IO.
 #[derive(Debug, Parser)]
@@ -23,6 +24,10 @@ pub(crate) enum Command {
     Serve(ServeOptions),
     /// Measure a Socket.IO server, this or any other.
     Bench(Box<BenchOptions>),
+    /// Look at the work queues of a running server, and look after them.
+    Queue(Box<QueueOptions>),
+    /// Work on the messages of a queue: a command for each.
+    Work(WorkOptions),
     /// Read all of a data folder that no server uses, and check it.
     ///
     /// Ends with 0 if all is as it was written, 3 if something is damaged, 1 if it could not be looked at.

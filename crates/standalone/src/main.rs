@@ -10,6 +10,7 @@ mod dev;
 mod folders;
 mod logging;
 mod queues;
+mod remote;
 mod rooms;
 mod serve;
 mod stop;
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         cli::Command::Dev(options) => dev::run(options).map(|()| ExitCode::SUCCESS),
         cli::Command::Serve(options) => serve::run(options).map(|()| ExitCode::SUCCESS),
         cli::Command::Bench(options) => bench::run(options),
+        cli::Command::Queue(options) => remote::queue(options),
+        cli::Command::Work(options) => remote::work(options),
         cli::Command::Verify(options) => folders::verify(options),
         cli::Command::Backup(options) => folders::backup(options),
         cli::Command::Restore(options) => folders::restore(options),

@@ -80,6 +80,13 @@ async fn stats(addr: SocketAddr, queue: &str) -> Value {
     good(&get(addr, &format!("queues/{queue}/stats")).await, 200)
 }
 
+/// The queue `q` may not be there yet.
+async fn wait_for_consumers(addr: SocketAddr, expected: u64) {
+    while json(&get(addr, "queues/q/stats").await)["consumers"] != json!(expected) {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_message_is_put_leased_and_done_once() {
     let (_data, server) = start();
@@ -167,11 +174,7 @@ async fn whoever_waits_gets_the_first_that_comes_and_whoever_goes_away_takes_not
     let mut gone = Http::connect(server.addr).await;
     let target = "/api/v1/queues/q/lease?max=5&wait=60000";
     gone.wire().write(&Request::post(target, "").encode()).await.expect("it is sent");
-    let consumers = async |expected: u64| {
-        while stats(server.addr, "q").await["consumers"] != json!(expected) {
-            tokio::task::yield_now().await;
-        }
-    };
+    let consumers = |expected| wait_for_consumers(server.addr, expected);
     within("it waits", consumers(1)).await;
     drop(gone);
     within("it is gone", consumers(0)).await;
@@ -196,12 +199,7 @@ async fn whoever_waits_is_let_go_when_the_server_stops() {
     let mut waits = Http::connect(server.addr).await;
     let request = Request::post("/api/v1/queues/q/lease?wait=60000", "");
     waits.wire().write(&request.encode()).await.expect("it is sent");
-    let is_waiting = async {
-        while stats(server.addr, "q").await["consumers"] != json!(1) {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("it waits", is_waiting).await;
+    within("it waits", wait_for_consumers(server.addr, 1)).await;
     server.signal("-TERM");
     assert_eq!(within("the end", waits.response()).await.expect("in good order").status, 204);
     assert_eq!(server.end(), (Some(0), String::new()));
@@ -348,17 +346,18 @@ async fn what_is_put_over_one_wire_is_worked_on_over_the_other() {
     let (_data, server) = start();
     put(server.addr, "q", r#"{"payload":{"data":{"$binary":"AAH/"}}}"#).await;
     let mut client = Client::websocket(server.addr).await;
-    client.send("40/queues,").await;
-    assert!(client.text().await.starts_with("40/queues,"));
-    client.send(r#"42/queues,1["q:consume","q",{"prefetch":1}]"#).await;
+    client.send("0/queues,").await;
+    assert!(client.text().await.starts_with("0/queues,"));
+    client.send(r#"2/queues,1["q:consume","q",{"prefetch":1}]"#).await;
     let (mut job, mut answer) = (String::new(), String::new());
     while job.is_empty() || answer.is_empty() {
         let text = client.text().await;
-        if text.starts_with("43/queues,1") { answer = text } else { job = text }
+        if text.starts_with("3/queues,1") { answer = text } else { job = text }
     }
     assert!(job.contains(r#"{"data":{"_placeholder":true,"num":0}}"#), "{job}");
-    client.send(r#"42/queues,2["q:put","other",[1,"two"],{"headers":{"a":1}}]"#).await;
-    while !client.text().await.starts_with("43/queues,2") {}
+    client.expect_binary(b"\0\x01\xff").await;
+    client.send(r#"2/queues,2["q:put","other",[1,"two"],{"headers":{"a":1}}]"#).await;
+    while !client.text().await.starts_with("3/queues,2") {}
     let jobs = lease(server.addr, "other", "").await;
     assert_eq!((&jobs[0]["payload"], &jobs[0]["headers"]), (&json!([1, "two"]), &json!({ "a": 1 })));
 }

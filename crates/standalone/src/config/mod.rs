@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::{queues, rooms};
 
-pub(crate) use units::{ByteSize, Span};
+pub(crate) use units::{ByteSize, Span, span};
 
 /// A file longer than this is none of ours.
 const MAX_BYTES: u64 = 4 << 20;

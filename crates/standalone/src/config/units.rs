@@ -36,16 +36,16 @@ fn number(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     if is_number { digits.parse::<u64>().ok()?.checked_mul(*factor) } else { None }
 }
 
+/// A time, or what is wrong with it.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    let millis = number(text, &TIMES);
+    let wrong = || format!("{text:?} is no time: write a whole number and ms, s, m, h, d or w, as in \"7d\"");
+    millis.map(Duration::from_millis).ok_or_else(wrong)
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let millis = number(&text, &TIMES);
-        let millis = millis.ok_or_else(|| {
-            D::Error::custom(format_args!(
-                "{text:?} is no time: write a whole number and ms, s, m, h, d or w, as in \"7d\""
-            ))
-        })?;
-        Ok(Self(Duration::from_millis(millis)))
+        span(&String::deserialize(deserializer)?).map(Self).map_err(D::Error::custom)
     }
 }
 
