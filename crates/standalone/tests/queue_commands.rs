@@ -65,7 +65,10 @@ fn messages_are_put_looked_at_and_pulled() {
     assert!(child.wait().expect("it ends").success());
 
     let page = json(addr, "queue peek mail -n 2");
-    assert_eq!((&page["messages"][0]["payload"], &page["messages"][1]["payload"]), (&json!({ "to": "ada" }), &json!("hello")));
+    assert_eq!(
+        (&page["messages"][0]["payload"], &page["messages"][1]["payload"]),
+        (&json!({ "to": "ada" }), &json!("hello"))
+    );
     let shown = said(addr, "queue peek mail -n 2");
     assert!(shown.contains(r#"{"to":"ada"}"#) && shown.contains("more with --after"), "{shown}");
     assert_eq!(json(addr, "queue peek mail --state delayed")["messages"][0]["payload"], json!("5"));
@@ -160,9 +163,8 @@ impl Drop for Worker {
 
 fn result(addr: SocketAddr, id: u64) -> Value {
     let mut stream = std::net::TcpStream::connect(addr).expect("the server is there");
-    let request = format!(
-        "GET /api/v1/messages/{id}/result?wait=60000 HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n"
-    );
+    let request =
+        format!("GET /api/v1/messages/{id}/result?wait=60000 HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("it is sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
@@ -290,7 +292,11 @@ fn a_lease_is_kept_alive_while_a_command_runs_and_given_up_when_it_is_lost() {
     // Three leases long.
     std::thread::sleep(Duration::from_secs(3));
     let page = json(addr, "queue peek q --state leased");
-    assert_eq!((&page["messages"][0]["deliveries"], &page["messages"][0]["failures"]), (&json!(1), &json!(0)), "{page}");
+    assert_eq!(
+        (&page["messages"][0]["deliveries"], &page["messages"][0]["failures"]),
+        (&json!(1), &json!(0)),
+        "{page}"
+    );
     said(addr, "queue purge q --state leased --yes");
     let pid = std::fs::read_to_string(&pid).expect("it was written");
     let state = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();

@@ -304,7 +304,10 @@ async fn queues_are_listed_looked_at_and_configured() {
     problem(&full, 429, "queue_full");
     assert_eq!(full.header("retry-after"), Some("1"));
     let page = good(&get(addr, "queues/c/peek?n=2").await, 200);
-    assert_eq!((&page["messages"][0]["headers"], page["messages"].as_array().map(Vec::len)), (&json!({ "trace": "t" }), Some(2)));
+    assert_eq!(
+        (&page["messages"][0]["headers"], page["messages"].as_array().map(Vec::len)),
+        (&json!({ "trace": "t" }), Some(2))
+    );
     let page = good(&get(addr, &format!("queues/c/peek?n=2&after={}", page["next"])).await, 200);
     assert_eq!((&page["messages"][0]["payload"], &page["next"]), (&json!(1), &Value::Null));
     assert_eq!(good(&get(addr, "queues/c/peek?state=dead").await, 200)["messages"], json!([]));
@@ -462,7 +465,10 @@ async fn a_server_that_is_not_for_trying_allows_what_its_rules_say() {
     problem(&get(addr, "queues/mail/peek").await, 403, "forbidden");
     let job = lease(addr, "mail", "").await.remove(0);
     // One attempt, as the file says; and nobody guesses at what is not theirs.
-    assert_eq!(settle(addr, json!([said(&job, "retry"), { "id": 2, "token": 1, "outcome": "done" }])).await[1]["code"], json!("stale_lease"));
+    assert_eq!(
+        settle(addr, json!([said(&job, "retry"), { "id": 2, "token": 1, "outcome": "done" }])).await[1]["code"],
+        json!("stale_lease")
+    );
     assert_eq!(good(&get(addr, &format!("messages/{}/result", job["id"])).await, 200)["state"], json!("dead"));
     problem(&get(addr, "messages/2").await, 403, "forbidden");
 }

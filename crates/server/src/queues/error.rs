@@ -112,7 +112,7 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Busy { .. } => Self::new("busy", "the store is behind: try again").after(100),
-            StoreError::Full { .. } => Self::new("store_full", "the disk is full").after(10_000),
+            StoreError::Full { .. } => Self::new("storage_full", "the disk is full").after(10_000),
             StoreError::Refused(why) => Self::invalid(why),
             // What there is to know is for whoever runs the server.
             error => {

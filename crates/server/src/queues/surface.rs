@@ -57,7 +57,8 @@ impl WorkQueues {
         let (tell, told) = mpsc::unbounded_channel();
         let consumer = self.hub.new_pull();
         self.hub.route(consumer, Route::Here(tell));
-        let mut puller = Puller { hub: self.hub.clone(), consumer, told: Some(told), taken: Vec::new(), is_over: false };
+        let mut puller =
+            Puller { hub: self.hub.clone(), consumer, told: Some(told), taken: Vec::new(), is_over: false };
         let Pull { queue, max, bytes, lease_ms, keys } = pull;
         let consume = Consume { consumer, queue, prefetch: max, bytes, lease_ms, keys, once: Some(max) };
         if let Err(error) = self.hub.call(Command::Consume(consume)).await {

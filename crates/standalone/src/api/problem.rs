@@ -24,8 +24,11 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub(crate) const NO_SUCH_CALL: Self =
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such call; `GET /api/v1/streams/{name}` and `GET /api/v1/queues` are some");
+    pub(crate) const NO_SUCH_CALL: Self = Self::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "there is no such call; `GET /api/v1/streams/{name}` and `GET /api/v1/queues` are some",
+    );
     pub(crate) const METHOD: Self =
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this call is made with another method");
     pub(crate) const TOO_MANY: Self =
@@ -154,7 +157,8 @@ impl IntoResponse for Problem {
         }
         let Self { status, code, detail, more } = self;
         let title = status.canonical_reason().unwrap_or_default();
-        let form = Form { r#type: "about:blank", title, status: status.as_u16(), code: &code, detail: &detail, more: &more };
+        let form =
+            Form { r#type: "about:blank", title, status: status.as_u16(), code: &code, detail: &detail, more: &more };
         let mut response = (status, axum::Json(form)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -89,7 +89,7 @@ impl Server {
         let named = || format!("{} does not answer", self.url);
         let patience = PATIENCE + wait;
         let answer = timeout(patience, self.send(&method, path, body)).await;
-        let answer = answer.map_err(|_| anyhow!("nothing came for {} s", patience.as_secs())).flatten();
+        let answer = answer.unwrap_or_else(|_| Err(anyhow!("nothing came for {} s", patience.as_secs())));
         let answer = answer.with_context(named)?;
         if answer.status.is_success() { Ok(answer) } else { Err(refused(&answer).into()) }
     }

@@ -25,7 +25,11 @@ pub(super) async fn run(options: &QueueOptions) -> anyhow::Result<ExitCode> {
             desk.say(&stats, show::stats);
         }
         What::Redrive(options) => {
-            let path = format!("{}/redrive{}", path_of(&options.named.queue), query(&[("id", options.id), ("max", options.max)]));
+            let path = format!(
+                "{}/redrive{}",
+                path_of(&options.named.queue),
+                query(&[("id", options.id), ("max", options.max)])
+            );
             desk.count(&path, "have another chance").await?;
         }
         What::Pause(named) => desk.switch(&named.queue, "pause").await?,

@@ -162,8 +162,11 @@ impl Said<'_> {
             Word::Dead => (false, false, true),
             Word::Touch => (false, true, false),
         };
-        let strays =
-            [("result", result.is_some() && !takes_result), ("in", r#in.is_some() && !takes_in), ("why", why.is_some() && !takes_why)];
+        let strays = [
+            ("result", result.is_some() && !takes_result),
+            ("in", r#in.is_some() && !takes_in),
+            ("why", why.is_some() && !takes_why),
+        ];
         if let Some((name, _)) = strays.iter().find(|(_, is_stray)| *is_stray) {
             return Err(Problem::invalid(format!("`{name}` says nothing about this outcome")));
         }
@@ -203,11 +206,7 @@ struct Results {
 }
 
 /// `POST /api/v1/leases/settle`: each for itself. 409 if the leases of all are over.
-pub(super) async fn settle(
-    State(api): State<Arc<Api>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+pub(super) async fn settle(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let desk = &api.queues;
     desk.access(&headers, Right::Work, What::Something)?;
     let settles = desk.read_settles(body.text()?)?;
@@ -259,8 +258,8 @@ fn result(id: MessageId, settled: Result<Settled, Refusal>) -> Became {
 
 impl Desk {
     fn read_settles(&self, text: &str) -> Result<Vec<Settle>, Problem> {
-        let items: Vec<&RawValue> = serde_json::from_str(text)
-            .map_err(|_| Problem::invalid("the body is an array of {id, token, outcome}"))?;
+        let items: Vec<&RawValue> =
+            serde_json::from_str(text).map_err(|_| Problem::invalid("the body is an array of {id, token, outcome}"))?;
         let max = self.queues.capabilities().max_batch;
         if items.is_empty() || items.len() > max {
             return Err(Problem::invalid(format!("1 to {max} messages can be settled at once")));

@@ -283,11 +283,7 @@ impl Ended {
 }
 
 /// `GET /api/v1/messages/{id}`: where it is, or how it ended.
-pub(super) async fn message(
-    State(api): State<Arc<Api>>,
-    Id(id): Id,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+pub(super) async fn message(State(api): State<Arc<Api>>, Id(id): Id, headers: HeaderMap) -> Result<Response, Problem> {
     let desk = &api.queues;
     desk.access(&headers, Right::Manage, What::Something)?;
     if !desk.may(Right::Manage, id).await? {

@@ -147,7 +147,9 @@ pub(super) async fn purge(
     let states = match state {
         Some(state) => states(&state)?,
         None if id.is_some() => vec![Where::Ready, Where::Leased, Where::Delayed, Where::Dead],
-        None => return Err(Problem::invalid("`state` is missing: say what is to be removed, as in ?state=ready,delayed")),
+        None => {
+            return Err(Problem::invalid("`state` is missing: say what is to be removed, as in ?state=ready,delayed"));
+        }
     };
     count(&api, Command::Purge(name, Select { states, id, max })).await
 }

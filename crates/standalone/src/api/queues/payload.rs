@@ -16,9 +16,9 @@ pub(super) fn read(text: &str) -> Result<Payload, Problem> {
     // Most have nothing binary, and stay as they were written.
     if text.contains(MARK) {
         let mut value: Value = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
-        let count = value.read_spelt().ok_or_else(|| {
-            invalid("`$binary` is base64, and not beside objects with a `_placeholder`".to_owned())
-        })?;
+        let count = value
+            .read_spelt()
+            .ok_or_else(|| invalid("`$binary` is base64, and not beside objects with a `_placeholder`".to_owned()))?;
         if count > 0 {
             return Payload::new(&value).map_err(Problem::from);
         }

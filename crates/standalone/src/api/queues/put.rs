@@ -57,8 +57,7 @@ pub(super) async fn put(
     desk.access(&headers, Right::Put, What::Queue(&queue))?;
     let (puts, is_one) = desk.read(&queue, &headers, &body)?;
     let Outcome::Put(receipts) = desk.ask(Command::Put(puts)).await? else { return Err(Problem::UNEXPECTED) };
-    let status =
-        if receipts.iter().all(|receipt| receipt.dup) { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if receipts.iter().all(|receipt| receipt.dup) { StatusCode::OK } else { StatusCode::CREATED };
     let Some(first) = receipts.first().copied().filter(|_| is_one) else {
         return Ok(answer(status, &All { receipts: receipts.into_iter().map(Stored::from).collect() }));
     };
