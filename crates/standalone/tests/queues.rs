@@ -355,10 +355,14 @@ async fn what_is_put_over_one_wire_is_worked_on_over_the_other() {
     let (mut job, mut answer) = (String::new(), String::new());
     while job.is_empty() || answer.is_empty() {
         let text = client.text().await;
-        if text.starts_with("3/queues,1") { answer = text } else { job = text }
+        if text.starts_with("3/queues,1") {
+            answer = text;
+        } else {
+            job = text;
+            client.expect_binary(b"\0\x01\xff").await;
+        }
     }
     assert!(job.contains(r#"{"data":{"_placeholder":true,"num":0}}"#), "{job}");
-    client.expect_binary(b"\0\x01\xff").await;
     client.send(r#"2/queues,2["q:put","other",[1,"two"],{"headers":{"a":1}}]"#).await;
     while !client.text().await.starts_with("3/queues,2") {}
     let jobs = lease(server.addr, "other", "").await;
