@@ -111,7 +111,6 @@ fn listen(workers: &Workers, addr: SocketAddr, with_stats: bool, data: Option<&P
     let app = app.layer(plain.layer()).layer(fast.layer()).layer(steady.layer()).layer(hooked.layer()).layer(echo);
     let app = app.layer(packed.layer()).layer(steady_packed.layer());
     let app = app.layer(inbox.layer()).layer(inbox_by_offset.layer()).layer(questions.layer());
-    let app = app.layer(inbox.layer()).layer(inbox_by_offset.layer());
     let app = app.layer(queues.layer()).layer(resumed.layer());
     Ok(main.listen_with(addr, app)?)
 }
