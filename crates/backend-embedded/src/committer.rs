@@ -190,20 +190,25 @@ impl Committer {
             heads.cancel(&group);
         }
         drop(heads);
-        match self.write(&group).and_then(|()| self.show(group)) {
+        let written = self.write(&group);
+        let is_done = shard.within.run(|| match written.and_then(|()| self.show(group)) {
             Ok(()) => {
                 let reached = if self.unsynced_since.is_none() { Durability::Disk } else { Durability::Os };
                 for (reply, mut receipts) in waiting {
                     receipts.iter_mut().for_each(|receipt| receipt.durability = reached);
                     reply.answer(Ok(receipts));
                 }
+                true
             }
             Err(error) => {
                 self.shard.poison(&error);
                 let error = self.shard.healthy().err().unwrap_or(error);
                 waiting.into_iter().for_each(|(reply, _)| reply.answer(Err(error.clone())));
-                return;
+                false
             }
+        });
+        if !is_done {
+            return;
         }
         shard.content.ahead.go_on(std::mem::take(&mut self.put_bytes));
         if self.is_checkpoint_due()

@@ -36,6 +36,7 @@ mod start;
 mod store;
 mod tidy;
 mod tools;
+mod within;
 mod work;
 
 pub use config::{Clock, Config};

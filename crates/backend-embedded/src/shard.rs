@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use posthaste_history::store::{
-    Answer, Capabilities, Cursors, Durability, Follower, Heads, Page, Range, Receipt, SessionRecord, Shard, Stats,
-    StoreError, StreamHead, StreamInfo, StreamName, Timestamp, Totals, Write, merge, reply,
+    Answer, Around, Capabilities, Cursors, Durability, Follower, Heads, Page, Range, Receipt, SessionRecord, Shard,
+    Stats, StoreError, StreamHead, StreamInfo, StreamName, Timestamp, Totals, Write, merge, reply,
 };
 use posthaste_history::{Budget, Pid, Position};
 
@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::content::{Content, Part};
 use crate::error::read_failed;
 use crate::queue::Queue;
+use crate::within::Within;
 
 pub(crate) const CAPABILITIES: Capabilities = Capabilities {
     durability: Durability::Disk,
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) groups: AtomicU64,
     pub(crate) syncs: AtomicU64,
     follower: Mutex<Option<Follower>>,
+    pub(crate) within: Within,
     poisoned: Mutex<Option<String>>,
     /// For tests: the next sync fails.
     pub(crate) fails: AtomicBool,
@@ -76,6 +78,7 @@ impl Inner {
             groups: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             follower: Mutex::new(None),
+            within: Within::default(),
             poisoned: Mutex::new(None),
             fails: AtomicBool::new(false),
         }
@@ -295,5 +298,9 @@ impl Shard for EmbeddedShard {
 
     fn follow(&self, follower: Option<Follower>) {
         *self.0.follower.lock().unwrap_or_else(PoisonError::into_inner) = follower;
+    }
+
+    fn answer_within(&self, around: Around) {
+        self.0.within.set(around);
     }
 }

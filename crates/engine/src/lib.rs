@@ -97,4 +97,6 @@ pub use posthaste_engine_proto::{
     Settings, Sid, Transport, TransportSet,
 };
 pub use request::{Kept, Request, Secure};
-pub use worker::{ConnectionId, Deflated, Frames, Staged, Worker, WorkerGone, WorkerHandle, WorkerStalls, Workers};
+pub use worker::{
+    ConnectionId, Deflated, Frames, Staged, Worker, WorkerGone, WorkerHandle, WorkerStalls, Workers, together,
+};

@@ -142,21 +142,29 @@ impl Committer {
         }
         let (mut waiting, mut looks) = (Vec::with_capacity(requests.len()), Vec::new());
         let mut group = std::mem::take(&mut self.next);
-        let result = self.decide(&mut group, requests, &mut waiting, &mut looks).and_then(|()| self.carry_out(group));
-        match result {
+        let written =
+            self.decide(&mut group, requests, &mut waiting, &mut looks).and_then(|()| self.carry_out(&mut group));
+        let inner = self.inner.clone();
+        let shown = inner.within.run(|| match written.and_then(|()| self.show(group)) {
             Ok(()) => {
                 waiting.into_iter().for_each(|(reply, answer)| reply.answer(Ok(answer)));
                 // They see what was asked before them.
                 for (command, reply) in looks {
                     reply.answer(self.machine.add(&mut Group::default(), self.now, command, &self.disk));
                 }
+                Ok(())
             }
             Err(error) => {
                 let error = self.inner.poison(&error);
                 let looks = looks.into_iter().map(|(_, reply)| reply);
                 let all = waiting.into_iter().map(|(reply, _)| reply).chain(looks);
                 all.for_each(|reply| reply.answer(Err(error.clone())));
+                Err(error)
             }
+        });
+        // Behind the answers: nobody waits for it.
+        if let Err(error) = shown.and_then(|()| self.tidy_up()) {
+            self.inner.poison(&error);
         }
     }
 
@@ -202,7 +210,8 @@ impl Committer {
         self.give(group)
     }
 
-    fn carry_out(&mut self, mut group: Group) -> Result<(), StoreError> {
+    /// Writes a group, as durably as somebody in it was promised.
+    fn carry_out(&mut self, group: &mut Group) -> Result<(), StoreError> {
         let is_due = self.unsynced_since.is_some_and(|since| since.elapsed() >= self.inner.config.sync_interval);
         let is_idle = |change: &Change| matches!(change, Change::Leased { .. } | Change::Touched { .. });
         let is_awaited = group.is_awaited() || is_due || group.durability > Durability::Memory;
@@ -212,13 +221,16 @@ impl Committer {
                 self.unsynced_since = Some(Instant::now());
             }
             self.next.changes = std::mem::take(&mut group.changes);
-            return self.show(group);
+            return Ok(());
         }
-        self.write(&group)?;
+        self.write(group)?;
         if group.durability >= Durability::Disk || is_due {
             self.sync()?;
         }
-        self.show(group)?;
+        Ok(())
+    }
+
+    fn tidy_up(&mut self) -> Result<(), StoreError> {
         self.disk.content.ahead.go_on(std::mem::take(&mut self.put_bytes));
         if self.written - self.checkpoint.group >= CHECKPOINT_GROUPS {
             self.write_checkpoint()?;

@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use posthaste_history::store::{Answer, Durability, Reply, StoreError, Timestamp, reply};
+use posthaste_history::store::{Answer, Around, Durability, Reply, StoreError, Timestamp, reply};
 use posthaste_queue::{Capabilities, Command, Listener, Outcome, Queues, Refusal};
 
 use crate::config::Config;
 use crate::content::Content;
 use crate::queue::Queue;
+use crate::within::Within;
 
 pub(super) const CAPABILITIES: Capabilities =
     Capabilities { durability: Durability::Disk, survives_restart: true, max_payload: 16 << 20, max_batch: 10_000 };
@@ -25,6 +26,7 @@ pub(crate) struct Inner {
     pub(crate) content: Content,
     pub(crate) queue: Queue<Request>,
     listener: Mutex<Option<Listener>>,
+    pub(super) within: Within,
     poisoned: Mutex<Option<String>>,
     pub(crate) syncs: AtomicU64,
     /// For tests: the next sync fails.
@@ -34,8 +36,16 @@ pub(crate) struct Inner {
 impl Inner {
     pub(crate) fn new(config: Config, content: Content) -> Self {
         let queue = Queue::new(config.max_waiting_bytes);
-        let (listener, poisoned) = (Mutex::default(), Mutex::default());
-        Self { config, content, queue, listener, poisoned, syncs: AtomicU64::new(0), fails: AtomicBool::new(false) }
+        Self {
+            config,
+            content,
+            queue,
+            listener: Mutex::default(),
+            within: Within::default(),
+            poisoned: Mutex::default(),
+            syncs: AtomicU64::new(0),
+            fails: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn listener(&self) -> Option<Listener> {
@@ -89,6 +99,10 @@ impl Queues for EmbeddedQueues {
 
     fn listen(&self, listener: Option<Listener>) {
         *self.0.listener.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+    }
+
+    fn answer_within(&self, around: Around) {
+        self.0.within.set(around);
     }
 
     fn capabilities(&self) -> Capabilities {

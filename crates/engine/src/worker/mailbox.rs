@@ -1,5 +1,7 @@
 //! How anyone reaches a worker, and what anyone may know of it.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::Notify;
@@ -37,13 +39,17 @@ impl Mailbox {
     }
 
     /// Queues `mail`; gives it back when the worker has ended.
-    pub(crate) fn post(&self, mail: Mail) -> Result<(), Mail> {
+    pub(crate) fn post(self: &Arc<Self>, mail: Mail) -> Result<(), Mail> {
         self.post_bytes(mail, 0).map(drop)
     }
 
     /// As [`Mailbox::post`], for mail that holds `bytes` to be sent. Returns whether more waits than should.
-    pub(crate) fn post_bytes(&self, mail: Mail, bytes: usize) -> Result<bool, Mail> {
-        self.queue.put(mail, bytes)
+    pub(crate) fn post_bytes(self: &Arc<Self>, mail: Mail, bytes: usize) -> Result<bool, Mail> {
+        let entered = self.queue.put(mail, bytes)?;
+        if entered.is_first && !is_put_off(self) {
+            self.notify().notify_one();
+        }
+        Ok(entered.is_behind)
     }
 
     pub(super) fn has_mail(&self) -> bool {
@@ -78,4 +84,31 @@ impl Mailbox {
     pub(super) fn close(&self) {
         self.queue.close();
     }
+}
+
+thread_local! {
+    /// Within [`together`]: whom to wake at its end.
+    static PUT_OFF: RefCell<Option<Vec<Arc<Mailbox>>>> = const { RefCell::new(None) };
+}
+
+/// Runs `act`, and wakes the workers that it has work for once each and after it: for a thread that gives many answers, or sends to
+/// many, in one go. Worker threads of other cores would begin with the first of them, sleep, and be woken again; one of the same core
+/// would do so in its place. What `act` does must not take long.
+pub fn together(act: &mut dyn FnMut()) {
+    /// Wakes also when `act` panics.
+    struct AtLast;
+    impl Drop for AtLast {
+        fn drop(&mut self) {
+            let waiting = PUT_OFF.take();
+            waiting.into_iter().flatten().for_each(|mailbox| mailbox.notify().notify_one());
+        }
+    }
+    // One within another ends with the outer one.
+    let is_outer = PUT_OFF.with_borrow_mut(|put_off| put_off.is_none().then(|| *put_off = Some(Vec::new())).is_some());
+    let _at_last = is_outer.then_some(AtLast);
+    act();
+}
+
+fn is_put_off(mailbox: &Arc<Mailbox>) -> bool {
+    PUT_OFF.with_borrow_mut(|put_off| put_off.as_mut().map(|all| all.push(mailbox.clone())).is_some())
 }

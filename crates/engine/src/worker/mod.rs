@@ -62,6 +62,7 @@ pub use deflate::Deflated;
 pub(crate) use direct::{HEAD_BYTES, HEAD_TIMEOUT, Listening};
 pub(crate) use driver::Goodbye;
 pub use handle::{WorkerGone, WorkerHandle};
+pub use mailbox::together;
 use mailbox::{Mail, Mailbox};
 pub(crate) use polling::{GetAnswer, PostAnswer, PostRefused, SessionFacts};
 pub use pool::Workers;

@@ -21,6 +21,15 @@ pub(super) struct Queue<T> {
     pub(super) notify: Notify,
 }
 
+/// How an entry found its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entered {
+    /// Nothing waited before it: nobody else notifies.
+    pub(super) is_first: bool,
+    /// More waits to be sent than should.
+    pub(super) is_behind: bool,
+}
+
 struct Entries<T> {
     all: Vec<T>,
     /// What waits to be sent.
@@ -39,30 +48,24 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Puts `entry` in, which holds `bytes` to be sent; gives it back when nobody takes any more. Returns whether more waits than
-    /// should.
-    pub(super) fn put(&self, entry: T, bytes: usize) -> Result<bool, T> {
-        let (first, behind) = {
-            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            if entries.closed {
-                return Err(entry);
-            }
-            let first = entries.all.is_empty();
-            if first {
-                self.waiting.store(true, Ordering::Release);
-            }
-            entries.all.push(entry);
-            entries.bytes += bytes;
-            let behind = entries.bytes > HIGH;
-            if behind {
-                self.behind.store(true, Ordering::Relaxed);
-            }
-            (first, behind)
-        };
-        if first {
-            self.notify.notify_one();
+    /// Puts `entry` in, which holds `bytes` to be sent; gives it back when nobody takes any more. Whoever puts the
+    /// [first](Entered::is_first) one in has to see to it that [`Queue::notify`] is notified.
+    pub(super) fn put(&self, entry: T, bytes: usize) -> Result<Entered, T> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.closed {
+            return Err(entry);
         }
-        Ok(behind)
+        let is_first = entries.all.is_empty();
+        if is_first {
+            self.waiting.store(true, Ordering::Release);
+        }
+        entries.all.push(entry);
+        entries.bytes += bytes;
+        let is_behind = entries.bytes > HIGH;
+        if is_behind {
+            self.behind.store(true, Ordering::Relaxed);
+        }
+        Ok(Entered { is_first, is_behind })
     }
 
     /// Whether something waits. What the caller knows to have been put in is seen, unless it was taken.

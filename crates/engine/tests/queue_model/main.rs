@@ -38,6 +38,15 @@ fn take(queue: &Queue<(u8, u8)>, count: usize) -> Vec<(u8, u8)> {
     all
 }
 
+/// As the mailbox does it.
+fn put<T>(queue: &Queue<T>, entry: T, bytes: usize) -> Result<bool, T> {
+    let entered = queue.put(entry, bytes)?;
+    if entered.is_first {
+        queue.notify.notify_one();
+    }
+    Ok(entered.is_behind)
+}
+
 #[test]
 fn what_is_put_in_is_taken_once_and_in_its_order_and_nobody_sleeps_over_it() {
     model(|| {
@@ -47,7 +56,7 @@ fn what_is_put_in_is_taken_once_and_in_its_order_and_nobody_sleeps_over_it() {
                 let queue = queue.clone();
                 thread::spawn(move || {
                     for number in 0..2 {
-                        assert_eq!(queue.put((thread, number), 0), Ok(false));
+                        assert_eq!(put(&queue, (thread, number), 0), Ok(false));
                     }
                 })
             })
@@ -63,6 +72,31 @@ fn what_is_put_in_is_taken_once_and_in_its_order_and_nobody_sleeps_over_it() {
     });
 }
 
+/// One puts several in and notifies once, after them; another one's word is not missing for that.
+#[test]
+fn a_notification_that_is_put_off_is_one_for_all() {
+    model(|| {
+        let queue = Arc::new(Queue::new());
+        let late = {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                let is_first = (0..2).map(|number| queue.put((0, number), 0).unwrap().is_first);
+                // Another one may have taken, or put, in between: then both, or none, found it empty.
+                if is_first.fold(false, |any, is_first| any | is_first) {
+                    queue.notify.notify_one();
+                }
+            })
+        };
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || assert_eq!(put(&queue, (1, 0), 0), Ok(false)))
+        };
+        assert_eq!(take(&queue, 3).len(), 3);
+        late.join().unwrap();
+        other.join().unwrap();
+    });
+}
+
 /// A puts something in and tells B; B, who takes for itself, finds it: a broadcast does not overtake the one that provoked it.
 #[test]
 fn what_somebody_knows_to_have_been_put_in_is_found() {
@@ -71,13 +105,13 @@ fn what_somebody_knows_to_have_been_put_in_is_found() {
         let putting = {
             let (queue, said) = (queue.clone(), said.clone());
             thread::spawn(move || {
-                queue.put((0, 0), 0).unwrap();
+                put(&queue, (0, 0), 0).unwrap();
                 said.store(true, Ordering::Release);
             })
         };
         let other = {
             let queue = queue.clone();
-            thread::spawn(move || assert_eq!(queue.put((1, 0), 0), Ok(false)))
+            thread::spawn(move || assert_eq!(put(&queue, (1, 0), 0), Ok(false)))
         };
         let (mut all, mut batch) = (Vec::new(), Vec::new());
         for _ in 0..2 {
@@ -101,7 +135,7 @@ fn whoever_waits_for_what_is_too_much_is_told_when_it_was_taken() {
         let putting = {
             let queue = queue.clone();
             thread::spawn(move || {
-                if queue.put((0, 0), HIGH + 1).unwrap() {
+                if put(&queue, (0, 0), HIGH + 1).unwrap() {
                     block_on(queue.caught_up());
                 }
             })
@@ -120,7 +154,7 @@ fn what_comes_at_the_end_is_given_back_or_dropped_and_whoever_waits_is_let_go() 
         let alive = std::sync::Arc::new(Mutex::new(()));
         let putting = {
             let (queue, entry) = (queue.clone(), alive.clone());
-            thread::spawn(move || match queue.put(entry, HIGH + 1) {
+            thread::spawn(move || match put(&queue, entry, HIGH + 1) {
                 Ok(true) => block_on(queue.caught_up()),
                 Ok(false) => unreachable!("it is too much"),
                 Err(back) => drop(back),

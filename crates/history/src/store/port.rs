@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::pid::Pid;
 use crate::position::Position;
+use crate::store::reply::Around;
 use crate::store::session::SessionRecord;
 
 /// Something that is not known at once.
@@ -418,4 +419,7 @@ pub trait Shard: Send + Sync + 'static {
 
     /// Who hears of commits from now on, instead of whoever did.
     fn follow(&self, follower: Option<Follower>);
+
+    /// A store with a thread of its own calls the follower, and gives the receipts of one group, within this from now on.
+    fn answer_within(&self, _: Around) {}
 }

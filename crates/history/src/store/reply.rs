@@ -8,6 +8,9 @@ use std::thread::Thread;
 
 use crate::store::port::{Answer, StoreError};
 
+/// How what answers several questions is run: as it is called, at once, so that whoever is woken by it may be woken once.
+pub type Around = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+
 enum State<T> {
     Waiting(Option<Waker>),
     Answered(T),

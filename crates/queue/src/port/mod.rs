@@ -10,7 +10,7 @@ mod refusal;
 
 use std::sync::Arc;
 
-use posthaste_history::store::{Answer, Durability, Timestamp};
+use posthaste_history::store::{Answer, Around, Durability, Timestamp};
 
 pub use change::{Cause, Change, Place, Record, Rest, StoredPut};
 pub use command::{
@@ -66,6 +66,9 @@ pub trait Queues: Send + Sync + 'static {
 
     /// Who hears of effects from now on, instead of whoever did.
     fn listen(&self, listener: Option<Listener>);
+
+    /// A store with a thread of its own calls the listener, and gives the answers of one group, within this from now on.
+    fn answer_within(&self, _: Around) {}
 
     /// What the store can do.
     fn capabilities(&self) -> Capabilities;

@@ -115,6 +115,7 @@ impl Keeper {
             let (Some(this), Some(namespace)) = (this.upgrade(), namespace.upgrade()) else { return };
             this.publish(&namespace, messages);
         })));
+        self.shard.answer_within(Arc::new(posthaste_engine::together));
     }
 
     fn publish(&self, namespace: &Arc<NamespaceInner>, messages: &[Message]) {

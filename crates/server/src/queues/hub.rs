@@ -108,6 +108,7 @@ impl Hub {
                 hub.hear(effects);
             }
         })));
+        hub.queues.answer_within(Arc::new(posthaste_engine::together));
         hub
     }
 
