@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, SET_COOKIE, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body::Body;
+use http_body::{Body, Frame};
 use posthaste_engine_proto::{Jsonp, Limit, PostForm, Revision, Wire};
 use tokio::sync::oneshot;
 
@@ -15,6 +16,9 @@ use super::compress::{self, Coded};
 use super::{Engine, EngineBody, empty, payload, polling, unavailable};
 use crate::gate::Ticket;
 use crate::worker::{ConnectionId, Cut, GetAnswer, PostAnswer, PostRefused, Reply, SessionFacts, WorkerHandle};
+
+/// How long what comes of a refused body is taken.
+const LINGER: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(super) async fn open_polling(
@@ -117,15 +121,17 @@ impl Engine {
             None if is_binary => PostForm::Binary,
             None => PostForm::Text,
         };
-        let body = tokio::select! {
-            body = read_body(body, most) => body,
+        let mut body = Box::pin(body);
+        let read = tokio::select! {
+            read = read_body(body.as_mut(), most) => read,
             // The session ended under the request: nobody will take what it still brings.
             _ = cut_off => Err(BodyError::Broken),
         };
-        let body = match body {
+        let body = match read {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
                 hangup.armed = false;
+                tokio::spawn(pass_over(body, most));
                 self.0.gate.count(Limit::Payload);
                 let dropped = worker.call(move |worker| worker.local().post_dropped(id, number, false)).await;
                 return if dropped.is_ok() { empty(StatusCode::PAYLOAD_TOO_LARGE) } else { unavailable() };
@@ -180,16 +186,33 @@ enum BodyError {
     Broken,
 }
 
+/// Takes what is still coming of a body that was refused, up to `most` bytes and for a while: a connection that is closed on somebody
+/// who writes is lost to them, and with it the answer.
+async fn pass_over<B: Body>(mut body: Pin<Box<B>>, most: usize) {
+    let all = async {
+        let mut left = most;
+        while let Some(Ok(frame)) = next_frame(&mut body.as_mut()).await {
+            let size = frame.data_ref().map_or(0, bytes::Buf::remaining);
+            match left.checked_sub(size) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, all).await;
+}
+
+async fn next_frame<B: Body>(body: &mut Pin<&mut B>) -> Option<Result<Frame<B::Data>, B::Error>> {
+    std::future::poll_fn(|cx: &mut Context<'_>| -> Poll<_> { body.as_mut().poll_frame(cx) }).await
+}
+
 /// Reads a body of at most `limit` bytes.
-async fn read_body<B: Body>(body: B, limit: usize) -> Result<Vec<u8>, BodyError> {
-    let mut body = std::pin::pin!(body);
+async fn read_body<B: Body>(mut body: Pin<&mut B>, limit: usize) -> Result<Vec<u8>, BodyError> {
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLarge);
     }
     let mut whole = Vec::new();
-    while let Some(frame) =
-        std::future::poll_fn(|cx: &mut Context<'_>| -> Poll<_> { Pin::as_mut(&mut body).poll_frame(cx) }).await
-    {
+    while let Some(frame) = next_frame(&mut body).await {
         let frame = frame.map_err(|_| BodyError::Broken)?;
         if let Ok(data) = frame.into_data() {
             let mut data = data;

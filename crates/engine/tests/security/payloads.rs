@@ -49,6 +49,18 @@ async fn sec_04_a_body_that_announces_too_much_is_refused_before_it_comes() {
 }
 
 #[tokio::test]
+async fn who_sends_too_much_in_one_go_gets_to_read_the_refusal() {
+    let server = EchoServer::start(|_| {});
+    let engine = Engine::open(server.addr, PATH, Transport::Polling).await;
+    for _ in 0..20 {
+        // More than what lies between two ends of a connection has room for: it is written while the answer is there.
+        let request = Request::post(&engine.polling_target(), "x".repeat(1_900_000));
+        assert_eq!(Http::once(server.addr, &request).await.unwrap().status, 413);
+    }
+    serves(&server).await;
+}
+
+#[tokio::test]
 async fn a_body_that_comes_drop_by_drop_holds_its_session_no_longer_than_a_heartbeat() {
     let server = EchoServer::start(|config| {
         config.settings.ping_interval = Duration::from_millis(150);
