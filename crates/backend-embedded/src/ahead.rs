@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::journal;
 
-/// So much of what a journal may take is written at once, when less than half of that is left.
-const PART: u64 = 32;
+/// So much of what a journal may take is written at once, when less than half of that is left: little, for whoever waits for a sync
+/// waits for that of the zeros as well.
+const PART: u64 = 256;
 const BLOCK: u64 = 4_096;
 /// What is behind data is left alone up to here.
 const DISTANCE: u64 = 64 << 10;
@@ -40,6 +41,8 @@ struct State {
     until: u64,
     /// Data are written up to here, about.
     reached: u64,
+    /// What was written in all, about.
+    total: u64,
     /// Something went wrong: it is tried no more. Writing into holes is only slower.
     is_over: bool,
 }
@@ -48,7 +51,7 @@ impl Ahead {
     /// For the journals in this folder, which are to take so many bytes.
     pub(crate) fn new(data: PathBuf, journal_bytes: u64) -> Self {
         let step = (journal_bytes / PART).next_multiple_of(BLOCK).max(BLOCK);
-        let state = State { data, step, journal: None, until: 0, reached: 0, is_over: false };
+        let state = State { data, step, journal: None, until: 0, reached: 0, total: 0, is_over: false };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -57,10 +60,16 @@ impl Ahead {
         Writing(self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How much was written since the start, about.
+    pub(crate) fn total(&self) -> u64 {
+        self.lock().0.total
+    }
+
     /// Writes zeros if few are left, when so many bytes more were written.
     pub(crate) fn go_on(&self, written: u64) {
         let mut state = self.lock().0;
         state.reached += written;
+        state.total += written;
         if !state.is_over
             && state.reached + state.step / 2 > state.until
             && let Err(error) = state.step()

@@ -22,7 +22,7 @@ pub struct Config {
     pub reserved_bytes: u64,
     /// Blocks of the disk that are kept in memory; default 16 MiB.
     pub cache_bytes: u64,
-    /// What is gathered in memory before it becomes a table, for each of five tables; default 8 MiB.
+    /// What is gathered in memory before it becomes a table, for each of seven tables; default 16 MiB.
     pub memtable_bytes: u64,
     /// What is committed and not yet in tables: when there is more, tables are made of it; default 16 MiB. Of a store that keeps little
     /// it is less, down to a quarter. Starting after a kill reads it again.
@@ -69,7 +69,7 @@ impl Config {
             sync_interval: Duration::from_millis(100),
             reserved_bytes: 64 << 20,
             cache_bytes: 16 << 20,
-            memtable_bytes: 8 << 20,
+            memtable_bytes: 16 << 20,
             journal_bytes: 16 << 20,
             max_waiting_bytes: 64 << 20,
             hot_streams: 16_384,

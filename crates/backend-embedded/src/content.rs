@@ -41,7 +41,8 @@ impl Content {
             .manual_journal_persist(true)
             // The smallest there is: starting replays it.
             .max_journaling_size(64 << 20)
-            .worker_threads(2)
+            // The first of several hands compactions on to the others, again and again until one has time for them.
+            .worker_threads(1)
             .with_compaction_filter_factories(Arc::new(move |keyspace| {
                 (keyspace == "messages").then(|| filter.clone() as Arc<dyn Factory>)
             }))

@@ -21,7 +21,7 @@ use crate::queue::{News, Queue};
 use crate::salvage;
 use crate::shard::{CAPABILITIES, EmbeddedShard, Inner, Read};
 use crate::start::{Start, Trimmer};
-use crate::tidy::Tidy;
+use crate::tidy::{Before, Tidy};
 use crate::tools::DiskUse;
 use crate::work;
 
@@ -112,11 +112,11 @@ impl EmbeddedStore {
         store.lock().threads.push(reader.map_err(failed)?);
         let chores = store.chores.clone();
         let tidier = std::thread::Builder::new().name("posthaste-tidier".into()).spawn(move || {
-            let mut trimmed = None;
+            let mut before = Before::default();
             loop {
                 match chores.take(usize::MAX, 1, Some(TIDY_INTERVAL)) {
                     News::Work(work) => work.into_iter().for_each(|chore| chore()),
-                    News::Nothing => tidy.now_and_then(&mut trimmed),
+                    News::Nothing => tidy.now_and_then(&mut before),
                     News::Closed => break,
                 }
             }

@@ -25,6 +25,18 @@ use crate::tools::disk_use;
 const MIN_WASTE: u64 = 8 << 20;
 /// Between two times that the journal is given back to the disk.
 const TRIM_INTERVAL: Duration = Duration::from_secs(2);
+/// While more than this part of what the journal may take is written between two looks, giving it back would only be in the way: the
+/// engine does that by itself, at 64 MiB.
+const BUSY_PART: u64 = 16;
+
+/// What was seen and done before.
+#[derive(Default)]
+pub(crate) struct Before {
+    /// When the journal was last given back.
+    trimmed: Option<Instant>,
+    /// What had been written at the last look.
+    written: u64,
+}
 
 /// Whoever tidies up.
 pub(crate) struct Tidy {
@@ -46,8 +58,8 @@ impl Tidy {
         (self.content.messages.disk_space(), kept)
     }
 
-    /// Tidies up if there is enough to be gained. `trimmed` is when that was last done to the journal.
-    pub(crate) fn now_and_then(&self, trimmed: &mut Option<Instant>) {
+    /// Tidies up if there is enough to be gained.
+    pub(crate) fn now_and_then(&self, before: &mut Before) {
         let shards = self.shards();
         if shards.iter().any(|shard| shard.healthy().is_err()) {
             return;
@@ -55,11 +67,14 @@ impl Tidy {
         if let Err(error) = self.take_off_waste(&shards) {
             tracing::warn!(%error, "what is forgotten could not be taken off the disk; trying again");
         }
-        if trimmed.is_none_or(|trimmed| trimmed.elapsed() >= TRIM_INTERVAL) && self.is_journal_long(&shards) {
+        let written = self.content.ahead.total();
+        let is_calm = written - std::mem::replace(&mut before.written, written) < self.config.journal_bytes / BUSY_PART;
+        let is_due = before.trimmed.is_none_or(|trimmed| trimmed.elapsed() >= TRIM_INTERVAL);
+        if is_calm && is_due && self.is_journal_long(&shards) {
             if let Err(error) = self.trim() {
                 tracing::warn!(%error, "the journal could not be given back to the disk; trying again");
             }
-            *trimmed = Some(Instant::now());
+            before.trimmed = Some(Instant::now());
         }
     }
 
