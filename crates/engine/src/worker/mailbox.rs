@@ -112,3 +112,51 @@ pub fn together(act: &mut dyn FnMut()) {
 fn is_put_off(mailbox: &Arc<Mailbox>) -> bool {
     PUT_OFF.with_borrow_mut(|put_off| put_off.as_mut().map(|all| all.push(mailbox.clone())).is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_notified(mailbox: &Mailbox) -> bool {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        std::pin::pin!(mailbox.notify().notified()).poll(&mut cx).is_ready()
+    }
+
+    fn mailboxes() -> [Arc<Mailbox>; 2] {
+        [0, 1].map(|index| Arc::new(Mailbox::new(index)))
+    }
+
+    #[test]
+    fn what_is_posted_together_wakes_each_worker_at_the_end() {
+        let all = mailboxes();
+        together(&mut || {
+            // One within another ends with the outer one.
+            for round in 0..2 {
+                together(&mut || all.iter().for_each(|mailbox| assert!(mailbox.post(Mail::Wake(round)).is_ok())));
+                assert!(!all.iter().any(|mailbox| is_notified(mailbox)));
+            }
+        });
+        for mailbox in &all {
+            assert!(is_notified(mailbox), "once");
+            assert!(!is_notified(mailbox), "and no more than once");
+            let mut batch = Vec::new();
+            mailbox.take(&mut batch);
+            assert_eq!(batch.len(), 2);
+        }
+        assert!(all[0].post(Mail::Wake(0)).is_ok());
+        assert!(is_notified(&all[0]), "at once, as before");
+    }
+
+    #[test]
+    fn workers_are_woken_though_it_panics() {
+        let [mailbox, _] = mailboxes();
+        let act = std::panic::AssertUnwindSafe(|| {
+            together(&mut || {
+                assert!(mailbox.post(Mail::Wake(0)).is_ok());
+                panic!("as meant");
+            });
+        });
+        assert!(std::panic::catch_unwind(act).is_err());
+        assert!(is_notified(&mailbox));
+    }
+}
