@@ -105,7 +105,7 @@ pub fn together(act: &mut dyn FnMut()) {
     }
     // One within another ends with the outer one.
     let is_outer = PUT_OFF.with_borrow_mut(|put_off| put_off.is_none().then(|| *put_off = Some(Vec::new())).is_some());
-    let _at_last = is_outer.then_some(AtLast);
+    let _at_last = is_outer.then(|| AtLast);
     act();
 }
 
