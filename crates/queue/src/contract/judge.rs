@@ -113,7 +113,8 @@ impl Run {
         let rule = "higher priorities come first, and earlier messages of the same";
         ensure(rule, self.model.is_head(&message, false), || show("not its turn"))?;
         let heads = || self.model.of(&message.put.queue).filter(|it| self.model.is_head(it, true));
-        let better = heads().find(|it| it.put.priority > message.put.priority && self.model.takes(&consumer, it));
+        let is_better = |it: &Message| it.put.priority > message.put.priority && !it.is_just_lost(now);
+        let better = heads().find(|it| is_better(it) && self.model.takes(&consumer, it));
         ensure(rule, better.is_none(), || show(&format!("before {better:?}")))?;
         let (config, name) = (queue.config.clone(), queue.name.clone());
 

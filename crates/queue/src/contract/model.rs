@@ -101,6 +101,12 @@ impl Message {
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.place, Place::From(..))
     }
+
+    /// Its worker was lost at this moment: whether it can be given again before something else of the same moment is, is the store's
+    /// choice. That it was lost may have to be stored first.
+    pub(super) fn is_just_lost(&self, now: u64) -> bool {
+        self.losses > 0 && matches!(self.place, Place::From(at, _) if at == now)
+    }
 }
 
 impl Model {
@@ -407,8 +413,9 @@ impl Model {
         }
         let others = self.of(&message.put.queue).filter(|other| other.put.key == message.put.key);
         let Some(key) = &message.put.key else {
-            let same = others.filter(|it| it.state(self.now) == State::Ready);
-            return !same.clone().any(|it| it.put.priority == message.put.priority && it.id < message.id);
+            let is_before = |it: &Message| it.put.priority == message.put.priority && it.id < message.id;
+            let ready = |it: &Message| it.state(self.now) == State::Ready && (sure || !it.is_just_lost(self.now));
+            return !others.clone().any(|it| ready(it) && is_before(it));
         };
         let leased = others.clone().filter(|it| it.state(self.now) == State::Leased).count();
         let is_before = |it: &Message| it.id < message.id && (it.rests || it.state(self.now) == State::Ready);
