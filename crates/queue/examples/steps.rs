@@ -26,7 +26,7 @@ impl Source for Nothing {
         Ok(None)
     }
 
-    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<Bytes>, StoreError> {
+    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
         Ok(None)
     }
 }

@@ -60,7 +60,7 @@ struct Content {
     messages: FxHashMap<MessageId, Box<StoredPut>>,
     /// Messages that were put to be ready later, until they end.
     delayed: BTreeSet<(Timestamp, MessageId)>,
-    results: FxHashMap<MessageId, (Bytes, Timestamp)>,
+    results: FxHashMap<MessageId, (u32, Bytes, Timestamp)>,
     /// The same by their ends.
     ends: BTreeMap<(Timestamp, MessageId), ()>,
 }
@@ -206,14 +206,14 @@ impl Content {
                 }
                 self.messages.insert(stored.id, stored);
             }
-            Change::Ended { id, due, result, .. } => {
+            Change::Ended { id, queue, due, result, .. } => {
                 self.messages.remove(&id);
                 if let Some(due) = due {
                     self.delayed.remove(&(due, id));
                 }
                 if let Some((result, until)) = result {
                     self.ends.insert((until, id), ());
-                    self.results.insert(id, (result, until));
+                    self.results.insert(id, (queue, result, until));
                 }
             }
             Change::Deleted { queue } => {
@@ -258,8 +258,9 @@ impl Source for Content {
         Ok(self.messages.get(&id).map(|stored| (**stored).clone()))
     }
 
-    fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.results.get(&id).filter(|(_, until)| *until > now).map(|(result, _)| result.clone()))
+    fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
+        let kept = self.results.get(&id).filter(|(.., until)| *until > now);
+        Ok(kept.map(|(queue, result, _)| (*queue, result.clone())))
     }
 }
 

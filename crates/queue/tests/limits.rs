@@ -159,7 +159,7 @@ fn results_are_kept_for_so_long() {
     let end = End::Done(Some("42".into()));
     site.settle(&delivery, Verdict::Done(Some("42".into()))).unwrap();
     assert_eq!(site.heard(), [Effect::Ended { queue: name("q"), id: 1, end: end.clone() }]);
-    assert_eq!(site.ask(Command::Get(1)), Ok(Outcome::Ended(end)));
+    assert_eq!(site.ask(Command::Get(1)), Ok(Outcome::Ended(name("q"), end)));
     site.pass(1_000);
     assert_eq!(site.ask(Command::Get(1)), Err(Refusal::UnknownMessage(1)));
     site.put(message("q", ""));

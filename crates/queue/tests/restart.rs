@@ -42,7 +42,7 @@ impl Source for Disk {
         Ok(self.messages.get(&id).cloned())
     }
 
-    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<Bytes>, StoreError> {
+    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
         Ok(None)
     }
 }

@@ -41,6 +41,14 @@ impl Asked {
             Self::Id(id) | Self::Keyed(id, _) => *id,
         }
     }
+
+    /// The key it was asked with.
+    pub(crate) fn key(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Id(_) => None,
+            Self::Keyed(_, ticket) => Some(ticket.key()),
+        }
+    }
 }
 
 impl Ack {
@@ -59,6 +67,15 @@ impl Ack {
         match self.id {
             Some(Asked::Id(id)) => self.socket.answer(id, answer),
             Some(Asked::Keyed(id, ticket)) => ticket.answer(&self.socket, id, answer),
+            None => Sent::ready(Ok(())),
+        }
+    }
+
+    /// As [`Ack::send`], but whoever asks again under the same key is handled anew.
+    pub(crate) fn send_for_now<A: EmitArgs + ?Sized>(self, answer: &A) -> Sent {
+        match self.id {
+            Some(Asked::Keyed(_, ticket)) => ticket.answer_for_now(answer),
+            Some(Asked::Id(id)) => self.socket.answer(id, answer),
             None => Sent::ready(Ok(())),
         }
     }

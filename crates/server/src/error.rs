@@ -199,6 +199,12 @@ pub enum ExtractError {
     /// An [`EventError`] was asked for by a handler that is none for refusals.
     #[error("no middleware refused this event")]
     NotRefused,
+    /// The payload of a job is not of the type asked for.
+    #[error("{0}")]
+    Payload(String),
+    /// A worker asked for a server, and there is none, or none any more.
+    #[error("there is no server")]
+    NoServer,
 }
 
 /// Why a server could not be built.

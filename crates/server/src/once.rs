@@ -7,6 +7,7 @@
 //! ```
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,8 @@ impl OnceWindow {
 pub(crate) struct Ticket {
     window: Arc<OnceWindow>,
     key: Key,
+    /// It was answered for now: the key may be somebody else's by now.
+    is_over: AtomicBool,
 }
 
 impl Ticket {
@@ -88,15 +91,34 @@ impl Ticket {
         let bytes = kept.args().raw().len() + kept.attachments().iter().map(bytes::Bytes::len).sum::<usize>();
         let waiting =
             self.window.lock().answer(&self.key, kept.clone(), bytes + self.key.len() + OVERHEAD, Instant::now());
-        let sent = waiting.into_iter().map(|(socket, id)| socket.answer(id, &kept.args()));
-        // Whoever is gone asks again.
-        let reached = sent.filter_map(|sent| sent.now().ok()).count();
-        Sent::ready(if reached > 0 { Ok(()) } else { Err(crate::error::SendError::Disconnected) })
+        tell(waiting, &kept.args())
     }
+
+    /// Answers everybody who asked so far; whoever asks again is handled anew.
+    pub(crate) fn answer_for_now<A: EmitArgs + ?Sized>(&self, answer: &A) -> Sent {
+        self.is_over.store(true, Ordering::Release);
+        let waiting = self.window.lock().give_up(&self.key);
+        tell(waiting, answer)
+    }
+
+    pub(crate) const fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+/// Answers all of these.
+fn tell<A: EmitArgs + ?Sized>(waiting: Vec<Waiting>, answer: &A) -> Sent {
+    let sent = waiting.into_iter().map(|(socket, id)| socket.answer(id, answer));
+    // Whoever is gone asks again.
+    let reached = sent.filter_map(|sent| sent.now().ok()).count();
+    Sent::ready(if reached > 0 { Ok(()) } else { Err(crate::error::SendError::Disconnected) })
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if *self.is_over.get_mut() {
+            return;
+        }
         let waiting = self.window.lock().give_up(&self.key);
         // Sockets are let go when nothing is locked.
         drop(waiting);
@@ -117,7 +139,7 @@ pub struct IdempotencyKey(pub Option<Arc<str>>);
 impl FromEvent for IdempotencyKey {
     fn from_event(cx: &mut EventContext<'_>) -> Result<Self, ExtractError> {
         Ok(Self(match &cx.ack {
-            Some(Asked::Keyed(_, ticket)) => Some(ticket.key.clone()),
+            Some(Asked::Keyed(_, ticket)) => Some(ticket.key().clone()),
             Some(Asked::Id(_)) | None => None,
         }))
     }
@@ -158,7 +180,7 @@ impl Local {
         let begun = window.lock().begin(&key, (socket.clone(), id), Instant::now());
         match begun {
             Begin::Run => {
-                let ticket = Arc::new(Ticket { window: window.clone(), key });
+                let ticket = Arc::new(Ticket { window: window.clone(), key, is_over: AtomicBool::new(false) });
                 Some((Some(Asked::Keyed(id, ticket)), args.take(count)))
             }
             Begin::Waits => None,

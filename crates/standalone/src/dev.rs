@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use crate::cli::DevOptions;
-use crate::serve::{self, Running};
+use crate::serve::{self, Open, Running};
 use crate::{data, demo, queues, rooms};
 
 pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
@@ -19,7 +19,12 @@ pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
         );
     }
     let store = data::open(&options.common, None)?;
-    let running = Running::start(store, rooms::Rules::dev(), queues::Rules::dev(), addr, demo::routes())?;
+    let running = Running::start(
+        store,
+        Open { rooms: rooms::Rules::dev(), queues: queues::Rules::dev(), routes: Vec::new() },
+        addr,
+        demo::routes(),
+    )?;
     let links = Links::new(running.listener.local_addr());
     if options.json {
         println!("{}", serde_json::to_string(&links)?);
@@ -35,6 +40,7 @@ struct Links {
     socketio: String,
     demo: String,
     api: String,
+    queues: String,
 }
 
 impl Links {
@@ -45,7 +51,18 @@ impl Links {
         } else {
             format!("http://{addr}")
         };
-        Self { demo: format!("{base}/demo"), api: format!("{base}/api/v1"), socketio: base }
+        Self {
+            demo: format!("{base}/demo"),
+            api: format!("{base}/api/v1"),
+            queues: format!("{base}/queues"),
+            socketio: base,
+        }
+    }
+
+    /// What the commands for queues have to be told.
+    fn url_option(&self) -> String {
+        let is_usual = self.socketio == format!("http://localhost:{}", serve::DEFAULT_ADDR.port());
+        if is_usual { String::new() } else { format!(" --url {}", self.socketio) }
     }
 }
 
@@ -56,6 +73,9 @@ impl std::fmt::Display for Links {
         writeln!(f, "  Demo        {:<30} chat that forgets nothing: kill the server, start it again", self.demo)?;
         let api = self.api.strip_prefix("http://").unwrap_or(&self.api);
         writeln!(f, "  Follow      curl -N -H accept:text/event-stream {api}/streams/demo")?;
+        let url = self.url_option();
+        writeln!(f, "  Queues      {:<30} open: posthaste queue{url} put emails '{{\"to\": \"ada\"}}'", self.queues)?;
+        writeln!(f, "  Worker      posthaste work{url} --queue emails -- cat")?;
         writeln!(f)?;
         writeln!(f, "  Ctrl-C stops it.")
     }

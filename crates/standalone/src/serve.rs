@@ -20,9 +20,22 @@ pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let config = options.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
     let store = data::open(&options.common, config.data)?;
     let addr = options.common.listen.or(config.listen).unwrap_or(DEFAULT_ADDR);
-    let running = Running::start(store, config.rooms, config.queues, addr, axum::Router::new())?;
+    let running = Running::start(
+        store,
+        Open { rooms: config.rooms, queues: config.queues, routes: config.routes },
+        addr,
+        axum::Router::new(),
+    )?;
     println!("listening on http://{}", running.listener.local_addr());
     running.until_signal()
+}
+
+/// What is open to clients.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) rooms: rooms::Rules,
+    pub(crate) queues: queues::Rules,
+    pub(crate) routes: Vec<queues::Route>,
 }
 
 /// A server that keeps what it has to in a store, with rooms that clients join, and the calls of HTTP.
@@ -37,17 +50,18 @@ impl Running {
     /// Starts and listens, with `app` for what is neither Socket.IO nor the API.
     pub(crate) fn start(
         store: Arc<EmbeddedStore>,
-        rooms: rooms::Rules,
-        queues: queues::Rules,
+        open: Open,
         addr: SocketAddr,
         app: axum::Router,
     ) -> anyhow::Result<Self> {
-        let rules = Arc::new(queues);
+        let Open { rooms, queues: rules, routes } = open;
+        let rules = Arc::new(rules);
         let queues = queues::open(&store, rules.clone())?;
         let builder = Server::builder().durable(Durable::new(store.clone())).idempotency(Idempotency::default());
         let io = builder.queues(queues.clone()).build()?;
         let namespace = io.namespace("/");
         let rooms = rooms::open(&namespace, rooms, store.shard("/")?)?;
+        queues::open_routes(&io, &routes)?;
         let api = Api::new(namespace, rooms, Desk::new(queues, rules));
         let listener = listen_at(addr, &io, app.merge(api.routes()))?;
         Ok(Self { listener, io, api, store })

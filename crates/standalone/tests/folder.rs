@@ -144,6 +144,10 @@ fn dev_prints_where_things_are_and_nothing_that_is_not_there() {
             format!("Socket.IO http://localhost:{port} loopback only"),
             format!("Demo http://localhost:{port}/demo chat that forgets nothing: kill the server, start it again"),
             format!("Follow curl -N -H accept:text/event-stream localhost:{port}/api/v1/streams/demo"),
+            format!(
+                "Queues http://localhost:{port}/queues open: posthaste queue --url http://localhost:{port} put emails '{{\"to\": \"ada\"}}'"
+            ),
+            format!("Worker posthaste work --url http://localhost:{port} --queue emails -- cat"),
             "Ctrl-C stops it.".to_owned(),
         ]
     );
@@ -151,8 +155,12 @@ fn dev_prints_where_things_are_and_nothing_that_is_not_there() {
     let server = Running::start("dev --json", data.path());
     let said: Value = serde_json::from_str(&server.said).expect("one line of JSON");
     let base = format!("http://localhost:{}", server.addr.port());
-    let expected =
-        serde_json::json!({ "socketio": base, "demo": format!("{base}/demo"), "api": format!("{base}/api/v1") });
+    let expected = serde_json::json!({
+        "socketio": base,
+        "demo": format!("{base}/demo"),
+        "api": format!("{base}/api/v1"),
+        "queues": format!("{base}/queues"),
+    });
     assert_eq!(said, expected);
     drop(server);
     let refused = posthaste("dev --listen 0.0.0.0:0").arg("--data").arg(data.path()).output().expect("it runs");

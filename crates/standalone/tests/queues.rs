@@ -476,3 +476,42 @@ async fn a_server_that_is_not_for_trying_allows_what_its_rules_say() {
     assert_eq!(good(&get(addr, &format!("messages/{}/result", job["id"])).await, 200)["state"], json!("dead"));
     problem(&get(addr, "messages/2").await, 403, "forbidden");
 }
+
+#[tokio::test]
+async fn results_are_for_those_who_may_put_into_the_queue_also_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let server = Running::start("dev --json", &data);
+    for queue in ["mail", "secret", "gone"] {
+        put(server.addr, queue, r#"{"payload":1,"keep_result":3600000}"#).await;
+        let job = lease(server.addr, queue, "").await.remove(0);
+        let done = json!([{ "id": job["id"], "token": job["token"], "outcome": "done", "result": queue }]);
+        assert_eq!(settle(server.addr, done).await[0]["ok"], json!(true));
+    }
+    assert_eq!(good(&get(server.addr, "messages/3/result").await, 200)["result"], json!("gone"));
+    assert_eq!(ask(server.addr, "DELETE", "queues/gone", "").await.status, 204);
+    // With its queue goes what is kept of it.
+    problem(&get(server.addr, "messages/3/result").await, 404, "unknown_message");
+    server.signal("-KILL");
+    server.end();
+    let file = folder.path().join("posthaste.toml");
+    let rules =
+        "[[queue]]\nmatch = 'mail'\nput = 'anyone'\n[[queue]]\nmatch = 'secret'\nwork = 'anyone'\nmanage = 'anyone'";
+    std::fs::write(&file, rules).expect("a file");
+    let server = Running::start(&format!("serve --config {}", file.display()), &data);
+    let mut client = Client::join(server.addr, posthaste_testkit::Transport::WebSocket).await;
+    client.connect("/queues").await;
+    assert_eq!(good(&get(server.addr, "messages/1/result").await, 200)["result"], json!("mail"));
+    client.send(r#"2/queues,1["q:await",1]"#).await;
+    assert_eq!(within("the result", client.text()).await, r#"3/queues,1[{"ok":true,"id":1,"result":"mail"}]"#);
+    // Who may manage sees it as he sees all messages, and as no caller does.
+    assert_eq!(good(&get(server.addr, "messages/2").await, 200)["result"], json!("secret"));
+    problem(&get(server.addr, "messages/1").await, 404, "unknown_message");
+    problem(&get(server.addr, "messages/2/result").await, 404, "unknown_message");
+    client.send(r#"2/queues,2["q:await",2]"#).await;
+    let refused = within("a refusal", client.text()).await;
+    assert!(refused.contains(r#""code":"unknown_message""#), "{refused}");
+    client.send(r#"2/queues,3["q:call","secret",1]"#).await;
+    let refused = within("a refusal", client.text()).await;
+    assert!(refused.contains(r#""code":"forbidden""#), "{refused}");
+}

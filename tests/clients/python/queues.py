@@ -1,6 +1,8 @@
 """A worker of one queue, until it is killed.
 
-    python queues.py http://127.0.0.1:3000 sync websocket queue
+    python queues.py http://127.0.0.1:3000 sync websocket queue [path]
+
+The job is what was put, or the first argument of an event that a route made one.
 """
 
 import asyncio
@@ -10,6 +12,8 @@ import socketio
 
 
 def work(job):
+    if "event" in job:
+        job = job["args"][0]
     match job["do"]:
         case "double":
             return job["value"] * 2
@@ -45,8 +49,8 @@ async def run_async(url, options, queue):
     await client.wait()
 
 
-def main(url, kind, transport, queue):
-    options = {"socketio_path": "working", "transports": [transport], "namespaces": ["/queues"]}
+def main(url, kind, transport, queue, path="working"):
+    options = {"socketio_path": path, "transports": [transport], "namespaces": ["/queues"]}
     if kind == "async":
         asyncio.run(run_async(url, options, queue))
     else:

@@ -68,7 +68,7 @@ impl Disk {
                     }
                 }
             }
-            Change::Ended { id, due, result, .. } => {
+            Change::Ended { id, queue, due, result, .. } => {
                 match due {
                     None => batch.remove(jobs, keys::job(*id)),
                     Some(due) => {
@@ -79,7 +79,8 @@ impl Disk {
                 }
                 if let Some((result, until)) = result {
                     let (key, end) = (keys::result(*id), keys::result_end(*until, *id));
-                    batch.insert(queues, &key[..], seal(&key, [&until.0.to_be_bytes()[..], result].concat()));
+                    let value = [&until.0.to_be_bytes()[..], &queue.to_be_bytes(), result].concat();
+                    batch.insert(queues, &key[..], seal(&key, value));
                     batch.insert(queues, &end[..], seal(&end, Vec::new()));
                 }
                 self.bodies.borrow_mut().remove(*id);
@@ -210,10 +211,14 @@ impl Source for Disk {
         message(id, &key, &value).map(Some)
     }
 
-    fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<Bytes>, StoreError> {
+    fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
         let key = keys::result(id);
         let Some(value) = self.content.queues.get(&key).map_err(read_failed)? else { return Ok(None) };
-        let (until, result) = unseal(&key, &value).and_then(pair).ok_or_else(|| damaged("the result", id))?;
-        Ok((until > now.0).then(|| Bytes::copy_from_slice(result)))
+        let read = unseal(&key, &value).and_then(pair).and_then(|(until, rest)| {
+            let (queue, result) = rest.split_first_chunk()?;
+            Some((until, u32::from_be_bytes(*queue), result))
+        });
+        let (until, queue, result) = read.ok_or_else(|| damaged("the result", id))?;
+        Ok((until > now.0).then(|| (queue, Bytes::copy_from_slice(result))))
     }
 }

@@ -10,7 +10,7 @@
 //!            m message                        it has to be in memory nevertheless
 //!            k queue key                      the message that a key stands for, and until when
 //!            K until queue key                the same, by time
-//!            r message                        a result, and until when it is kept
+//!            r message                        a result, until when it is kept, and its queue
 //!            R until message                  the same, by time
 //! ```
 //!

@@ -25,7 +25,7 @@ impl Run {
     pub(super) fn get(&mut self, id: MessageId) -> Result<Option<Found>, Violation> {
         match self.ask(Command::Get(id))? {
             Ok(Outcome::Messages(mut found)) if found.len() == 1 => Ok(found.pop()),
-            Ok(Outcome::Ended(_)) | Err(Refusal::UnknownMessage(_)) => Ok(None),
+            Ok(Outcome::Ended(..)) | Err(Refusal::UnknownMessage(_)) => Ok(None),
             other => Err(violation("messages can be looked at", format!("{other:?}"))),
         }
     }
@@ -57,11 +57,11 @@ impl Run {
             format!("missing: {:?}", self.model.copies)
         })?;
         self.list()?;
-        for (id, result, _) in self.model.results.clone() {
+        for (id, queue, result, _) in self.model.results.clone() {
             let answer = self.ask(Command::Get(id))?;
-            let expected = Ok(Outcome::Ended(End::Done(result.clone())));
+            let expected = Ok(Outcome::Ended(queue.clone(), End::Done(result.clone())));
             // Whether there was none, or an empty one, need not be known afterwards.
-            let empty = Ok(Outcome::Ended(End::Done(Some(Bytes::new()))));
+            let empty = Ok(Outcome::Ended(queue, End::Done(Some(Bytes::new()))));
             let same = answer == expected || result.is_none() && answer == empty;
             ensure("a result is kept", same, || format!("{answer:?} instead of {expected:?}"))?;
         }

@@ -21,7 +21,7 @@ pub(super) struct Model {
     /// Keys for a time: queue, key, message, until when; the oldest first.
     pub(super) keys: Vec<(QueueName, Arc<str>, MessageId, u64)>,
     /// Results: message, what, until when.
-    pub(super) results: Vec<(MessageId, Option<Bytes>, u64)>,
+    pub(super) results: Vec<(MessageId, QueueName, Option<Bytes>, u64)>,
     /// What has to be said, or may be said (`false`).
     pub(super) told: Vec<(Told, bool)>,
     /// Copies of dead messages whose numbers are not known yet.
@@ -315,7 +315,7 @@ impl Model {
                 let keep = self.config(&message.put.queue).keep_results_ms;
                 let keep = message.put.keep_result_ms.unwrap_or(keep);
                 if keep > 0 {
-                    self.results.push((id, result.clone(), now + keep));
+                    self.results.push((id, message.put.queue.clone(), result.clone(), now + keep));
                 }
                 self.told.push((Told::Done(id, result.clone()), keep > 0));
             }
@@ -382,6 +382,7 @@ impl Model {
             self.told.push((Told::Finished(gone.asked.consumer), false));
         }
         self.keys.retain(|it| it.0 != *queue);
+        self.results.retain(|it| it.1 != *queue);
         self.queues.retain(|it| it.name != *queue);
     }
 

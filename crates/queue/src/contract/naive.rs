@@ -402,10 +402,10 @@ impl Inside {
                 Ok(Outcome::Messages(all.take(max).map(|it| self.found(it)).collect()))
             }
             Command::Get(id) => {
-                let result = model.results.iter().find(|it| it.0 == id).map(|it| it.1.clone());
+                let result = model.results.iter().find(|it| it.0 == id).map(|it| (it.1.clone(), it.2.clone()));
                 match (model.find(id).cloned(), result) {
                     (Some(message), _) => Ok(Outcome::Messages(vec![self.found(&message)])),
-                    (None, Some(result)) => Ok(Outcome::Ended(End::Done(result))),
+                    (None, Some((queue, result))) => Ok(Outcome::Ended(queue, End::Done(result))),
                     (None, None) => Err(Refusal::UnknownMessage(id)),
                 }
             }

@@ -589,7 +589,13 @@ impl Run {
         let is_there = self.model.queues.iter().any(|it| it.name == *queue);
         let rule = "a queue that is deleted is gone";
         ensure(rule, answer.is_ok() || !is_there, || format!("{answer:?}"))?;
+        let of_it = |it: &&(_, QueueName, _, _)| it.1 == *queue;
+        let results: Vec<MessageId> = self.model.results.iter().filter(of_it).map(|it| it.0).collect();
         self.model.delete(queue);
+        for id in results {
+            let answer = self.ask(Command::Get(id))?;
+            ensure(rule, code(&answer) == "unknown_message", || format!("a result is left: {answer:?}"))?;
+        }
         Ok(())
     }
 }

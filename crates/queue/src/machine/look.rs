@@ -93,8 +93,11 @@ impl Machine {
         if let Some(found) = self.found(id, source)? {
             return Ok(Ok(Outcome::Messages(vec![found])));
         }
-        Ok(match source.result(now, id)? {
-            Some(result) => Ok(Outcome::Ended(End::Done(Some(result)))),
+        let kept = source.result(now, id)?;
+        // A queue that was removed had it, too.
+        let kept = kept.and_then(|(queue, result)| Some((self.queues.get(&queue)?.name.clone(), result)));
+        Ok(match kept {
+            Some((queue, result)) => Ok(Outcome::Ended(queue, End::Done(Some(result)))),
             None => Err(Refusal::UnknownMessage(id)),
         })
     }

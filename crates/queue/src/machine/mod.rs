@@ -68,11 +68,11 @@ pub trait Source {
     /// [`StoreError`] if it cannot be read.
     fn message(&self, id: MessageId) -> Result<Option<StoredPut>, StoreError>;
 
-    /// The result of a message that is kept, unless its time is over.
+    /// The result of a message that is kept, with the number of its queue, unless its time is over.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
-    fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<bytes::Bytes>, StoreError>;
+    fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<(u32, bytes::Bytes)>, StoreError>;
 }
 
 /// What one write to the store has to do: the changes of several commands, in order.

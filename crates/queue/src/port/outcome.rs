@@ -31,8 +31,8 @@ pub enum Outcome {
     Config(Box<Config>),
     /// Messages by number.
     Messages(Vec<Found>),
-    /// How a message ended.
-    Ended(End),
+    /// How a message ended, and its queue.
+    Ended(QueueName, End),
     /// Consumers.
     Consumers(Vec<crate::ConsumerId>),
 }

@@ -12,6 +12,7 @@ use posthaste_history::{Audience, Pid, Trail};
 
 use super::inbox::Inboxes;
 use super::questions::Reasked;
+use super::queues::NotedConsumers;
 use super::stored::StoredTrail;
 use super::{Local, LocalNamespace};
 use crate::dialect::Dialect;
@@ -152,6 +153,15 @@ impl Tracking {
             change(stored);
         }
         self.note(member);
+    }
+
+    /// Changes what the store is to have of a socket: what it consumes. It is not written yet.
+    pub(super) fn set_consumers(&self, member: Member, consumers: Option<Box<NotedConsumers>>) {
+        if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize)
+            && let Some(stored) = &mut tracked.stored
+        {
+            stored.consumers = consumers;
+        }
     }
 
     /// Looks at what the store has of a socket.

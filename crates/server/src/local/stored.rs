@@ -8,6 +8,7 @@ use posthaste_history::store::{Range, SessionRecord, StreamName};
 use posthaste_history::{Pid, Trail};
 
 use super::Local;
+use super::queues::NotedConsumers;
 use crate::durable::{Keeper, everybody, now, room_of, stream_of};
 use crate::recovery::{Journals, Place};
 use crate::server::Inner;
@@ -23,6 +24,8 @@ pub(crate) struct StoredTrail {
     pub(crate) identity: Arc<str>,
     /// JSON text that the application keeps with it.
     pub(crate) data: Arc<str>,
+    /// What it consumes of queues.
+    pub(crate) consumers: Option<Box<NotedConsumers>>,
     pub(crate) trail: Trail<StreamName>,
     /// Whether it is older than this process. What its client has heard since it came back only an offset of this process tells.
     pub(crate) is_revived: bool,
@@ -35,14 +38,17 @@ impl StoredTrail {
     pub(crate) fn new(id: SocketId, identity: Arc<str>, data: Arc<str>, keeper: &Keeper, stored: u64) -> Self {
         let mut trail = Trail::new(keeper.position(stored));
         trail.join(everybody(), stored);
-        Self { id, identity, data, trail, is_revived: false, pinged: None }
+        Self { id, identity, data, consumers: None, trail, is_revived: false, pinged: None }
     }
 
     /// One that was stored; `None` if it is damaged.
     pub(crate) fn restored(record: SessionRecord) -> Option<Self> {
         let SessionRecord { identity, trail, data, .. } = record;
         let (id, data) = std::str::from_utf8(&data).ok()?.split_once('\n')?;
-        Some(Self { id: SocketId::parse(id)?, identity, data: data.into(), trail, is_revived: true, pinged: None })
+        let (id, consumers) = id.split_once('\t').map_or((id, None), |(id, consumers)| (id, Some(consumers)));
+        let (id, data) = (SocketId::parse(id)?, data.into());
+        let consumers = consumers.map(|text| Box::new(NotedConsumers::from_text(text.to_owned())));
+        Some(Self { id, identity, data, consumers, trail, is_revived: true, pinged: None })
     }
 
     /// The stream of its own events.
@@ -58,12 +64,16 @@ impl StoredTrail {
     }
 
     pub(crate) fn record(&self, keeper: &Keeper) -> SessionRecord {
+        let data = match &self.consumers {
+            None => format!("{}\n{}", self.id, self.data),
+            Some(consumers) => format!("{}\t{}\n{}", self.id, consumers.as_str(), self.data),
+        };
         SessionRecord {
             identity: self.identity.clone(),
             own: self.own(),
             trail: self.trail.clone(),
             expires: keeper.expires(),
-            data: format!("{}\n{}", self.id, self.data).into(),
+            data: data.into(),
         }
     }
 
@@ -94,7 +104,8 @@ impl StoredTrail {
     /// What it takes in memory. An estimate.
     pub(crate) fn bytes(&self) -> usize {
         let stays = self.trail.stays().iter().map(|stay| stay.room.len() + 64).sum::<usize>();
-        stays + self.identity.len() + self.data.len() + std::mem::size_of::<Self>()
+        let consumers = self.consumers.as_ref().map_or(0, |consumers| consumers.as_str().len());
+        stays + consumers + self.identity.len() + self.data.len() + std::mem::size_of::<Self>()
     }
 }
 

@@ -124,33 +124,60 @@ impl fmt::Debug for Deliveries {
 }
 
 /// A message that is this process's until it is settled or its lease runs out. One that is dropped has failed.
-pub struct Delivery {
+///
+/// A worker's function may take it as well ([`FromJob`](crate::FromJob)): then it may settle the message itself, and what the function returns
+/// settles it only if that has not happened. One that is kept beyond the function settles the message later; its lease is extended no more.
+pub struct Delivery(Arc<Held>);
+
+/// Whoever has this may settle the message, or drops it last.
+struct Held(Arc<Lease>);
+
+/// A message that is leased to this process.
+pub(super) struct Lease {
     hub: Arc<Hub>,
     message: queue::Delivery,
     is_settled: AtomicBool,
 }
 
 impl Delivery {
-    pub(super) const fn new(hub: Arc<Hub>, message: queue::Delivery) -> Self {
-        Self { hub, message, is_settled: AtomicBool::new(false) }
+    pub(super) fn new(hub: Arc<Hub>, message: queue::Delivery) -> Self {
+        Self(Arc::new(Held(Arc::new(Lease { hub, message, is_settled: AtomicBool::new(false) }))))
+    }
+
+    /// The same message, for somebody else who may settle it.
+    pub(super) fn shared(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// What may be looked at and extended, and not settled.
+    pub(super) fn lease(&self) -> Arc<Lease> {
+        self.0.0.clone()
+    }
+
+    /// The lease, unless somebody else may settle it still, or has.
+    pub(super) fn into_last(self) -> Option<Arc<Lease>> {
+        let held = Arc::into_inner(self.0)?;
+        let lease = held.0.clone();
+        // It was seen to: nothing happens when this is dropped.
+        (!lease.is_settled.swap(true, Ordering::AcqRel)).then_some(lease)
     }
 
     /// What there is to know of it.
     #[must_use]
-    pub const fn message(&self) -> &queue::Delivery {
-        &self.message
+    pub fn message(&self) -> &queue::Delivery {
+        self.0.0.message()
     }
 
     /// Its number.
     #[must_use]
-    pub const fn id(&self) -> MessageId {
-        self.message.id
+    pub fn id(&self) -> MessageId {
+        self.message().id
     }
 
     /// When its lease ends, unless it is extended.
     #[must_use]
     pub fn deadline(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.message.deadline.0)
+        UNIX_EPOCH + Duration::from_millis(self.message().deadline.0)
     }
 
     /// What was put.
@@ -158,7 +185,7 @@ impl Delivery {
     /// # Errors
     /// [`QueueError::Payload`] when it is no `T`.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, QueueError> {
-        Payload::from_stored(self.message.payload.clone()).read()
+        self.0.0.payload()
     }
 
     /// What was said about it, if anything was.
@@ -166,7 +193,7 @@ impl Delivery {
     /// # Errors
     /// [`QueueError::Payload`] when it is no `H`.
     pub fn headers<H: DeserializeOwned>(&self) -> Result<Option<H>, QueueError> {
-        headers_of(&self.message.headers)
+        headers_of(&self.message().headers)
     }
 
     /// It is done.
@@ -174,7 +201,7 @@ impl Delivery {
     /// # Errors
     /// [`queue::Refusal::StaleLease`] when somebody else may have it: then this counts for nothing.
     pub async fn ack(self) -> Result<(), QueueError> {
-        self.settle(Verdict::Done(None)).await.map(drop)
+        self.0.0.settle(Verdict::Done(None)).await.map(drop)
     }
 
     /// It is done, with a result.
@@ -183,7 +210,7 @@ impl Delivery {
     /// As [`Delivery::ack`]; [`QueueError::Payload`] when the result cannot be written.
     pub async fn ack_with<R: Serialize + ?Sized>(self, result: &R) -> Result<(), QueueError> {
         let result = Payload::new(result)?.into_stored();
-        self.settle(Verdict::Done(Some(result))).await.map(drop)
+        self.0.0.settle(Verdict::Done(Some(result))).await.map(drop)
     }
 
     /// It failed: again later, `after` so long or as its backoff says.
@@ -192,7 +219,7 @@ impl Delivery {
     /// As [`Delivery::ack`].
     pub async fn retry(self, why: &str, after: Option<Duration>) -> Result<(), QueueError> {
         let verdict = Verdict::Retry { after_ms: after.map(milliseconds), why: cut(why).into() };
-        self.settle(verdict).await.map(drop)
+        self.0.0.settle(verdict).await.map(drop)
     }
 
     /// It is hopeless.
@@ -200,7 +227,7 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub async fn dead(self, why: &str) -> Result<(), QueueError> {
-        self.settle(Verdict::Dead { why: cut(why).into() }).await.map(drop)
+        self.0.0.settle(Verdict::Dead { why: cut(why).into() }).await.map(drop)
     }
 
     /// Somebody else may have it; it did not fail.
@@ -208,7 +235,7 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub async fn release(self) -> Result<(), QueueError> {
-        self.settle(Verdict::Release).await.map(drop)
+        self.0.0.settle(Verdict::Release).await.map(drop)
     }
 
     /// Still at it: so long from now, or as long as the lease was. Returns when the lease ends.
@@ -216,7 +243,7 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub async fn extend(&self, lease: Option<Duration>) -> Result<SystemTime, QueueError> {
-        self.settle(Verdict::Touch(lease.map(milliseconds))).await
+        self.0.0.extend(lease).await
     }
 
     /// Still at it, and this far: told to those who watch the queue.
@@ -224,6 +251,28 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`]; [`QueueError::Payload`] when the value cannot be written.
     pub async fn progress<T: Serialize + ?Sized>(&self, value: &T) -> Result<SystemTime, QueueError> {
+        self.0.0.progress(value).await
+    }
+}
+
+impl Lease {
+    pub(super) const fn message(&self) -> &queue::Delivery {
+        &self.message
+    }
+
+    pub(super) fn payload<T: DeserializeOwned>(&self) -> Result<T, QueueError> {
+        Payload::from_stored(self.message.payload.clone()).read()
+    }
+
+    pub(super) fn headers<H: DeserializeOwned>(&self) -> Result<Option<H>, QueueError> {
+        headers_of(&self.message.headers)
+    }
+
+    pub(super) async fn extend(&self, lease: Option<Duration>) -> Result<SystemTime, QueueError> {
+        self.settle(Verdict::Touch(lease.map(milliseconds))).await
+    }
+
+    pub(super) async fn progress<T: Serialize + ?Sized>(&self, value: &T) -> Result<SystemTime, QueueError> {
         let value = Payload::new(value)?.into_stored();
         self.settle(Verdict::Progress(value)).await
     }
@@ -244,19 +293,26 @@ impl Delivery {
     }
 }
 
-impl Drop for Delivery {
+impl Drop for Held {
     fn drop(&mut self) {
-        if !*self.is_settled.get_mut() {
+        let lease = &self.0;
+        if !lease.is_settled.swap(true, Ordering::AcqRel) {
             let why = "dropped without a word".into();
             let verdict = Verdict::Retry { after_ms: None, why };
-            let settle = Settle { id: self.message.id, token: self.message.token, verdict };
-            drop(self.hub.ask(Command::Settle(vec![settle])));
+            let settle = Settle { id: lease.message.id, token: lease.message.token, verdict };
+            drop(lease.hub.ask(Command::Settle(vec![settle])));
         }
     }
 }
 
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery").field("message", &self.message).finish_non_exhaustive()
+        f.debug_struct("Delivery").field("message", self.message()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("message", &self.message).finish_non_exhaustive()
     }
 }

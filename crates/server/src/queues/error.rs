@@ -93,7 +93,11 @@ impl Refused {
         &self.message
     }
 
-    fn after(self, milliseconds: u64) -> Self {
+    pub(crate) const fn retry_after(&self) -> Option<u64> {
+        self.retry_after
+    }
+
+    pub(crate) fn after(self, milliseconds: u64) -> Self {
         Self { retry_after: Some(milliseconds), ..self }
     }
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use posthaste_history::store::{Answer, StoreError, Timestamp};
 use posthaste_queue::{
-    Capabilities, Command, ConsumerId, Effect, End, MessageId, Outcome, Queues, Refusal, Settle, State, Stop, Token,
-    Verdict,
+    Capabilities, Command, ConsumerId, Effect, End, MessageId, Outcome, QueueName, Queues, Refusal, Settle, State,
+    Stop, Token, Verdict,
 };
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -78,7 +78,7 @@ pub(crate) enum Route {
 /// Something to be told to whoever watches a queue.
 #[derive(Debug)]
 pub(crate) struct News {
-    pub(crate) queue: posthaste_queue::QueueName,
+    pub(crate) queue: QueueName,
     pub(crate) kind: &'static str,
     pub(crate) id: MessageId,
     pub(crate) value: Option<Payload>,
@@ -176,6 +176,15 @@ impl Hub {
         drop(self.ask(Command::Settle(vec![Settle { id, token, verdict: Verdict::Release }])));
     }
 
+    /// The queue of a message that is there, or whose result is kept.
+    pub(crate) async fn queue_of(&self, id: MessageId) -> Result<QueueName, QueueError> {
+        match self.call(Command::Get(id)).await? {
+            Outcome::Ended(queue, _) => Ok(queue),
+            Outcome::Messages(found) if !found.is_empty() => Ok(found[0].queue.clone()),
+            _ => Err(Refusal::UnknownMessage(id).into()),
+        }
+    }
+
     /// Waits for the end of a message.
     ///
     /// # Errors
@@ -191,7 +200,7 @@ impl Hub {
         let _waiting = Waiting { hub: self, id, number };
         // It may have ended before.
         match self.call(Command::Get(id)).await? {
-            Outcome::Ended(end) => return Ok(end),
+            Outcome::Ended(_, end) => return Ok(end),
             // It is kept for a while, but not for whoever waits.
             Outcome::Messages(found) if found.first().is_some_and(|found| found.state == State::Dead) => {
                 let why = found[0].rest.history.last().map(|(_, why)| why.clone());

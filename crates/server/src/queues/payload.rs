@@ -22,7 +22,7 @@ const BINARY: u8 = 0;
 
 impl Payload {
     /// The most binary parts.
-    const MAX_PARTS: usize = u8::MAX as usize;
+    pub(crate) const MAX_PARTS: usize = u8::MAX as usize;
 
     /// A value as a payload; bytes in it are binary parts. A tuple is an array.
     ///

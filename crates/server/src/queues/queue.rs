@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use super::error::QueueError;
 use super::hub::Hub;
 use super::payload::Payload;
 use crate::durable::now;
-use crate::server::Server;
+use crate::server::{Inner, Server};
 
 /// A queue, by its name: it need not be there yet. Cloning it is a reference count.
 ///
@@ -48,6 +48,7 @@ pub struct Queue {
     name: QueueName,
     /// Where workers run: on a server's threads, if it has one.
     pub(super) threads: Arc<[WorkerHandle]>,
+    pub(super) server: Option<Weak<Inner>>,
 }
 
 impl Server {
@@ -55,7 +56,12 @@ impl Server {
     #[must_use]
     pub fn queue(&self, name: &str) -> Queue {
         let hub = self.0.config.queues.as_ref().map(|queues| queues.hub.clone());
-        Queue { hub, name: name.into(), threads: self.0.workers.handles().into() }
+        Queue {
+            hub,
+            name: name.into(),
+            threads: self.0.workers.handles().into(),
+            server: Some(Arc::downgrade(&self.0)),
+        }
     }
 }
 
@@ -63,7 +69,7 @@ impl WorkQueues {
     /// One of the queues, without a server. Stores that have no thread of their own need [`WorkQueues::run`] then.
     #[must_use]
     pub fn queue(&self, name: &str) -> Queue {
-        Queue { hub: Some(self.hub.clone()), name: name.into(), threads: Arc::default() }
+        Queue { hub: Some(self.hub.clone()), name: name.into(), threads: Arc::default(), server: None }
     }
 
     /// Keeps the time for queues that no server has: delays, leases that run out, and so on. Ends when the last handle to them is dropped, and

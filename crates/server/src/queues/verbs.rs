@@ -13,7 +13,7 @@ pub enum QueueVerb {
     Put,
     /// `q:call`: puts a message and waits for its result.
     Call,
-    /// `q:await`: waits for the result of any message, of whatever queue: the name of the queue is empty.
+    /// `q:await`: waits for the result of a message that another session put.
     Await,
     /// `q:consume`, `q:pull`: takes messages.
     Consume,
@@ -38,15 +38,8 @@ impl QueueVerb {
     #[must_use]
     pub const fn is_admin(self) -> bool {
         match self {
-            Self::Put | Self::Call | Self::Consume => false,
-            Self::Await
-            | Self::Peek
-            | Self::Stats
-            | Self::Watch
-            | Self::Pause
-            | Self::Drain
-            | Self::Purge
-            | Self::Redrive => true,
+            Self::Put | Self::Call | Self::Await | Self::Consume => false,
+            Self::Peek | Self::Stats | Self::Watch | Self::Pause | Self::Drain | Self::Purge | Self::Redrive => true,
         }
     }
 }

@@ -1,170 +1,71 @@
 //! Workers in Rust: an async function that is called with each message.
 
+use std::any::TypeId;
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use posthaste_engine::{Worker, WorkerHandle};
-use posthaste_queue::{Command, Effect, MessageId, Verdict};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use posthaste_queue::{Command, Effect, Verdict};
 use tokio::sync::{mpsc, watch};
 
 use super::answers::cut;
 use super::delivery::{ConsumerOptions, Deliveries, Delivery};
 use super::error::QueueError;
-use super::payload::Payload;
-use super::queue::{Queue, milliseconds};
+#[cfg(doc)]
+use super::job::FromJob;
+use super::job::{Around, JobContext, JobError, JobHandler, Working};
+use super::queue::Queue;
+use crate::error::ExtractError;
 
 /// How often leases are extended while jobs are worked on, unless leases are shorter than three times this.
 const TOUCH: Duration = Duration::from_secs(10);
 
-/// A message that is worked on: what a worker's function takes.
-///
-/// It may be worked on as long as the queue's `max_lease` says; its lease is extended meanwhile.
-#[derive(Debug)]
-pub struct Job<T> {
-    /// What was put.
-    pub data: T,
-    delivery: Arc<Delivery>,
-}
-
-impl<T> Job<T> {
-    /// Its number.
-    #[must_use]
-    pub fn id(&self) -> MessageId {
-        self.delivery.id()
-    }
-
-    /// How often it was given to somebody, this time included.
-    #[must_use]
-    pub fn deliveries(&self) -> u32 {
-        self.delivery.message().deliveries
-    }
-
-    /// How often it failed.
-    #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.delivery.message().failures
-    }
-
-    /// The key it was put with.
-    #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        self.delivery.message().key.as_deref()
-    }
-
-    /// What was said about it, if anything was.
-    ///
-    /// # Errors
-    /// [`QueueError::Payload`] when it is no `H`.
-    pub fn headers<H: DeserializeOwned>(&self) -> Result<Option<H>, QueueError> {
-        self.delivery.headers()
-    }
-
-    /// As [`Delivery::extend`].
-    ///
-    /// # Errors
-    /// [`posthaste_queue::Refusal::StaleLease`] when somebody else may have it: whatever this one does counts for nothing.
-    pub async fn extend(&self, lease: Option<Duration>) -> Result<SystemTime, QueueError> {
-        self.delivery.extend(lease).await
-    }
-
-    /// As [`Delivery::progress`].
-    ///
-    /// # Errors
-    /// As [`Job::extend`].
-    pub async fn progress<V: Serialize + ?Sized>(&self, value: &V) -> Result<SystemTime, QueueError> {
-        self.delivery.progress(value).await
-    }
-}
-
-/// Why a job was not done, and what is to become of it. Any error is one: the job is tried again as its backoff says.
-///
-/// ```
-/// # use posthaste::JobError;
-/// # use std::time::Duration;
-/// fn check(text: &str) -> Result<u32, JobError> {
-///     if text.is_empty() {
-///         return Err(JobError::dead("nothing to read"));
-///     }
-///     if text == "busy" {
-///         return Err(JobError::retry("come back later").after(Duration::from_secs(5)));
-///     }
-///     Ok(text.parse::<u32>()?)
-/// }
-/// ```
-#[derive(Clone, Debug)]
-pub struct JobError(Verdict);
-
-impl JobError {
-    /// It failed: again later.
-    #[must_use]
-    pub fn retry(why: impl fmt::Display) -> Self {
-        Self(Verdict::Retry { after_ms: None, why: cut(&why.to_string()).into() })
-    }
-
-    /// After so long; of [`JobError::retry`].
-    #[must_use]
-    pub fn after(self, time: Duration) -> Self {
-        match self.0 {
-            Verdict::Retry { why, .. } => Self(Verdict::Retry { after_ms: Some(milliseconds(time)), why }),
-            other => Self(other),
-        }
-    }
-
-    /// It is hopeless.
-    #[must_use]
-    pub fn dead(why: impl fmt::Display) -> Self {
-        Self(Verdict::Dead { why: cut(&why.to_string()).into() })
-    }
-
-    /// Somebody else may have it; it did not fail.
-    #[must_use]
-    pub const fn release() -> Self {
-        Self(Verdict::Release)
-    }
-}
-
-impl<E: std::error::Error> From<E> for JobError {
-    fn from(error: E) -> Self {
-        Self::retry(error)
-    }
-}
+/// What is called with each message.
+type Work = Arc<dyn Fn(&mut JobContext<'_>) -> Result<Working, ExtractError> + Send + Sync>;
 
 /// A worker that is not at work yet: [`Queue::worker`].
 #[must_use = "nothing is worked on until this is started"]
-pub struct QueueWorker<F, T, R> {
+pub struct QueueWorker {
     options: ConsumerOptions,
     queue: Queue,
     lease: Option<Duration>,
-    work: F,
-    _types: PhantomData<fn(T) -> R>,
+    around: Around,
+    work: Work,
 }
 
 impl Queue {
-    /// Has `work` called with each message, so many at a time. What it returns settles the message: `Ok` is done, with its value as the result
-    /// if results are kept, and an error says itself what is to become of it. A panic is a failure, and a payload that is no `T` is hopeless.
+    /// Has `work` called with each message, so many at a time: an async function of up to eight [extractors](FromJob). What it returns settles
+    /// the message: `Ok` is done, with its value as the result if results are kept, and an error says itself what is to become of it. A panic is
+    /// a failure, and a payload that is no `T` of its [`Job<T>`](crate::Job) is hopeless.
     ///
     /// It runs on the threads of the server's workers, as handlers do; on a thread of its own where there is no server.
-    pub fn worker<T, R, F, Fut>(&self, concurrency: u32, work: F) -> QueueWorker<F, T, R>
-    where
-        F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, JobError>> + 'static,
-        T: DeserializeOwned + 'static,
-        R: Serialize + 'static,
-    {
+    ///
+    /// ```no_run
+    /// # use posthaste::{Delivery, Job, JobError, Queue, State};
+    /// # #[derive(Clone)] struct Db;
+    /// # impl Db { async fn store(&self, _: &str) -> Result<u64, std::io::Error> { Ok(1) } }
+    /// # fn example(emails: Queue, db: Db) {
+    /// let worker = emails.worker(8, async |job: Job<String>, State(db): State<Db>, delivery: Delivery| {
+    ///     delivery.progress(&"storing").await?;
+    ///     Ok::<_, JobError>(db.store(&job.data).await?)
+    /// });
+    /// worker.state(db).start();
+    /// # }
+    /// ```
+    pub fn worker<Args>(&self, concurrency: u32, work: impl JobHandler<Args>) -> QueueWorker {
         let options = self.consumer().prefetch(concurrency.max(1));
-        QueueWorker { options, queue: self.clone(), lease: None, work, _types: PhantomData }
+        let around = Around { server: self.server.clone(), ..Around::default() };
+        let work: Work = Arc::new(move |cx: &mut JobContext<'_>| work.call(cx));
+        QueueWorker { options, queue: self.clone(), lease: None, around, work }
     }
 }
 
-impl<F, T, R> QueueWorker<F, T, R> {
+impl QueueWorker {
     /// A lease lasts so long, and is extended while the job is worked on; as the queue says by default.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options = self.options.lease(lease);
@@ -178,14 +79,15 @@ impl<F, T, R> QueueWorker<F, T, R> {
         self
     }
 
+    /// Something for every call that asks for a [`State`](crate::State) of this type, before what the server was given. One value per type; the
+    /// last wins.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.around.states.insert(TypeId::of::<T>(), Arc::new(state));
+        self
+    }
+
     /// Starts it. It works until it is [stopped](WorkerControl::stop), also when what is returned is dropped.
-    pub fn start<Fut>(self) -> WorkerControl
-    where
-        F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, JobError>> + 'static,
-        T: DeserializeOwned + 'static,
-        R: Serialize + 'static,
-    {
+    pub fn start(self) -> WorkerControl {
         let (stop, stopping) = watch::channel(false);
         let (ended, end) = watch::channel(None);
         let threads = self.queue.threads.clone();
@@ -209,14 +111,8 @@ impl<F, T, R> QueueWorker<F, T, R> {
         WorkerControl { stop, end }
     }
 
-    async fn run<Fut>(self, threads: Arc<[WorkerHandle]>, mut stopping: watch::Receiver<bool>) -> Result<(), QueueError>
-    where
-        F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, JobError>> + 'static,
-        T: DeserializeOwned + 'static,
-        R: Serialize + 'static,
-    {
-        let work = Arc::new(self.work);
+    async fn run(self, threads: Arc<[WorkerHandle]>, mut stopping: watch::Receiver<bool>) -> Result<(), QueueError> {
+        let (work, around) = (self.work, Arc::new(self.around));
         let mut deliveries = self.options.start().await?;
         let (done, mut all_done) = mpsc::unbounded_channel();
         let (mut busy, mut turn) = (0_usize, 0);
@@ -238,9 +134,9 @@ impl<F, T, R> QueueWorker<F, T, R> {
                     };
                     let delivery = Delivery::new(hub.clone(), message);
                     busy += 1;
-                    let (work, done) = (work.clone(), done.clone());
+                    let (work, around, done) = (work.clone(), around.clone(), done.clone());
                     let job = move || async move {
-                        do_one(&*work, delivery).await;
+                        do_one(&work, &around, delivery).await;
                         // Nobody listens when the worker itself was dropped.
                         let _ = done.send(());
                     };
@@ -272,7 +168,7 @@ impl<F, T, R> QueueWorker<F, T, R> {
     }
 }
 
-impl<F, T, R> fmt::Debug for QueueWorker<F, T, R> {
+impl fmt::Debug for QueueWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueWorker").field("options", &self.options).finish_non_exhaustive()
     }
@@ -308,44 +204,49 @@ fn alone<B: Future<Output = ()>>(begin: impl FnOnce() -> B + Send + 'static) {
 }
 
 /// One message, from its payload to its settlement.
-async fn do_one<T, R, F, Fut>(work: &F, delivery: Delivery)
-where
-    F: Fn(Job<T>) -> Fut,
-    Fut: Future<Output = Result<R, JobError>>,
-    T: DeserializeOwned,
-    R: Serialize,
-{
-    let delivery = Arc::new(delivery);
-    let verdict = match delivery.payload::<T>() {
-        Ok(data) => {
-            let job = Job { data, delivery: delivery.clone() };
-            match caught(|| work(job)).await {
-                Some(Ok(result)) => match Payload::new(&result).map(Payload::into_stored) {
-                    Ok(result) if &*result == b"null" => Verdict::Done(None),
-                    Ok(result) => Verdict::Done(Some(result)),
-                    Err(error) => Verdict::Dead { why: cut(&error.to_string()).into() },
-                },
-                Some(Err(JobError(verdict))) => verdict,
-                None => Verdict::Retry { after_ms: None, why: "the worker panicked".into() },
-            }
-        }
-        Err(error) => Verdict::Dead { why: cut(&error.to_string()).into() },
+async fn do_one(work: &Work, around: &Around, delivery: Delivery) {
+    let (lease, mut extracted) = (delivery.lease(), None);
+    let begin = || work(&mut JobContext { delivery: &delivery, around });
+    let verdict = match std::panic::catch_unwind(AssertUnwindSafe(begin)) {
+        Ok(Ok(working)) => match caught(working).await {
+            Some(Ok(result)) => Verdict::Done(result),
+            Some(Err(JobError(verdict))) => verdict,
+            None => panicked(),
+        },
+        Ok(Err(error)) => extracted.insert(error).verdict(),
+        Err(_) => panicked(),
     };
-    if let Err(error) = delivery.settle(verdict).await {
-        tracing::warn!(%error, queue = %delivery.message().queue, id = delivery.id(), "a job was not settled");
+    if let Some(error) = extracted {
+        tracing::error!(%error, queue = %lease.message().queue, id = lease.message().id, "a worker was not called with a job");
+    }
+    // Whoever took the delivery has settled the message, or will.
+    let Some(lease) = delivery.into_last() else { return };
+    if let Err(error) = lease.settle(verdict).await {
+        let message = lease.message();
+        tracing::warn!(%error, queue = %message.queue, id = message.id, "a job was not settled");
+    }
+}
+
+fn panicked() -> Verdict {
+    Verdict::Retry { after_ms: None, why: "the worker panicked".into() }
+}
+
+impl ExtractError {
+    /// What becomes of a message that nobody was called with.
+    fn verdict(&self) -> Verdict {
+        let why = cut(&self.to_string()).into();
+        match self {
+            Self::Payload(_) => Verdict::Dead { why },
+            _ => Verdict::Retry { after_ms: None, why },
+        }
     }
 }
 
 /// Awaits what an application wrote; a panic is `None`, and in the log by the panic hook.
-async fn caught<F: Future>(begin: impl FnOnce() -> F) -> Option<F::Output> {
-    let begun = std::panic::catch_unwind(AssertUnwindSafe(begin)).ok()?;
-    let mut running = Box::pin(begun);
-    std::future::poll_fn(|cx| {
-        let mut running: Pin<&mut F> = running.as_mut();
-        match std::panic::catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Some),
-            Err(_) => Poll::Ready(None),
-        }
+async fn caught<T>(mut running: Pin<Box<dyn Future<Output = T>>>) -> Option<T> {
+    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
     })
     .await
 }

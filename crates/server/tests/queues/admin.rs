@@ -83,7 +83,6 @@ async fn clients_do_what_they_are_permitted_to() {
         json!(["q:put", "yours", 1]),
         json!(["q:putMany", "yours", [{ "payload": 1 }]]),
         json!(["q:call", "mine", 1]),
-        json!(["q:await", 1]),
         json!(["q:consume", "mine"]),
         json!(["q:pull", "mine"]),
         json!(["q:peek", "mine"]),
@@ -97,9 +96,73 @@ async fn clients_do_what_they_are_permitted_to() {
     ] {
         assert_eq!(party.refused(event).await, "forbidden");
     }
+    // As if it were not there.
+    assert_eq!(party.refused(json!(["q:await", 1])).await, "unknown_message");
     // Nobody was asked.
     let store = std::sync::Arc::new(posthaste::queue::MemoryQueues::new(posthaste::queue::MemoryQueues::limits(), 1));
     let running = serving(posthaste::WorkQueues::new(store));
     let mut party = Party::join(running.addr).await;
     assert_eq!(party.refused(json!(["q:put", "mine", 1])).await, "forbidden");
+}
+
+/// What may be done with a queue is in its name.
+fn by_name(_: &Socket, verb: QueueVerb, queue: &str) -> bool {
+    queue.contains(match verb {
+        QueueVerb::Put => "put",
+        QueueVerb::Call => "call",
+        QueueVerb::Await => "await",
+        QueueVerb::Consume => "work",
+        _ => return false,
+    })
+}
+
+#[tokio::test]
+async fn who_may_call_gets_the_result_and_whose_else_it_is_the_queue_says() {
+    let running = serving(open().permit(by_name));
+    let (mut caller, mut other) = (Party::join(running.addr).await, Party::join(running.addr).await);
+    let mut worker = Party::join(running.addr).await;
+    for queue in ["put:work", "call:work", "call:await:work", "put:await:work"] {
+        worker.ok(json!(["q:consume", queue])).await;
+        let may = |what: &str| queue.contains(what);
+        // A call is one permission, and needs no other: not to put, not to wait for what others put.
+        if may("call") {
+            assert_eq!(caller.refused(json!(["q:put", queue, 1])).await, "forbidden");
+            let call = caller.begin(json!(["q:call", queue, "own"])).await;
+            let job = worker.job().await;
+            worker.done(&job, json!(["result"])).await;
+            let answer = caller.answer(call).await;
+            assert_eq!(answer["result"], "result", "{queue}: {answer}");
+        } else {
+            assert_eq!(caller.refused(json!(["q:call", queue, 1])).await, "forbidden", "{queue}");
+        }
+        let id = if may("call") {
+            caller.ok(json!(["q:call", queue, "late", { "timeout": 1 }])).await["id"].clone()
+        } else {
+            caller.ok(json!(["q:put", queue, "late", { "keep_result": 3_600_000 }])).await["id"].clone()
+        };
+        // While it is worked on, and when it has ended.
+        let job = worker.job().await;
+        for has_ended in [false, true] {
+            if has_ended {
+                worker.done(&job, json!(["late"])).await;
+                // It is there when the next thing that the worker asks is answered.
+                worker.quiet().await;
+            }
+            let ask = |timeout| json!(["q:await", id, { "timeout": timeout }]);
+            let expected = if has_ended { json!("late") } else { json!(null) };
+            if may("call") || may("await") {
+                let answer = caller.ok(ask(if has_ended { 30_000 } else { 1 })).await;
+                assert_eq!((&answer["result"], answer["pending"] == true), (&expected, !has_ended), "{queue}");
+            } else {
+                assert_eq!(caller.refused(ask(1)).await, "unknown_message", "{queue}");
+            }
+            if may("await") {
+                let answer = other.ok(ask(if has_ended { 30_000 } else { 1 })).await;
+                assert_eq!((&answer["result"], answer["pending"] == true), (&expected, !has_ended), "{queue}");
+            } else {
+                assert_eq!(other.refused(ask(1)).await, "unknown_message", "{queue}");
+            }
+        }
+    }
+    assert_eq!(caller.refused(json!(["q:await", 1_u64 << 40])).await, "unknown_message");
 }

@@ -6,6 +6,7 @@ mod admin;
 mod away;
 mod bad;
 mod binary;
+mod extract;
 mod jobs;
 #[path = "../recovery/peer.rs"]
 mod peer;

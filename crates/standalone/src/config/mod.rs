@@ -32,6 +32,9 @@ pub(crate) struct Config {
     /// What clients may do with which queues, and what these allow.
     #[serde(rename = "queue")]
     pub(crate) queues: queues::Rules,
+    /// Which events become messages of which queues.
+    #[serde(rename = "route")]
+    pub(crate) routes: Vec<queues::Route>,
 }
 
 /// What is wrong with the text of a configuration: where, what, and perhaps what was meant.

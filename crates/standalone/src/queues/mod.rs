@@ -2,6 +2,7 @@
 //!
 //! Clients of Socket.IO use them in the namespace `/queues`, those of HTTP under `/api/v1/queues`; the same [rules](Rules) decide for both.
 
+mod routes;
 mod rules;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use posthaste::queue::Command;
 use posthaste::{QueueVerb, Socket, WorkQueues};
 use posthaste_backend_embedded::EmbeddedStore;
 
+pub(crate) use crate::queues::routes::{Route, open as open_routes};
 pub(crate) use crate::queues::rules::{Right, Rules};
 
 /// Opens the queues in a server's store, and tells those that are configured what they allow.
@@ -22,7 +24,7 @@ pub(crate) fn open(store: &EmbeddedStore, rules: Arc<Rules>) -> anyhow::Result<W
     }
     Ok(queues.permit(move |_: &Socket, verb: QueueVerb, queue: &str| {
         let right = match verb {
-            QueueVerb::Put | QueueVerb::Call => Right::Put,
+            QueueVerb::Put | QueueVerb::Call | QueueVerb::Await => Right::Put,
             QueueVerb::Consume => Right::Work,
             _ => Right::Manage,
         };

@@ -3,7 +3,8 @@
 //! ```text
 //!   lost for good ─────────► Return: free at once
 //!   lost, may come back ───► Hold ─► parked ─┬─ back within grace ─► Unhold: it has what it had, its old answers count
-//!                                            └─ later ─► Return ─► back after all ─► its consumers are asked for anew
+//!                                            └─ later ─► Return ─► back after all ─► its consumers are asked for anew,
+//!                                                        the same when another process comes back (noted)
 //! ```
 
 use std::time::Duration;
@@ -110,7 +111,8 @@ impl Local {
         if !socket.recovered() {
             return;
         }
-        let Some(mut holder) = desk.office.unpark(socket.id()) else { return };
+        let holder = desk.office.unpark(socket.id()).or_else(|| self.noted_holder(namespace, desk, member, socket));
+        let Some(mut holder) = holder else { return };
         let number = namespace.shared.number();
         holder.socket = socket.clone();
         holder.waits = 0;

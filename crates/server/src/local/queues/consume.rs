@@ -51,6 +51,14 @@ pub(super) fn consume(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
             Ok(Err(refusal)) => Err(Refused::from(refusal)),
             Err(error) => Err(Refused::from(error)),
         };
+        // Where the session outlives the process, this is a part of it when the client hears of it.
+        let noted = namespace.desk().filter(|_| opened.is_ok()).and_then(|desk| namespace.note_consumers(desk, member));
+        if let Some(Err(error)) = match noted {
+            Some(noted) => Some(noted.await),
+            None => None,
+        } {
+            tracing::warn!(%error, "a consumer was not noted: it may not survive the process");
+        }
         opened_consumer(&local, &namespace, member, id, reply, opened);
     }))
 }
@@ -75,7 +83,12 @@ fn opened_consumer(
         local.end_consumer(desk, namespace.shared.number(), id, Stop::Return);
         return reply.refuse(refused);
     }
-    // What it was given is in the mail, and comes behind the answer.
+    // Lost meanwhile.
+    if desk.with_consumer(id, |_| ()).is_none() {
+        return;
+    }
+    // What it was given is in the mail, which is taken with the answer, and waits until that is sent.
+    reply.send(&Opened { ok: true, consumer: id });
     let waiting = desk.with_consumer(id, |consumer| match std::mem::replace(&mut consumer.stage, Stage::Open) {
         Stage::Opening(waiting) => waiting,
         other => {
@@ -83,10 +96,7 @@ fn opened_consumer(
             Vec::new()
         }
     });
-    // Lost meanwhile.
-    let Some(waiting) = waiting else { return };
-    reply.send(&Opened { ok: true, consumer: id });
-    local.send_waiting(desk, member, waiting);
+    local.send_waiting(desk, member, waiting.unwrap_or_default());
 }
 
 fn read(asking: &Asking<'_>) -> Result<Wish, Refused> {
@@ -165,8 +175,13 @@ pub(super) fn stop(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
     let Some(desk) = namespace.desk() else { return Ok(done()) };
     let number = namespace.shared.number();
     if !drains {
+        let member = desk.owners.borrow().get(&id).copied().map(Member);
         let answer = local.end_consumer(desk, number, id, Stop::Return);
+        let noted = member.and_then(|member| namespace.note_consumers(desk, member));
         return Ok(Box::pin(async move {
+            if let Some(noted) = noted {
+                let _ = noted.await;
+            }
             match answer {
                 Some(answer) => reply.confirm(answer.await.map_err(Refused::from)),
                 None => reply.confirm(Ok(())),
@@ -177,6 +192,9 @@ pub(super) fn stop(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
         consumer.stage = Stage::Draining(reply.into_ack());
         consumer.held
     });
+    let member = desk.owners.borrow().get(&id).copied().map(Member);
+    // Nobody waits for it: until it is done the consumer may come back.
+    drop(member.and_then(|member| namespace.note_consumers(desk, member)));
     let held_back = local.ask_queues(desk, number, Command::Hold(id));
     if held == Some(0) {
         local.consumer_is_idle(desk, number, id);

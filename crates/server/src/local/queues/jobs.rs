@@ -118,7 +118,9 @@ impl Local {
                 }
                 // Its queue was removed.
                 Effect::Finished(consumer) => {
+                    let member = desk.owners.borrow().get(&consumer).copied().map(Member);
                     drop(self.end_consumer(desk, number, consumer, Stop::Return));
+                    drop(member.and_then(|member| namespace.note_consumers(desk, member)));
                 }
                 _ => {}
             }

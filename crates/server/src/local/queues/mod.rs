@@ -9,7 +9,7 @@
 //! - [`verbs`]: what clients ask, and what they are told at once.
 //! - [`put`], [`consume`], [`pull`], [`settle`], [`admin`]: what that leads to.
 //! - [`jobs`]: grants on their way to sockets, and the acks that come back.
-//! - [`away`]: sockets that are lost, and those that come back.
+//! - [`away`]: sockets that are lost, and those that come back; [`noted`]: to another process.
 //!
 //! Nothing is borrowed while something is sent or asked.
 
@@ -17,6 +17,7 @@ mod admin;
 mod away;
 mod consume;
 mod jobs;
+mod noted;
 mod pull;
 mod put;
 mod settle;
@@ -34,10 +35,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
 
 pub(crate) use self::jobs::{post_effects, post_news};
+pub(crate) use self::noted::NotedConsumers;
 pub(crate) use self::verbs::serve_queues;
 use super::{Local, LocalNamespace};
 use crate::ack::Ack;
 use crate::queues::Office;
+use crate::recovery::random;
 use crate::socket::Socket;
 
 /// Jobs are sent with ack ids from here on: half of what clients read as 32 bits. Questions of the application come from the other end.
@@ -187,7 +190,8 @@ impl Holder {
             consumers: FxHashMap::default(),
             leases: FxHashMap::default(),
             asked: FxHashMap::default(),
-            next_ack: FIRST_JOB as u32,
+            // What is late from another life of the client meets nobody.
+            next_ack: FIRST_JOB as u32 | u32::from_be_bytes(random()) >> 2,
             touch_at: now,
             touch_every: Duration::from_secs(10),
             over: VecDeque::new(),

@@ -156,25 +156,40 @@ pub(super) fn call(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
 }
 
 pub(super) fn wait(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
-    let (id, patience) = attempt!(asking, awaited(&asking));
+    let Awaited { id, patience, is_own } = attempt!(asking, awaited(&asking));
     let wait = attempt!(asking, asking.wait());
-    let hub = asking.office().hub.clone();
-    let reply = asking.reply;
-    tokio::task::spawn_local(async move { tell_result(&hub, id, patience, reply, wait).await });
+    let (office, socket, reply) = (asking.office().clone(), asking.socket.clone(), asking.reply);
+    tokio::task::spawn_local(async move {
+        // Whose message that is, its queue's rule says. Where it is not allowed it is as if it were not there.
+        if !is_own {
+            match office.hub.queue_of(id).await {
+                Ok(queue) if office.permits(&socket, QueueVerb::Await, &queue) => {}
+                Ok(_) => return reply.refuse(Refusal::UnknownMessage(id).into()),
+                Err(error) => return reply.refuse(error.into()),
+            }
+        }
+        tell_result(&office.hub, id, patience, reply, wait).await;
+    });
     Ok(done())
 }
 
-fn awaited(asking: &Asking<'_>) -> Result<(MessageId, u64), Refused> {
+/// A message whose result is asked for.
+struct Awaited {
+    id: MessageId,
+    patience: u64,
+    /// The session called it itself.
+    is_own: bool,
+}
+
+fn awaited(asking: &Asking<'_>) -> Result<Awaited, Refused> {
     asking.no_more_than(2)?;
     let id = asking.number_at(0, "id")?;
     let mut options = Options::read(asking.arg(1))?;
     let patience = options.number("timeout", 0..=LONGEST_LEASE)?.unwrap_or(PATIENCE);
     options.end()?;
     let is_own = |member: Member| asking.desk().with(member, |holder| holder.calls.contains(&id));
-    if asking.member().and_then(is_own) != Some(true) {
-        asking.permitted(QueueVerb::Await, "")?;
-    }
-    Ok((id, patience))
+    let is_own = asking.member().and_then(is_own) == Some(true);
+    Ok(Awaited { id, patience, is_own })
 }
 
 /// Tells the result of a message, or that there is none yet.

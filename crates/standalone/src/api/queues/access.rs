@@ -41,18 +41,19 @@ impl Desk {
         }))
     }
 
-    /// Whether something may be done with a message, by the queue that it is in. One that is not there is for those who may do it everywhere.
+    /// Whether something may be done with a message, by the queue that it is in, or was in if its result is kept. One that is not there is for
+    /// those who may do it everywhere.
     pub(super) async fn may(&self, right: Right, id: MessageId) -> Result<bool, Problem> {
         if self.rules.allow_everywhere(right) {
             return Ok(true);
         }
-        let found = match self.ask(Command::Get(id)).await {
-            Ok(Outcome::Messages(found)) => found,
-            Ok(_) => return Ok(false),
-            Err(problem) if problem.code() == "unknown_message" => return Ok(false),
-            Err(problem) => return Err(problem),
-        };
-        Ok(found.first().is_some_and(|it| self.rules.allow(right, &it.queue)))
+        match self.ask(Command::Get(id)).await {
+            Ok(Outcome::Messages(found)) => Ok(found.first().is_some_and(|it| self.rules.allow(right, &it.queue))),
+            Ok(Outcome::Ended(queue, _)) => Ok(self.rules.allow(right, &queue)),
+            Ok(_) => Ok(false),
+            Err(problem) if problem.code() == "unknown_message" => Ok(false),
+            Err(problem) => Err(problem),
+        }
     }
 }
 

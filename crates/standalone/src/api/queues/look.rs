@@ -294,7 +294,7 @@ pub(super) async fn message(State(api): State<Arc<Api>>, Id(id): Id, headers: He
             Some(found) => Ok(answer(StatusCode::OK, &Message::from(found))),
             None => Err(Problem::unknown_message(id)),
         },
-        Outcome::Ended(end) => Ok(answer(StatusCode::OK, &Ended::of(id, end))),
+        Outcome::Ended(_, end) => Ok(answer(StatusCode::OK, &Ended::of(id, end))),
         _ => Err(Problem::UNEXPECTED),
     }
 }
