@@ -252,3 +252,32 @@ fn a_listener_may_ask() {
     let depth = posthaste_history::store::wait(site.ask(Timestamp(1), Command::Stats(name("q")))).unwrap();
     assert_eq!(depth, Ok(Outcome::Depth(Depth { consumers: 1, ..Depth::default() })));
 }
+
+#[test]
+fn what_happens_is_counted() {
+    let mut site = Site::default();
+    site.done(Command::Consume(consumer(1, "q", 1)));
+    let dedup = Dedup { key: "k".into(), mode: DedupMode::Reject, window_ms: None };
+    site.put(Put { dedup: Some(dedup.clone()), ..message("q", "") });
+    site.put(Put { dedup: Some(dedup), ..message("q", "") });
+    let first = site.one();
+    site.settle(&first, Verdict::Retry { after_ms: Some(0), why: "no".into() }).unwrap();
+    let second = site.one();
+    // What was said too late is refused, and counted.
+    assert_eq!(site.settle(&first, Verdict::Done(None)), Err(Refusal::StaleLease(first.id)));
+    site.settle(&second, Verdict::Release).unwrap();
+    let third = site.one();
+    assert_eq!(third.deadline.0, site.now + 30_000);
+    site.pass(30_000);
+    let fourth = site.one();
+    site.settle(&fourth, Verdict::Dead { why: "hopeless".into() }).unwrap();
+    site.put(message("q", ""));
+    let last = site.one();
+    site.finish(&last);
+    let Ok(Outcome::Counts(depth, counted)) = site.ask(Command::Counts(name("q"))) else { panic!("no counts") };
+    assert_eq!((depth.dead, depth.consumers), (1, 1));
+    let all = [counted.put, counted.dup, counted.given, counted.failed, counted.stale, counted.released];
+    assert_eq!(all, [2, 1, 5, 1, 1, 1]);
+    let rest = [counted.leases_expired, counted.died, counted.done, counted.lost, counted.removed, counted.revoked];
+    assert_eq!(rest, [1, 1, 1, 0, 0, 0]);
+}

@@ -389,6 +389,10 @@ impl Inside {
                 Ok(Outcome::Done)
             }
             Command::Stats(name) => Ok(Outcome::Depth(model.depth(&model.queues[known(model, &name)?]))),
+            Command::Counts(name) => {
+                let depth = model.depth(&model.queues[known(model, &name)?]);
+                Ok(Outcome::Counts(depth, crate::port::Counted::default()))
+            }
             Command::List { after, max } => {
                 let mut all: Vec<_> = model.queues.iter().map(|it| (it.name.clone(), model.depth(it))).collect();
                 all.sort_by(|a, b| a.0.cmp(&b.0));

@@ -72,10 +72,12 @@ impl Machine {
     }
 
     /// Whoever has the message is told that it is gone.
-    fn revoke(&self, group: &mut Group, id: MessageId) {
+    fn revoke(&mut self, group: &mut Group, id: MessageId) {
         if let (Some(lease), Some(message)) = (self.lease(id), self.messages.get(id)) {
-            let queue = self.queue(message.queue).name.clone();
+            let number = message.queue;
+            let queue = self.queue(number).name.clone();
             let (consumer, token) = (lease.consumer, lease.token);
+            self.count(number, |it| it.revoked += 1);
             group.effects.push(Effect::Revoked { consumer, queue, id, token, why: Why::Removed });
         }
     }
@@ -128,6 +130,7 @@ impl Machine {
         for (stored, cost) in far {
             let (id, due) = (stored.id, stored.put.due);
             self.change(group, Change::Ended { id, queue: number, cost, due, result: None });
+            self.count_end(number, &End::Removed);
         }
         Ok(Ok(Outcome::Count(count)))
     }
@@ -174,6 +177,7 @@ impl Machine {
         self.promise(group);
         let (queue, cost, due) = (stored.queue, stored.put.cost(), stored.put.due);
         self.change(group, Change::Ended { id, queue, cost, due, result: None });
+        self.count_end(queue, &End::Removed);
         Ok(Ok(Outcome::Done))
     }
 }

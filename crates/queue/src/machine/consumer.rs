@@ -119,6 +119,7 @@ impl Machine {
             leased.reverse(); // the oldest first: it came first, and goes first again
             let forwards = self.forwards_of(leased.iter().copied().filter(|id| self.dies_of_loss(*id)), source)?;
             for message in leased {
+                self.count_of(message, |it| it.lost += 1);
                 self.lose(group, now, message, "its worker was lost", &forwards);
             }
         }

@@ -14,7 +14,7 @@ impl Machine {
         Ok(Outcome::Depth(self.depth(self.named(name)?)))
     }
 
-    fn depth(&self, number: u32) -> Depth {
+    pub(super) fn depth(&self, number: u32) -> Depth {
         let queue = self.queue(number);
         let counts = queue.counts;
         Depth {

@@ -13,6 +13,7 @@ mod apply;
 mod bucket;
 mod clock;
 mod consumer;
+mod counted;
 mod death;
 mod delays;
 mod give;
@@ -239,6 +240,7 @@ impl Machine {
             Command::Delete(name) => done(self.delete(group, &name)),
             Command::Remove(id) => self.remove(group, id, source),
             Command::Stats(name) => Ok(self.stats(&name)),
+            Command::Counts(name) => Ok(self.counts(&name)),
             Command::List { after, max } => Ok(Ok(self.list_queues(&after, max))),
             Command::Config(name) => Ok(self.config_of(&name)),
             Command::Peek { queue, state, after, max } => self.peek(&queue, state, after, max, source),
@@ -263,6 +265,7 @@ impl Machine {
     /// The change is made, and will be written.
     fn change(&mut self, group: &mut Group, change: Change) {
         self.apply(&change);
+        self.count_change(&change);
         match &change {
             Change::Put(stored) => group.puts.push(stored.id),
             Change::Ended { id, due: Some(_), .. } => {

@@ -188,7 +188,10 @@ impl Machine {
         if let Some(dedup) = &put.dedup {
             let first = self.known(number, &dedup.key, now);
             match first {
-                Some(id) if dedup.mode != DedupMode::Replace => return Receipt { id, dup: true, durability },
+                Some(id) if dedup.mode != DedupMode::Replace => {
+                    self.count(number, |it| it.dup += 1);
+                    return Receipt { id, dup: true, durability };
+                }
                 Some(id) => self.replace(group, id, number, victims),
                 None => {}
             }
@@ -218,6 +221,7 @@ impl Machine {
         } else if let Some(stored) = victims.get(&id).filter(|_| !self.messages.contains(id)) {
             let (cost, due) = (stored.put.cost(), stored.put.due);
             self.change(group, Change::Ended { id, queue, cost, due, result: None });
+            self.count_end(queue, &End::Removed);
         }
     }
 
@@ -284,6 +288,7 @@ impl Machine {
     ) {
         let message = self.messages.get(id).expect("invariant: a message that ends is there");
         let (queue, cost, due) = (message.queue, message.cost.into(), message.put_due());
+        self.count_end(queue, &end);
         let is_told = match end {
             End::Done(_) => result.is_some(),
             End::Expired => true,

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::bucket::Bucket;
 use super::known::Known;
 use super::line::Line;
-use crate::port::{Config, ConsumerId, MessageId, Overflow, QueueName};
+use crate::port::{Config, ConsumerId, Counted, MessageId, Overflow, QueueName};
 
 /// One queue. What few have, or only those at work, is in boxes: many are idle.
 pub(super) struct Queue {
@@ -31,6 +31,8 @@ pub(super) struct Queue {
     /// Those of them that can have one more, as their turns come.
     pub takers: VecDeque<ConsumerId>,
     pub rare: Option<Box<Rare>>,
+    /// What happened since the start, if anything did.
+    pub counted: Option<Box<Counted>>,
 }
 
 /// How much a queue has.
@@ -89,6 +91,7 @@ impl Queue {
             consumers: 0,
             takers: VecDeque::new(),
             rare: None,
+            counted: None,
         }
     }
 

@@ -43,6 +43,7 @@ impl Machine {
     ) -> Result<Settled, Refusal> {
         let Settle { id, token, verdict } = settle;
         if self.lease(id).is_none_or(|lease| lease.token != token) {
+            self.count_of(id, |it| it.stale += 1);
             return Err(Refusal::StaleLease(id));
         }
         let message = self.messages.get(id).expect("invariant: a lease has its message");

@@ -54,8 +54,10 @@ impl Machine {
                 }
             };
             let message = self.messages.get(id).expect("invariant: a lease has its message");
-            let queue = self.queue(message.queue).name.clone();
+            let number = message.queue;
+            let queue = self.queue(number).name.clone();
             group.effects.push(Effect::Revoked { consumer, queue, id, token, why: Why::Expired });
+            self.count(number, |it| it.leases_expired += 1);
             self.lose(group, now, id, "its lease ran out", &forwards);
         }
         Ok(())

@@ -71,6 +71,8 @@ pub enum Command {
     Remove(MessageId),
     /// How many messages a queue has: [`Outcome::Depth`](crate::Outcome::Depth).
     Stats(QueueName),
+    /// As [`Command::Stats`], and what happened since the store was opened: [`Outcome::Counts`](crate::Outcome::Counts).
+    Counts(QueueName),
     /// The queues there are, by name, after this one: [`Outcome::Queues`](crate::Outcome::Queues).
     List {
         /// Behind this name; "" from the beginning.
@@ -102,7 +104,13 @@ impl Command {
     pub const fn is_look(&self) -> bool {
         matches!(
             self,
-            Self::Orphans | Self::Stats(_) | Self::List { .. } | Self::Config(_) | Self::Peek { .. } | Self::Get(_)
+            Self::Orphans
+                | Self::Stats(_)
+                | Self::Counts(_)
+                | Self::List { .. }
+                | Self::Config(_)
+                | Self::Peek { .. }
+                | Self::Get(_)
         )
     }
 }

@@ -19,7 +19,7 @@ pub use command::{
 };
 pub use config::{Backoff, Config, OnExhausted, Overflow, Rate};
 pub use effect::{Delivery, Effect, End, Why};
-pub use outcome::{Depth, Found, Outcome, Receipt, Settled};
+pub use outcome::{Counted, Depth, Found, Outcome, Receipt, Settled};
 pub use refusal::Refusal;
 
 /// Hears what happens, in order and after it is durable. Called by the thread that commits, with everything of one group, before the

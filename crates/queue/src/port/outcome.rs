@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_history::store::{Durability, Timestamp};
+use serde::Serialize;
 
 use crate::port::change::Rest;
 use crate::port::command::{MessageId, QueueName, State};
@@ -25,6 +26,8 @@ pub enum Outcome {
     Count(u64),
     /// What a queue has.
     Depth(Depth),
+    /// What a queue has, and what happened there.
+    Counts(Depth, Counted),
     /// Queues, and what each has.
     Queues(Vec<(QueueName, Depth)>),
     /// What a queue allows.
@@ -78,6 +81,40 @@ pub struct Depth {
     pub is_paused: bool,
     /// Nothing is taken in.
     pub is_draining: bool,
+}
+
+/// What happened to the messages of a queue since its store was opened. No number ever becomes less; they are in memory only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Counted {
+    /// Messages came, copies of dead ones from other queues included.
+    pub put: u64,
+    /// Puts found their message there under the same key.
+    pub dup: u64,
+    /// Messages were given to workers.
+    pub given: u64,
+    /// They were done.
+    pub done: u64,
+    /// They failed, and rest; those that died of it are not counted here.
+    pub failed: u64,
+    /// Workers gave them back.
+    pub released: u64,
+    /// Their worker was lost.
+    pub lost: u64,
+    /// Their lease ran out.
+    pub leases_expired: u64,
+    /// They were removed while a worker had them.
+    pub revoked: u64,
+    /// They died.
+    pub died: u64,
+    /// Dead ones were given another chance.
+    pub redriven: u64,
+    /// Their time was over.
+    pub expired: u64,
+    /// They were removed, replaced or dropped.
+    pub removed: u64,
+    /// Settlements came with a lease that was over, and were refused, of messages that had not ended.
+    pub stale: u64,
 }
 
 /// A message, as one who looks at it sees it.

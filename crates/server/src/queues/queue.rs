@@ -10,8 +10,8 @@ use bytes::Bytes;
 use posthaste_engine::WorkerHandle;
 use posthaste_history::store::{Durability, Timestamp};
 use posthaste_queue::{
-    Backoff, Command, Config, Dedup, DedupMode, Depth, Found, MessageId, Outcome, Put, QueueName, Receipt, Select,
-    State,
+    Backoff, Command, Config, Counted, Dedup, DedupMode, Depth, Found, MessageId, Outcome, Put, QueueName, Receipt,
+    Select, State,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -145,6 +145,17 @@ impl Queue {
         match self.hub()?.call(Command::Stats(self.name.clone())).await? {
             Outcome::Depth(depth) => Ok(depth),
             _ => Ok(Depth::default()),
+        }
+    }
+
+    /// What happened to its messages since the store was opened.
+    ///
+    /// # Errors
+    /// [`QueueError`]
+    pub async fn counts(&self) -> Result<Counted, QueueError> {
+        match self.hub()?.call(Command::Counts(self.name.clone())).await? {
+            Outcome::Counts(_, counted) => Ok(counted),
+            _ => Ok(Counted::default()),
         }
     }
 

@@ -90,7 +90,10 @@ async fn a_worker_that_takes_the_delivery_may_settle_it_itself() {
     assert_eq!(queue.result::<String>(receipt.id, SOON).await.unwrap(), "at last");
     // Kept and dropped: it failed.
     queue.put("keep").attempts(1).await.unwrap();
-    drop(kept.recv().await.unwrap());
+    let delivery = kept.recv().await.unwrap();
+    // All jobs run on one thread: whatever comes behind is done when that function has returned.
+    queue.put("plain").call::<String>(SOON).await.unwrap();
+    drop(delivery);
     eventually("it is dead", async || queue.stats().await.is_ok_and(|depth| depth.dead == 2)).await;
     within("it stops", worker.stop()).await.unwrap();
 }

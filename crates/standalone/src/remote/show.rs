@@ -35,6 +35,12 @@ pub(super) fn stats(stats: &Value) -> String {
         out += &switches;
         out.push('\n');
     }
+    let counted = stats["counted"].as_object().into_iter().flatten();
+    let counted: Vec<String> =
+        counted.filter(|(_, count)| count.as_u64() != Some(0)).map(|(name, count)| format!("{name} {count}")).collect();
+    if !counted.is_empty() {
+        out += &format!("{:<10} {}\n", "since start", counted.join(", "));
+    }
     out
 }
 

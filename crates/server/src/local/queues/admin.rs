@@ -1,7 +1,7 @@
 //! Looking at queues and looking after them.
 
 use bytes::Bytes;
-use posthaste_queue::{Command, Depth, Found, Outcome, QueueName, Select, State};
+use posthaste_queue::{Command, Counted, Depth, Found, Outcome, QueueName, Select, State};
 use posthaste_socket_proto::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -53,13 +53,15 @@ struct Stats {
     consumers: u64,
     paused: bool,
     draining: bool,
+    counted: Counted,
 }
 
 pub(super) fn stats(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
     let queue = attempt!(asking, asking.queue(QueueVerb::Stats));
     attempt!(asking, asking.no_more_than(1));
-    tell(asking, Command::Stats(queue), |outcome| {
-        let depth = if let Outcome::Depth(depth) = outcome { depth } else { Depth::default() };
+    tell(asking, Command::Counts(queue), |outcome| {
+        let counts = if let Outcome::Counts(depth, counted) = outcome { Some((depth, counted)) } else { None };
+        let (depth, counted) = counts.unwrap_or_default();
         let oldest = depth.oldest.map(|oldest| now().0.saturating_sub(oldest.0));
         let Depth { ready, leased, delayed, dead, bytes, consumers, is_paused, is_draining, .. } = depth;
         Stats {
@@ -73,6 +75,7 @@ pub(super) fn stats(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
             consumers,
             paused: is_paused,
             draining: is_draining,
+            counted,
         }
     })
 }

@@ -224,15 +224,12 @@ impl Local {
         let found = desk.with(handle.member, |holder| {
             let token = *holder.asked.get(&ack)?;
             let (lease, idle) = holder.let_go(token)?;
-            Some((token, lease, idle, holder.socket.clone()))
+            Some((token, lease, idle))
         });
-        let Some(Some((token, lease, idle, socket))) = found else { return false };
-        if lease.is_over {
-            tell_revoked(&socket, lease.id, token, &lease.queue, Why::Stale);
-        } else {
-            let settle = Settle { id: lease.id, token, verdict: verdict(args) };
-            self.settle_soon(desk, handle.namespace, Settling { settle, from: Some((handle.member.0, lease.queue)) });
-        }
+        let Some(Some((token, lease, idle))) = found else { return false };
+        // One whose lease is over is refused, and its worker is told then.
+        let settle = Settle { id: lease.id, token, verdict: verdict(args) };
+        self.settle_soon(desk, handle.namespace, Settling { settle, from: Some((handle.member.0, lease.queue)) });
         if let Some(idle) = idle {
             self.consumer_is_idle(desk, handle.namespace, idle);
         }

@@ -32,13 +32,13 @@ pub(super) fn settle(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
             })?
         });
         match let_go {
-            Some((lease, now_idle)) if !lease.is_over => {
+            Some((_, now_idle)) => {
                 idle.extend(now_idle);
                 places.push(results.len());
                 settles.push(settle);
                 results.push(Ok(()));
             }
-            _ => results.push(Err(stale(settle.id))),
+            None => results.push(Err(stale(settle.id))),
         }
     }
     let (desk, number) = (asking.desk(), asking.number());

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use posthaste::QueueError;
-use posthaste::queue::{Command, Config, Depth, End, Found, MessageId, Outcome, Rest, State as Where};
+use posthaste::queue::{Command, Config, Counted, Depth, End, Found, MessageId, Outcome, Rest, State as Where};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -46,6 +46,14 @@ impl From<Depth> for Stats {
         let oldest = oldest.map(|oldest| now.saturating_sub(oldest.0));
         Self { ready, leased, delayed, dead, bytes, oldest, consumers, paused: is_paused, draining: is_draining }
     }
+}
+
+/// What a queue has, and what happened there since the server was started.
+#[derive(Serialize)]
+struct Counts {
+    #[serde(flatten)]
+    stats: Stats,
+    counted: Counted,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,7 +107,7 @@ pub(super) async fn list(
 struct Shown {
     name: Arc<str>,
     config: Box<Config>,
-    stats: Stats,
+    stats: Counts,
 }
 
 /// `GET /api/v1/queues/{queue}`.
@@ -112,10 +120,8 @@ pub(super) async fn queue(
     let Outcome::Config(config) = api.queues.ask(Command::Config(name.clone())).await? else {
         return Err(Problem::UNEXPECTED);
     };
-    let Outcome::Depth(depth) = api.queues.ask(Command::Stats(name.clone())).await? else {
-        return Err(Problem::UNEXPECTED);
-    };
-    Ok(answer(StatusCode::OK, &Shown { name, config, stats: depth.into() }))
+    let stats = stats_of(&api, name.clone()).await?;
+    Ok(answer(StatusCode::OK, &Shown { name, config, stats }))
 }
 
 /// `GET /api/v1/queues/{queue}/stats`.
@@ -125,8 +131,14 @@ pub(super) async fn stats(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     api.queues.access(&headers, Right::Manage, What::Queue(&name))?;
-    let Outcome::Depth(depth) = api.queues.ask(Command::Stats(name)).await? else { return Err(Problem::UNEXPECTED) };
-    Ok(answer(StatusCode::OK, &Stats::from(depth)))
+    Ok(answer(StatusCode::OK, &stats_of(&api, name).await?))
+}
+
+async fn stats_of(api: &Api, name: Arc<str>) -> Result<Counts, Problem> {
+    let Outcome::Counts(depth, counted) = api.queues.ask(Command::Counts(name)).await? else {
+        return Err(Problem::UNEXPECTED);
+    };
+    Ok(Counts { stats: depth.into(), counted })
 }
 
 #[derive(Debug, Deserialize)]
