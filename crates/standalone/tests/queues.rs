@@ -478,6 +478,32 @@ async fn a_server_that_is_not_for_trying_allows_what_its_rules_say() {
 }
 
 #[tokio::test]
+async fn a_batch_that_does_not_fit_is_not_put_and_what_happened_is_counted() {
+    let (_data, server) = start();
+    let addr = server.addr;
+    good(&ask(addr, "PUT", "queues/small", r#"{"max_messages":2}"#).await, 200);
+    let batch = |count: usize| format!("[{}]", vec![r#"{"payload":1}"#; count].join(","));
+    problem(&post(addr, "queues/small/messages", &batch(3)).await, 429, "queue_full");
+    assert_eq!(stats(addr, "small").await["ready"], json!(0));
+    good(&post(addr, "queues/small/messages", &batch(2)).await, 201);
+    let jobs = lease(addr, "small", "max=10&ttl=100").await;
+    assert_eq!(jobs.len(), 2);
+    // Their leases run out, and what is said of them then is refused and counted.
+    while stats(addr, "small").await["counted"]["leases_expired"] != json!(2) {
+        tokio::task::yield_now().await;
+    }
+    let late = json!([said(&jobs[0], "done"), said(&jobs[1], "done")]);
+    let refused = post(addr, "leases/settle", &late.to_string()).await;
+    assert_eq!(refused.status, 409);
+    let jobs = lease(addr, "small", "max=10").await;
+    let done = json!([said(&jobs[0], "done"), said(&jobs[1], "done")]);
+    assert_eq!(settle(addr, done).await, json!([{ "id": 1, "ok": true }, { "id": 2, "ok": true }]));
+    let counted = stats(addr, "small").await["counted"].clone();
+    let of = |name: &str| counted[name].as_u64();
+    assert_eq!([of("put"), of("given"), of("done"), of("stale"), of("lost")], [2, 4, 2, 2, 0].map(Some), "{counted}");
+}
+
+#[tokio::test]
 async fn results_are_for_those_who_may_put_into_the_queue_also_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");

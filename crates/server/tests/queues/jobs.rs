@@ -165,6 +165,22 @@ async fn what_is_put_together_is_put_at_once() {
     let puts = json!([{ "payload": 1 }, { "payload": 1, "opts": { "priority": 32 } }]);
     assert_eq!(party.refused(json!(["q:putMany", "work", puts])).await, "invalid");
     assert_eq!(party.stats("work").await["leased"], 3);
+    // Nor can all of them, and none is put.
+    let config = posthaste::queue::Config { max_messages: 2, ..posthaste::queue::Config::default() };
+    running.io.queue("small").configure(config).await.unwrap();
+    let three = json!([{ "payload": 1 }, { "payload": 2 }, { "payload": 3 }]);
+    assert_eq!(party.refused(json!(["q:putMany", "small", three])).await, "queue_full");
+    assert_eq!(party.stats("small").await["ready"], 0);
+    party.ok(json!(["q:putMany", "small", [{ "payload": 1 }, { "payload": 2 }]])).await;
+    let pulled = party.ok(json!(["q:pull", "small", { "max": 10 }])).await;
+    let pulled = pulled["messages"].as_array().unwrap();
+    assert_eq!(pulled.len(), 2);
+    let done =
+        |it: &serde_json::Value| json!({ "id": it["meta"]["id"], "token": it["meta"]["token"], "outcome": "done" });
+    let settled = party.ok(json!(["q:settle", pulled.iter().map(done).collect::<Vec<_>>()])).await;
+    assert_eq!(settled["results"], json!([{ "ok": true }, { "ok": true }]));
+    let counted = party.stats("small").await["counted"].clone();
+    assert_eq!((&counted["put"], &counted["given"], &counted["done"]), (&json!(2), &json!(2), &json!(2)), "{counted}");
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use posthaste::queue::State;
-use posthaste::{Failure, Job, JobError, Queue, QueueError, Server};
+use posthaste::queue::{Command, Config, Outcome, Refusal, Settle, Settled, State, Verdict};
+use posthaste::{Failure, Job, JobError, Pull, Queue, QueueError, Server};
 use posthaste_testkit::{Record, within};
 use serde_json::json;
 
@@ -188,4 +188,30 @@ async fn a_server_without_queues_says_so() {
     assert!(matches!(io.queue("x").put(&1).await, Err(QueueError::NoQueues)));
     assert!(matches!(io.queue("x").stats().await, Err(QueueError::NoQueues)));
     io.close(Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_batch_is_put_whole_or_not_at_all_and_is_leased_and_settled_together() {
+    let queues = open();
+    let clock = tokio::spawn(queues.run());
+    let work = queues.queue("work");
+    work.configure(Config { max_messages: 3, ..Config::default() }).await.unwrap();
+    let refused = work.put_all([1, 2, 3, 4].map(|number| work.put(&number))).await;
+    assert!(matches!(refused, Err(QueueError::Refused(Refusal::Full { .. }))), "{refused:?}");
+    assert_eq!(depth(&work).await, (0, 0, 0, 0));
+    assert_eq!(work.put_all([1, 2, 3].map(|number| work.put(&number))).await.unwrap().len(), 3);
+    let pull = Pull { queue: "work".into(), max: 10, bytes: 1 << 20, lease_ms: None, keys: None };
+    let leased = within("a pull", queues.pull(pull, SOON)).await.unwrap();
+    assert_eq!(leased.len(), 3);
+    let done = |it: &posthaste::queue::Delivery| Settle { id: it.id, token: it.token, verdict: Verdict::Done(None) };
+    let mut settles: Vec<Settle> = leased.iter().map(done).collect();
+    // Each for itself: one that is not leased so changes nothing for the others.
+    settles[1].token += 1_000;
+    let settled = queues.ask(Command::Settle(settles)).await.unwrap().unwrap();
+    let stale = Err(Refusal::StaleLease(leased[1].id));
+    assert_eq!(settled, Outcome::Settled(vec![Ok(Settled::Ended), stale, Ok(Settled::Ended)]));
+    assert_eq!(depth(&work).await, (0, 1, 0, 0));
+    let counted = work.counts().await.unwrap();
+    assert_eq!((counted.put, counted.given, counted.done, counted.stale), (3, 3, 2, 1));
+    clock.abort();
 }
