@@ -2,9 +2,11 @@
 // is a stock client that does nothing about any of this.
 
 import assert from "node:assert/strict";
+import { rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { after, afterEach, before, describe } from "node:test";
 import { io } from "socket.io-client";
-import { ask, check, next, opened, programOf, sleep, StandaloneServer, until } from "./harness.mjs";
+import { ask, check, next, opened, programOf, sleep, StandaloneServer, temporaryFolder, until } from "./harness.mjs";
 
 const program = programOf("POSTHASTE_BIN");
 
@@ -111,6 +113,34 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       await until(() => jobs.length === 3, "the second job");
       assert.deepEqual([jobs[2].job, jobs[2].meta.deliveries], ["second", 1]);
       jobs[2].done();
+    });
+
+    check("who may not do it any more does not consume again", async () => {
+      const folder = temporaryFolder();
+      const config = path.join(folder, "posthaste.toml");
+      const rules = (work) => writeFileSync(config, `[[queue]]\nmatch = "*"\nwork = "${work}"\nmanage = "anyone"`);
+      rules("anyone");
+      const strict = new StandaloneServer({ command: [program] }, { command: "serve", options: ["--config", config] });
+      try {
+        await strict.start();
+        const worker = io(`${strict.urls.socketio}/queues`, { forceNew: true, transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 200 });
+        sockets.push(worker);
+        await opened(worker);
+        await must(worker, "q:consume", "work");
+        for (const [work, consumers] of [["anyone", 1], ["deny", 0]]) {
+          rules(work);
+          const back = next(worker, "connect");
+          await strict.kill();
+          await strict.start();
+          await back;
+          assert.equal(worker.recovered, true);
+          const stats = await must(worker, "q:stats", "work");
+          assert.equal(stats.consumers, consumers, work);
+        }
+      } finally {
+        await strict.stop();
+        rmSync(folder, { recursive: true, force: true });
+      }
     });
 
     check("who left on purpose consumes nothing", async () => {

@@ -75,7 +75,7 @@ impl std::fmt::Display for Links {
         writeln!(f, "  Follow      curl -N -H accept:text/event-stream {api}/streams/demo")?;
         let url = self.url_option();
         writeln!(f, "  Queues      {:<30} open: posthaste queue{url} put emails '{{\"to\": \"ada\"}}'", self.queues)?;
-        writeln!(f, "  Worker      posthaste work{url} --queue emails -- cat")?;
+        writeln!(f, "  Worker      posthaste work{url} --queue emails -- tee /dev/stderr")?;
         writeln!(f)?;
         writeln!(f, "  Ctrl-C stops it.")
     }

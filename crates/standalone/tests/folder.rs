@@ -147,7 +147,7 @@ fn dev_prints_where_things_are_and_nothing_that_is_not_there() {
             format!(
                 "Queues http://localhost:{port}/queues open: posthaste queue --url http://localhost:{port} put emails '{{\"to\": \"ada\"}}'"
             ),
-            format!("Worker posthaste work --url http://localhost:{port} --queue emails -- cat"),
+            format!("Worker posthaste work --url http://localhost:{port} --queue emails -- tee /dev/stderr"),
             "Ctrl-C stops it.".to_owned(),
         ]
     );

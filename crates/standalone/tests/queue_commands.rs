@@ -111,7 +111,7 @@ fn queues_are_looked_after_and_nothing_is_removed_without_a_word() {
     }
     assert_eq!(run(addr, "queue purge q --yes").status.code(), Some(2), "it has to be said what");
     assert_eq!(json(addr, "queue stats q")["ready"], json!(3));
-    assert_eq!(said(addr, "queue purge q --state ready,delayed --max 1 --yes"), "1 messages are removed\n");
+    assert_eq!(said(addr, "queue purge q --state ready,delayed --max 1 --yes"), "removed 1 message\n");
     assert_eq!(json(addr, "queue purge q --state ready --yes"), json!({ "count": 2 }));
     said(addr, "queue rm q -y");
     assert_eq!(json(addr, "queue ls"), json!({ "queues": [] }));

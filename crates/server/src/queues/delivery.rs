@@ -126,7 +126,7 @@ impl fmt::Debug for Deliveries {
 /// A message that is this process's until it is settled or its lease runs out. One that is dropped has failed.
 ///
 /// A worker's function may take it as well ([`FromJob`](crate::FromJob)): then it may settle the message itself, and what the function returns
-/// settles it only if that has not happened. One that is kept beyond the function settles the message later; its lease is extended no more.
+/// settles it only if that has not happened. One that is kept beyond the function settles the message later, as long as the worker is not stopped.
 pub struct Delivery(Arc<Held>);
 
 /// Whoever has this may settle the message, or drops it last.

@@ -30,7 +30,7 @@ pub(super) async fn run(options: &QueueOptions) -> anyhow::Result<ExitCode> {
                 path_of(&options.named.queue),
                 query(&[("id", options.id), ("max", options.max)])
             );
-            desk.count(&path, "have another chance").await?;
+            desk.count(&path, "revived").await?;
         }
         What::Pause(named) => desk.switch(&named.queue, "pause").await?,
         What::Resume(named) => desk.switch(&named.queue, "resume").await?,
@@ -51,7 +51,7 @@ pub(super) async fn run(options: &QueueOptions) -> anyhow::Result<ExitCode> {
                 path.push(if path.contains('?') { '&' } else { '?' });
                 path += &format!("state={}", states(options));
             }
-            desk.count(&path, "are removed").await?;
+            desk.count(&path, "removed").await?;
         }
         What::Rm(options) => {
             let name = &options.named.queue;
@@ -201,7 +201,8 @@ impl Desk {
     async fn count(&self, path: &str, what: &str) -> anyhow::Result<()> {
         let answer = self.server.call(Method::POST, path, None, Duration::ZERO).await?.json()?;
         let Some(count) = answer["count"].as_u64() else { bail!("the server did not say how many") };
-        self.say(&answer, |_| format!("{count} messages {what}\n"));
+        let messages = if count == 1 { "message" } else { "messages" };
+        self.say(&answer, |_| format!("{what} {count} {messages}\n"));
         Ok(())
     }
 }
