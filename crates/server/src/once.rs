@@ -154,7 +154,7 @@ fn key_of(args: &Args<'_>) -> Option<(String, usize)> {
         key: String,
     }
     // Most events have none.
-    args.raw().ends_with('}').then_some(())?;
+    (args.raw().ends_with('}') && args.raw().contains("$key")).then_some(())?;
     let (count, last) = args.iter().enumerate().last()?;
     last.contains("$key").then_some(())?;
     Some((serde_json::from_str::<Keyed>(last).ok()?.key, count))

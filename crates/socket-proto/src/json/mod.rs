@@ -106,6 +106,7 @@ pub(crate) fn white_space(text: &[u8]) -> usize {
 /// Index just behind the closing quote of the string whose first character is at `at`.
 pub(crate) fn string_end(text: &[u8], mut at: usize) -> usize {
     loop {
+        at += scan::plain(text.get(at..).unwrap_or_default());
         match text.get(at) {
             Some(b'"') => return at + 1,
             Some(b'\\') => at += 2,

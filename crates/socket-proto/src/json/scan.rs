@@ -174,7 +174,7 @@ fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// How many bytes there are before one that means something in a string.
-fn plain(bytes: &[u8]) -> usize {
+pub(super) fn plain(bytes: &[u8]) -> usize {
     const fn means_something(byte: u8) -> bool {
         byte < 0x20 || byte == b'"' || byte == b'\\'
     }
