@@ -134,17 +134,18 @@ impl Payload {
     }
 }
 
-/// What a worker's socket is sent: a payload and what there is to know about it. The payload is text already and is not looked at.
-pub(crate) struct JobArgs<'a, M> {
+/// What a worker's socket is sent: a payload and what there is to know about it. Both are text already and are not looked at.
+pub(crate) struct JobArgs<'a> {
     pub(crate) text: &'a str,
     pub(crate) parts: &'a [Bytes],
-    pub(crate) meta: &'a M,
+    pub(crate) meta: &'a str,
 }
 
-impl<M: serde::Serialize> EmitArgs for JobArgs<'_, M> {
+impl EmitArgs for JobArgs<'_> {
     fn emit(&self, writer: &mut posthaste_socket_proto::ArgsWriter<'_>) -> Result<(), EncodeError> {
         writer.text(self.text, self.parts);
-        writer.spread(self.meta)
+        writer.text(self.meta, &[]);
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use posthaste_adapter::{Member, Rooms};
 use posthaste_history::store::StoreError;
 use posthaste_queue::{
-    Command, Delivery, Effect, MessageId, Outcome, QueueName, Refusal, Settle, Stop, Token, Verdict, Why,
+    Command, Delivery, Effect, MessageId, Outcome, QueueName, Refusal, Settle, Stop, Token, Verdict, Why, name_is_good,
 };
 use posthaste_socket_proto::{Args, encode_event};
 use serde::Serialize;
@@ -28,37 +28,46 @@ const TRIES: usize = 100;
 /// A settlement that is on its way, and who is told if the lease was over.
 type Told = (MessageId, Token, Option<(u32, QueueName)>);
 
-/// What a worker's client is told of a job beside its payload.
-#[derive(Serialize)]
-pub(super) struct Meta<'a> {
-    id: MessageId,
-    queue: &'a str,
-    token: Token,
-    deliveries: u32,
-    failures: u32,
-    /// When the lease ends, in milliseconds since 1970.
-    deadline: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    headers: Option<&'a RawValue>,
+/// What a worker's client is told of a job beside its payload, as JSON text.
+///
+/// `{"id", "queue", "token", "deliveries", "failures", "deadline"}`, and `"key"` and `"headers"` if it has them. The deadline is when the
+/// lease ends, in milliseconds since 1970. Written by hand: this is said of every job.
+pub(super) fn write_meta(to: &mut String, delivery: &Delivery) {
+    let Delivery { id, queue, token, deliveries, failures, deadline, key, headers, .. } = delivery;
+    let mut digits = itoa::Buffer::new();
+    let mut number = |to: &mut String, name: &str, number: u64| {
+        to.push_str(name);
+        to.push_str(digits.format(number));
+    };
+    number(to, r#"{"id":"#, *id);
+    to.push_str(r#","queue":"#);
+    write_text(to, queue);
+    number(to, r#","token":"#, *token);
+    number(to, r#","deliveries":"#, (*deliveries).into());
+    number(to, r#","failures":"#, (*failures).into());
+    number(to, r#","deadline":"#, deadline.0);
+    if let Some(key) = key {
+        to.push_str(r#","key":"#);
+        write_text(to, key);
+    }
+    // What is stored came from a client as an object, or from Rust as what serializes.
+    if !headers.is_empty()
+        && let Ok(headers) = serde_json::from_slice::<&RawValue>(headers)
+    {
+        to.push_str(r#","headers":"#);
+        to.push_str(headers.get());
+    }
+    to.push('}');
 }
 
-impl<'a> Meta<'a> {
-    pub(super) fn of(delivery: &'a Delivery) -> Self {
-        let Delivery { id, queue, token, deliveries, failures, deadline, key, headers, .. } = delivery;
-        // What is stored came from a client as an object, or from Rust as what serializes.
-        let headers = if headers.is_empty() { None } else { serde_json::from_slice(headers).ok() };
-        Self {
-            id: *id,
-            queue,
-            token: *token,
-            deliveries: *deliveries,
-            failures: *failures,
-            deadline: deadline.0,
-            key: key.as_deref(),
-            headers,
-        }
+/// Text as JSON: as it is, if it may be the name of a queue.
+fn write_text(to: &mut String, text: &str) {
+    if name_is_good(text) {
+        to.push('"');
+        to.push_str(text);
+        to.push('"');
+    } else {
+        to.push_str(&serde_json::Value::from(text).to_string());
     }
 }
 
@@ -193,7 +202,9 @@ impl Local {
             desk.settling.borrow_mut().push(Settling { settle, from: None });
             return;
         };
-        let job = JobArgs { text, parts: &parts, meta: &Meta::of(delivery) };
+        let mut meta = String::with_capacity(160);
+        write_meta(&mut meta, delivery);
+        let job = JobArgs { text, parts: &parts, meta: &meta };
         let namespace = &socket.0.namespace;
         let sent = with_packet(
             |out| encode_event(out, &namespace.name, Some(u64::from(ack)), "job", &job),

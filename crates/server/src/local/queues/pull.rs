@@ -9,7 +9,7 @@ use posthaste_socket_proto::Args;
 use tokio::sync::Notify;
 
 use super::consume::SHORTEST_LEASE;
-use super::jobs::Meta;
+use super::jobs::write_meta;
 use super::verbs::{Asking, Reply, attempt, done};
 use super::{Settling, Stage};
 use crate::handler::Running;
@@ -94,7 +94,8 @@ impl Local {
             if member.and_then(|member| desk.with(member, has_it)) != Some(true) {
                 continue;
             }
-            let meta = serde_json::to_string(&Meta::of(&delivery)).unwrap_or_default();
+            let mut meta = String::new();
+            write_meta(&mut meta, &delivery);
             let args = Payload::from_stored(delivery.payload.clone()).args();
             let fits = args
                 .as_ref()

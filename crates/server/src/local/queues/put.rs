@@ -6,7 +6,7 @@ use bytes::Bytes;
 use posthaste_adapter::Member;
 use posthaste_history::store::Answer;
 use posthaste_queue::{Command, MessageId, Outcome, Put, Receipt, Refusal};
-use posthaste_socket_proto::Args;
+use posthaste_socket_proto::{Args, ArgsWriter, EmitArgs, EncodeError};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -22,26 +22,31 @@ const PATIENCE: u64 = 30_000;
 /// How long a result is kept beyond that, in milliseconds, for whoever was not there in time.
 const KEPT_LONGER: u64 = 300_000;
 
-/// What a client is told of a message that was put.
-#[derive(Serialize)]
-struct Stored {
-    ok: bool,
-    id: MessageId,
-    pos: u64,
-    dup: bool,
-    class: &'static str,
+/// What a client is told of a message that was put: `{"ok": true, "id", "pos", "dup", "class"}`. Written by hand: this is said of every
+/// message.
+fn write_receipt(to: &mut String, receipt: &Receipt) {
+    use posthaste_history::store::Durability::{Disk, Memory, Os, Quorum};
+    let mut digits = itoa::Buffer::new();
+    let id = digits.format(receipt.id);
+    let dup = if receipt.dup { "true" } else { "false" };
+    let class = match receipt.durability {
+        Memory => "memory",
+        Os => "os",
+        Disk => "disk",
+        Quorum => "quorum",
+    };
+    for part in [r#"{"ok":true,"id":"#, id, r#","pos":"#, id, r#","dup":"#, dup, r#","class":""#, class, r#""}"#] {
+        to.push_str(part);
+    }
 }
 
-impl Stored {
-    fn of(receipt: Receipt) -> Self {
-        use posthaste_history::store::Durability::{Disk, Memory, Os, Quorum};
-        let class = match receipt.durability {
-            Memory => "memory",
-            Os => "os",
-            Disk => "disk",
-            Quorum => "quorum",
-        };
-        Self { ok: true, id: receipt.id, pos: receipt.id, dup: receipt.dup, class }
+/// One argument that is JSON text already.
+struct Text(String);
+
+impl EmitArgs for Text {
+    fn emit(&self, writer: &mut ArgsWriter<'_>) -> Result<(), EncodeError> {
+        writer.text(&self.0, &[]);
+        Ok(())
     }
 }
 
@@ -80,15 +85,7 @@ pub(super) fn put_many(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> 
     let puts = attempt!(asking, messages(&asking));
     let answer = asking.store(puts);
     let reply = asking.reply;
-    Ok(Box::pin(async move {
-        #[derive(Serialize)]
-        struct All {
-            ok: bool,
-            receipts: Vec<Stored>,
-        }
-        let receipts = receipts(answer.await);
-        reply.answer(receipts.map(|all| All { ok: true, receipts: all.into_iter().map(Stored::of).collect() }));
-    }))
+    Ok(Box::pin(async move { reply.answer(receipts(answer.await).map(all)) }))
 }
 
 fn messages(asking: &Asking<'_>) -> Result<Vec<Put>, Refused> {
@@ -126,9 +123,25 @@ fn receipts(
     }
 }
 
-fn first(receipts: Vec<Receipt>) -> Result<Stored, Refused> {
-    let receipt = receipts.first().copied().map(Stored::of);
-    receipt.ok_or_else(|| Refused::new("unavailable", "the store gave no receipt"))
+fn first(receipts: Vec<Receipt>) -> Result<Text, Refused> {
+    let receipt = receipts.first().ok_or_else(|| Refused::new("unavailable", "the store gave no receipt"))?;
+    let mut text = String::with_capacity(112);
+    write_receipt(&mut text, receipt);
+    Ok(Text(text))
+}
+
+/// `{"ok": true, "receipts": […]}`.
+fn all(receipts: Vec<Receipt>) -> Text {
+    let mut text = String::with_capacity(32 + 80 * receipts.len());
+    text.push_str(r#"{"ok":true,"receipts":["#);
+    for (at, receipt) in receipts.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        write_receipt(&mut text, receipt);
+    }
+    text.push_str("]}");
+    Text(text)
 }
 
 pub(super) fn call(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {

@@ -116,7 +116,7 @@ impl Reply {
         }
     }
 
-    pub(super) fn answer<T: Serialize>(self, answer: Result<T, Refused>) {
+    pub(super) fn answer<A: EmitArgs>(self, answer: Result<A, Refused>) {
         match answer {
             Ok(answer) => self.send(&answer),
             Err(refused) => self.refuse(refused),
