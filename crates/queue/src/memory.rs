@@ -11,8 +11,13 @@ use crate::machine::{Group, Limits, Machine, Source};
 use crate::port::{Capabilities, Change, Command, Effect, Listener, MessageId, Outcome, Queues, Refusal, StoredPut};
 
 /// What queues in memory can do.
-const CAPABILITIES: Capabilities =
-    Capabilities { durability: Durability::Memory, survives_restart: false, max_payload: 16 << 20, max_batch: 10_000 };
+const CAPABILITIES: Capabilities = Capabilities {
+    durability: Durability::Memory,
+    survives_restart: false,
+    keeps_time: false,
+    max_payload: 16 << 20,
+    max_batch: 10_000,
+};
 
 /// Queues in this process's memory. They have no thread: whoever asks does the work, and [`Queues::tick`] what time brings.
 ///

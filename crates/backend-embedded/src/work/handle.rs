@@ -11,8 +11,13 @@ use crate::content::Content;
 use crate::queue::Queue;
 use crate::within::Within;
 
-pub(super) const CAPABILITIES: Capabilities =
-    Capabilities { durability: Durability::Disk, survives_restart: true, max_payload: 16 << 20, max_batch: 10_000 };
+pub(super) const CAPABILITIES: Capabilities = Capabilities {
+    durability: Durability::Disk,
+    survives_restart: true,
+    keeps_time: true,
+    max_payload: 16 << 20,
+    max_batch: 10_000,
+};
 
 /// What is asked of the committer.
 pub(crate) enum Request {

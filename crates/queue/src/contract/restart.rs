@@ -155,6 +155,12 @@ impl Queues for Nothing {
     fn listen(&self, _: Option<Listener>) {}
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durability: Durability::Memory, survives_restart: false, max_payload: 0, max_batch: 0 }
+        Capabilities {
+            durability: Durability::Memory,
+            survives_restart: false,
+            keeps_time: false,
+            max_payload: 0,
+            max_batch: 0,
+        }
     }
 }

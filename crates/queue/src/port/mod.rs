@@ -33,6 +33,8 @@ pub struct Capabilities {
     pub durability: Durability,
     /// Whether anything is there when it is opened again.
     pub survives_restart: bool,
+    /// Whether it looks at the time by itself: [`Queues::tick`] may tell it, but nobody has to.
+    pub keeps_time: bool,
     /// Longest payload with its headers, in bytes.
     pub max_payload: usize,
     /// Most messages of one put, and most settlements at once.

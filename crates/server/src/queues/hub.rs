@@ -342,7 +342,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Keeps the time of queues whose store has no thread of its own.
+/// Keeps the time of queues whose store does not.
 pub(crate) struct Clock {
     hub: Weak<Hub>,
     news: Arc<Notify>,
@@ -362,6 +362,12 @@ impl Clock {
         loop {
             let next = {
                 let Some(hub) = self.hub.upgrade() else { return };
+                if hub.capabilities.keeps_time {
+                    // Notified when something is asked for the first time, and when the hub is no more.
+                    drop(hub);
+                    self.news.notified().await;
+                    continue;
+                }
                 hub.was_asked.store(false, Ordering::Relaxed);
                 hub.queues.tick(now())
             };
