@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 use posthaste_history::store::{Group, Remembered, Retention, StreamHead, StreamName, Timestamp};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// What every group begins with, for whoever looks for groups in a file that cannot be read in order.
 pub(crate) const MAGIC: &[u8; 8] = b"PHgroup1";
@@ -22,6 +22,12 @@ pub(crate) fn seal(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
     let sum = check(key, &value);
     value.put_u64(sum);
     value
+}
+
+/// The same, of a key and a value that stand one behind the other.
+pub(crate) fn seal_whole(key_and_value: &mut Vec<u8>) {
+    let sum = xxh3_64(key_and_value);
+    key_and_value.put_u64(sum);
 }
 
 /// Takes the checksum off; `None` if it is wrong.

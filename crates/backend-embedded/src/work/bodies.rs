@@ -8,6 +8,8 @@ use rustc_hash::FxHashMap;
 
 /// What a payload takes besides its bytes.
 const OVERHEAD: usize = 96;
+/// So many messages are read at once when one of them is needed and those before it were read: those behind it will be next.
+const AHEAD: usize = 128;
 
 /// Payload and headers of messages, up to so many bytes: of what does not fit, whoever asks reads the disk.
 pub(super) struct Bodies {
@@ -16,6 +18,10 @@ pub(super) struct Bodies {
     order: VecDeque<MessageId>,
     bytes: usize,
     max_bytes: usize,
+    /// Messages are on the disk in the order of their numbers. The last that was read.
+    read_to: MessageId,
+    /// So many were read at once.
+    ahead: usize,
 }
 
 fn cost((payload, headers): &(Bytes, Bytes)) -> usize {
@@ -24,12 +30,25 @@ fn cost((payload, headers): &(Bytes, Bytes)) -> usize {
 
 impl Bodies {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { bodies: FxHashMap::default(), order: VecDeque::new(), bytes: 0, max_bytes }
+        Self { bodies: FxHashMap::default(), order: VecDeque::new(), bytes: 0, max_bytes, read_to: 0, ahead: AHEAD / 2 }
+    }
+
+    /// One is needed that is not there: how many are to be read, it and those behind it. Twice as many as the last time if they are
+    /// needed in order, which they are not where there are keys or priorities.
+    pub(super) fn ahead(&mut self, id: MessageId) -> usize {
+        let is_next = (self.read_to..=self.read_to + AHEAD as u64).contains(&id);
+        self.ahead = if is_next { (self.ahead * 2).min(AHEAD) } else { (self.ahead / 2).max(1) };
+        self.ahead
+    }
+
+    /// Messages up to this one were read.
+    pub(super) fn read_to(&mut self, id: MessageId) {
+        self.read_to = id;
     }
 
     /// Keeps a body if there is room for it. What came before is needed sooner, most often.
-    pub(super) fn offer(&mut self, id: MessageId, payload: &Bytes, headers: &Bytes) {
-        let body = (payload.clone(), headers.clone());
+    pub(super) fn offer(&mut self, id: MessageId, payload: Bytes, headers: Bytes) {
+        let body = (payload, headers);
         let cost = cost(&body);
         if self.bytes + cost > self.max_bytes {
             return;
@@ -49,7 +68,7 @@ impl Bodies {
         {
             self.remove(oldest);
         }
-        self.offer(id, &payload, &headers);
+        self.offer(id, payload, headers);
     }
 
     pub(super) fn get(&self, id: MessageId) -> Option<(Bytes, Bytes)> {

@@ -1,6 +1,6 @@
 //! How messages, their records and changes are written. Numbers are LEB128 where nothing else is said.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use posthaste_history::store::{Durability, Timestamp};
@@ -70,9 +70,9 @@ mod has {
 }
 
 /// A message: its number is its key. The name of its queue is not in it.
-pub(super) fn encode_message(message: &StoredPut) -> Vec<u8> {
+pub(super) fn encode_message(to: &mut Vec<u8>, message: &StoredPut) {
     let put = &message.put;
-    let mut to = Vec::with_capacity(48 + put.payload.len() + put.headers.len());
+    to.reserve(56 + put.payload.len() + put.headers.len());
     let flags = [
         (put.key.is_some(), has::KEY),
         (put.dedup.is_some(), has::DEDUP),
@@ -85,28 +85,27 @@ pub(super) fn encode_message(message: &StoredPut) -> Vec<u8> {
     ];
     to.push(flags.iter().map(|(is_there, flag)| if *is_there { *flag } else { 0 }).sum());
     to.push(put.priority | (put.durability as u8) << 6);
-    put_number(&mut to, message.queue.into());
-    put_number(&mut to, message.at.0);
+    put_number(to, message.queue.into());
+    put_number(to, message.at.0);
     if let Some(key) = &put.key {
-        put_bytes(&mut to, key.as_bytes());
+        put_bytes(to, key.as_bytes());
     }
     if let Some(Dedup { key, mode, window_ms }) = &put.dedup {
         to.push(*mode as u8);
-        put_bytes(&mut to, key.as_bytes());
-        put_option(&mut to, *window_ms);
+        put_bytes(to, key.as_bytes());
+        put_option(to, *window_ms);
     }
     for number in [put.expires.map(|at| at.0), put.attempts.map(u64::from), put.keep_result_ms, put.due.map(|at| at.0)]
     {
-        number.into_iter().for_each(|number| put_number(&mut to, number));
+        number.into_iter().for_each(|number| put_number(to, number));
     }
     if let Some(backoff) = &put.backoff {
-        put_backoff(&mut to, backoff);
+        put_backoff(to, backoff);
     }
     if !put.headers.is_empty() {
-        put_bytes(&mut to, &put.headers);
+        put_bytes(to, &put.headers);
     }
     to.extend_from_slice(&put.payload);
-    to
 }
 
 /// What [`encode_message`] wrote; `None` if that cannot be. The queue's name is left empty. Payload and headers are parts of `value`.
@@ -117,7 +116,8 @@ pub(super) fn decode_message(id: u64, value: &Bytes) -> Option<StoredPut> {
     let queue = u32::try_from(number(from)?).ok()?;
     let at = time(from)?;
     let durability = DURABILITIES[usize::from(kinds >> 6)];
-    let mut put = Put::new(&Arc::from(""), Bytes::new(), durability);
+    static NO_NAME: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
+    let mut put = Put::new(&NO_NAME, Bytes::new(), durability);
     put.priority = kinds & 0x3f;
     if flags & has::KEY != 0 {
         put.key = Some(text(from)?);
@@ -244,13 +244,20 @@ pub(super) fn decode_record(mut from: &[u8]) -> Option<Record> {
     from.is_empty().then_some(Record { rest, place })
 }
 
-/// A change as a group has it: of a message that was put only its number, its queue and when it is due, since the rest is stored as a message.
+/// A change as a group has it: of a message that was put only its number and when it is due, since the rest is stored as a message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Written {
     /// A message that was put.
-    Put { id: u64, due: Option<Timestamp> },
+    Put { id: u64, due: Option<Timestamp>, far: Option<Far> },
     /// Anything else.
     Other(Change),
+}
+
+/// Of a message that need not be in memory before its time: what it counts for, so that it is not read at a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Far {
+    pub(super) queue: u32,
+    pub(super) cost: u64,
 }
 
 mod kind {
@@ -290,6 +297,13 @@ pub(super) fn encode_change(to: &mut Vec<u8>, change: &Change) {
         Change::Put(message) => {
             begin(kind::PUT, &[message.id]);
             put_option(to, message.put.due.map(|due| due.0));
+            if let Some(due) = message.put.due {
+                let is_far = message.may_be_far() && due > message.at;
+                put_option(to, is_far.then(|| message.queue.into()));
+                if is_far {
+                    put_number(to, message.put.cost());
+                }
+            }
         }
         Change::Leased { id, token, consumer, at, deadline } => {
             begin(kind::LEASED, &[*id, *token, *consumer, at.0, deadline.0.saturating_sub(at.0)]);
@@ -347,7 +361,15 @@ fn decode_change(from: &mut &[u8]) -> Option<Written> {
             Change::Switched { queue: queue(from)?, is_paused: number(from)? == 1, is_draining: number(from)? == 1 }
         }
         kind::DELETED => Change::Deleted { queue: queue(from)? },
-        kind::PUT => return Some(Written::Put { id: number(from)?, due: option(from)?.map(Timestamp) }),
+        kind::PUT => {
+            let (id, due) = (number(from)?, option(from)?.map(Timestamp));
+            let queue = if due.is_some() { option(from)? } else { None };
+            let far = match queue {
+                None => None,
+                Some(queue) => Some(Far { queue: u32::try_from(queue).ok()?, cost: number(from)? }),
+            };
+            return Some(Written::Put { id, due, far });
+        }
         kind::LEASED => {
             let (id, token, consumer) = (number(from)?, number(from)?, number(from)?);
             let at = time(from)?;

@@ -29,6 +29,8 @@ const GATHER_MAX: Duration = Duration::from_micros(200);
 const FREE_INTERVAL: Duration = Duration::from_millis(100);
 /// Where messages are is written down after so many groups: a start has to go over no more.
 const CHECKPOINT_GROUPS: u64 = 2_048;
+/// Or so many changes: it has them all in memory.
+const CHECKPOINT_CHANGES: usize = 250_000;
 /// What time brings is done in so many steps before something that is asked.
 const TICKS: usize = 64;
 /// Longest sleep: by then the time of day is looked at again.
@@ -51,6 +53,8 @@ pub(super) struct Committer {
     pub(super) last_sync: Duration,
     pub(super) free: Option<(u64, Instant)>,
     pub(super) checkpoint: Checkpoint,
+    /// Changes that were written since.
+    pub(super) behind: usize,
     /// Messages that were moved since the checkpoint, and those that have a record on the disk.
     pub(super) moved: FxHashSet<MessageId>,
     pub(super) recorded: FxHashSet<MessageId>,
@@ -70,8 +74,8 @@ type Asker = Reply<Result<Outcome, Refusal>>;
 impl Committer {
     /// Before anything else: what a start changes, synced; what the start before this one may have lost is passed by then.
     pub(super) fn begin(&mut self) -> Result<(), StoreError> {
-        let group = std::mem::take(&mut self.next);
-        self.write(&group)?;
+        let mut group = std::mem::take(&mut self.next);
+        self.write(&mut group)?;
         self.unmark()?;
         self.show(group)
     }
@@ -232,7 +236,7 @@ impl Committer {
 
     fn tidy_up(&mut self) -> Result<(), StoreError> {
         self.disk.content.ahead.go_on(std::mem::take(&mut self.put_bytes));
-        if self.written - self.checkpoint.group >= CHECKPOINT_GROUPS {
+        if self.written - self.checkpoint.group >= CHECKPOINT_GROUPS || self.behind >= CHECKPOINT_CHANGES {
             self.write_checkpoint()?;
         }
         Ok(())
@@ -264,7 +268,7 @@ impl Committer {
         Ok(())
     }
 
-    fn write(&mut self, group: &Group) -> Result<(), StoreError> {
+    fn write(&mut self, group: &mut Group) -> Result<(), StoreError> {
         if group.changes.is_empty() {
             return Ok(());
         }
@@ -286,11 +290,18 @@ impl Committer {
         };
         let ephemeral: FxHashSet<MessageId> = group.changes.iter().filter_map(ended).collect();
         let mut keys_said = FxHashSet::default();
-        for change in group.changes.iter().rev() {
+        for change in group.changes.iter_mut().rev() {
+            if let Change::Remembered { queue, key, .. } = change
+                && keys_said.insert((*queue, key.clone()))
+            {
+                self.put_bytes += self.disk.write(&mut batch, change)?;
+            }
+        }
+        for change in &mut group.changes {
             match change {
                 Change::Put(message) if ephemeral.contains(&message.id) => {}
                 Change::Ended { id, result: None, .. } if ephemeral.contains(id) => {}
-                Change::Remembered { queue, key, .. } if !keys_said.insert((*queue, key.clone())) => {}
+                Change::Remembered { .. } => {}
                 _ => self.put_bytes += self.disk.write(&mut batch, change)?,
             }
         }
@@ -312,6 +323,7 @@ impl Committer {
         batch.insert(&content.groups, group_key(NUMBER, number), record);
         content.write(|| batch.commit()).map_err(|error| write_failed(&error))?;
         self.written = number;
+        self.behind += group.changes.len();
         self.unsynced_since.get_or_insert_with(Instant::now);
         Ok(())
     }
@@ -423,6 +435,7 @@ impl Committer {
             batch.remove(&content.groups, group_key(NUMBER, number));
         }
         self.checkpoint = Checkpoint::of(&self.machine, self.written, self.now, self.jobs);
+        self.behind = 0;
         batch.insert(&content.queues, keys::CHECKPOINT, seal(keys::CHECKPOINT, self.checkpoint.encode()));
         self.disk.forget(&mut batch, self.now)?;
         content.write(|| batch.commit()).map_err(|error| write_failed(&error))?;
@@ -430,8 +443,8 @@ impl Committer {
     }
 
     fn finish(&mut self) -> Result<(), StoreError> {
-        let group = std::mem::take(&mut self.next);
-        self.write(&group)?;
+        let mut group = std::mem::take(&mut self.next);
+        self.write(&mut group)?;
         self.write_checkpoint()?;
         if self.is_marked {
             self.unmark()?;

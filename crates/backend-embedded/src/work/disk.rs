@@ -3,28 +3,31 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use fjall::OwnedWriteBatch;
+use fjall::{OwnedWriteBatch, Slice};
 use posthaste_history::store::{StoreError, Timestamp};
 use posthaste_queue::{Change, Delivery, MessageId, Source, StoredPut};
 
-use crate::codec::{seal, unseal};
+use crate::codec::{seal, seal_whole, unseal};
 use crate::content::Content;
 use crate::error::read_failed;
 use crate::work::bodies::Bodies;
 use crate::work::codec::{decode_message, encode_message};
 use crate::work::keys;
 
-/// So many messages are read at once when one of them is needed: those behind it will be next.
-const AHEAD: usize = 128;
 /// What the engine adds to a value in its journal, about.
 const ITEM_BYTES: u64 = 48;
 /// Keys and results that are too old are let go in steps of so many.
 const FORGET_STEP: usize = 512;
 
+/// What is encoded is gathered in this much at most between two messages.
+const SCRATCH_MAX: usize = 64 << 10;
+
 /// The disk, and what of it is in memory.
 pub(super) struct Disk {
     pub(super) content: Content,
     pub(super) bodies: RefCell<Bodies>,
+    /// Where a message is encoded before the engine copies it.
+    scratch: Vec<u8>,
 }
 
 fn damaged(what: &str, id: MessageId) -> StoreError {
@@ -43,31 +46,50 @@ fn pair(value: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 impl Disk {
-    /// What a change alters in what is stored by key. Returns what that takes in the journal, about.
-    pub(super) fn write(&self, batch: &mut OwnedWriteBatch, change: &Change) -> Result<u64, StoreError> {
-        let (jobs, queues) = (&self.content.jobs, &self.content.queues);
+    pub(super) fn new(content: Content, bodies: Bodies) -> Self {
+        Self { content, bodies: RefCell::new(bodies), scratch: Vec::new() }
+    }
+
+    /// A message as it is stored under this key.
+    fn encoded(&mut self, key: &[u8], message: &StoredPut) -> Slice {
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH_MAX);
+        self.scratch.extend_from_slice(key);
+        encode_message(&mut self.scratch, message);
+        seal_whole(&mut self.scratch);
+        Slice::from(&self.scratch[key.len()..])
+    }
+
+    /// What a change alters in what is stored by key; the body of a message that was put is taken out of it. Returns what that takes in
+    /// the journal, about.
+    pub(super) fn write(&mut self, batch: &mut OwnedWriteBatch, change: &mut Change) -> Result<u64, StoreError> {
         let mut bytes = ITEM_BYTES;
-        match change {
-            Change::Put(message) => {
-                let (id, value) = (message.id, encode_message(message));
+        if let Change::Put(message) = change {
+            let (id, due) = (message.id, message.put.due);
+            let Some(due) = due else {
+                let key = keys::job(id);
+                let value = self.encoded(&key, message);
                 bytes += value.len() as u64;
-                match message.put.due {
-                    None => {
-                        let key = keys::job(id);
-                        batch.insert(jobs, key, seal(&key, value));
-                        self.bodies.borrow_mut().offer(id, &message.put.payload, &message.put.headers);
-                    }
-                    Some(due) => {
-                        let (key, index) = (keys::later(due, id), keys::due(id));
-                        batch.insert(queues, &key[..], seal(&key, value));
-                        batch.insert(queues, &index[..], seal(&index, due.0.to_be_bytes().to_vec()));
-                        if !message.may_be_far() {
-                            let mark = keys::kept_at_hand(id);
-                            batch.insert(queues, &mark[..], seal(&mark, Vec::new()));
-                        }
-                    }
-                }
+                batch.insert(&self.content.jobs, key, value);
+                let put = &mut message.put;
+                let (payload, headers) = (std::mem::take(&mut put.payload), std::mem::take(&mut put.headers));
+                self.bodies.get_mut().offer(id, payload, headers);
+                return Ok(bytes);
+            };
+            let (key, index) = (keys::later(due, id), keys::due(id));
+            let value = self.encoded(&key, message);
+            bytes += value.len() as u64;
+            let queues = &self.content.queues;
+            batch.insert(queues, &key[..], value);
+            batch.insert(queues, &index[..], seal(&index, due.0.to_be_bytes().to_vec()));
+            if !message.may_be_far() {
+                let mark = keys::kept_at_hand(id);
+                batch.insert(queues, &mark[..], seal(&mark, Vec::new()));
             }
+            return Ok(bytes);
+        }
+        let (jobs, queues) = (&self.content.jobs, &self.content.queues);
+        match change {
             Change::Ended { id, queue, due, result, .. } => {
                 match due {
                     None => batch.remove(jobs, keys::job(*id)),
@@ -83,7 +105,7 @@ impl Disk {
                     batch.insert(queues, &key[..], seal(&key, value));
                     batch.insert(queues, &end[..], seal(&end, Vec::new()));
                 }
-                self.bodies.borrow_mut().remove(*id);
+                self.bodies.get_mut().remove(*id);
             }
             Change::Remembered { queue, key: name, id, until } => {
                 let (key, end) = (keys::remembered(*queue, name), keys::forgotten(*until, *queue, name));
@@ -135,19 +157,23 @@ impl Disk {
             return Ok(());
         }
         let mut bodies = self.bodies.borrow_mut();
-        let mut entries = self.content.jobs.range(keys::job(id)..).take(AHEAD);
+        let ahead = bodies.ahead(id);
+        let mut entries = self.content.jobs.range(keys::job(id)..).take(ahead);
         if let Some(first) = entries.next() {
             let (key, value) = first.into_inner().map_err(read_failed)?;
             if keys::last(&key) == Some(id) {
                 let put = message(id, &key, &value)?.put;
                 (delivery.payload, delivery.headers) = (put.payload.clone(), put.headers.clone());
                 bodies.hold(id, put.payload, put.headers);
+                let mut last = id;
                 for entry in entries {
                     let (key, value) = entry.into_inner().map_err(read_failed)?;
                     let Some(id) = keys::last(&key) else { break };
                     let put = message(id, &key, &value)?.put;
                     bodies.hold(id, put.payload, put.headers);
+                    last = id;
                 }
+                bodies.read_to(last);
                 return Ok(());
             }
         }

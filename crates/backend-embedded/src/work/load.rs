@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::content::Content;
 use crate::error::{io, read_failed};
 use crate::work::bodies::Bodies;
-use crate::work::codec::{Written, decode_changes, decode_record};
+use crate::work::codec::{Far, Written, decode_changes, decode_record};
 use crate::work::committer::Committer;
 use crate::work::disk::{self, Disk};
 use crate::work::handle::{CAPABILITIES, Inner};
@@ -141,7 +141,7 @@ fn limits() -> Limits {
 
 fn load(inner: Arc<Inner>) -> Result<Committer, StoreError> {
     let content = inner.content.clone();
-    let disk = Disk { content: content.clone(), bodies: Bodies::new(inner.config.cache_bytes as usize).into() };
+    let disk = Disk::new(content.clone(), Bodies::new(inner.config.cache_bytes as usize));
     let checkpoint = match content.queues.get(keys::CHECKPOINT).map_err(read_failed)? {
         None => Checkpoint::default(),
         Some(value) => unseal(keys::CHECKPOINT, &value)
@@ -190,6 +190,7 @@ fn load(inner: Arc<Inner>) -> Result<Committer, StoreError> {
         last_sync: Duration::ZERO,
         free: None,
         checkpoint,
+        behind: behind.changes.len(),
         moved,
         recorded,
         altered,
@@ -231,7 +232,7 @@ fn messages(
     let recorded = records.keys().copied().collect();
     let ended: FxHashSet<MessageId> = behind.changes.iter().filter_map(ended).collect();
     let put = behind.changes.iter().filter_map(|written| match written {
-        Written::Put { id, due: None } if !ended.contains(id) => Some(*id),
+        Written::Put { id, due: None, .. } if !ended.contains(id) => Some(*id),
         _ => None,
     });
     let (mut expected, mut count) = (put, 0);
@@ -294,7 +295,12 @@ fn replay(
     let mut moved = FxHashSet::default();
     for written in &behind.changes {
         let change = match written {
-            Written::Put { id, due: Some(_) } if !gone.contains(id) => {
+            Written::Put { id, far: Some(Far { queue, cost }), .. } if !gone.contains(id) => {
+                altered.insert(*queue);
+                machine.replay_far(*id, *queue, *cost);
+                continue;
+            }
+            Written::Put { id, due: Some(_), far: None } if !gone.contains(id) => {
                 let there = disk.message(*id)?;
                 let there = there.ok_or_else(|| damaged(format!("message {id}, which was put, is missing")))?;
                 altered.insert(there.queue);

@@ -42,8 +42,12 @@ impl Machine {
             }
         }
         let victims = self.victims(now, &puts, source)?;
-        let receipts = puts.into_iter().map(|put| self.put_one(group, now, put, &victims));
-        Ok(Ok(Outcome::Put(receipts.collect())))
+        // Not collected: that would be in the place of the puts, which is larger by far.
+        let mut receipts = Vec::with_capacity(puts.len());
+        for put in puts {
+            receipts.push(self.put_one(group, now, put, &victims));
+        }
+        Ok(Ok(Outcome::Put(receipts)))
     }
 
     /// Whether a message may be put, after those of the plan.

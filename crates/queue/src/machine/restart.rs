@@ -113,6 +113,23 @@ impl Machine {
         Ok(())
     }
 
+    /// A message was put since what was restored was kept, is to be ready later, and [may be far](StoredPut::may_be_far): it is counted,
+    /// and read when it is nearly ready. Instead of replaying that it was put.
+    pub fn replay_far(&mut self, id: MessageId, queue: u32, cost: u64) {
+        assert!(!self.is_started, "invariant: changes are replayed before the start");
+        self.next_id = self.next_id.max(id + 1);
+        if self.messages.contains(id) {
+            return;
+        }
+        let Some(queue) = self.queues.get_mut(&queue) else { return };
+        let counts = &mut queue.counts;
+        counts.far += 1;
+        counts.far_bytes += cost;
+        counts.delayed += 1;
+        counts.bytes += cost;
+        self.far += 1;
+    }
+
     /// Whether a message is in memory, where it comes now if it was on the disk to be ready later.
     fn is_at_hand(&mut self, id: MessageId, source: &impl Source) -> Result<bool, StoreError> {
         if !self.messages.contains(id) {
