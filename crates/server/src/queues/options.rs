@@ -28,10 +28,10 @@ const MAX_HEADERS: usize = 16 * 1024;
 pub(crate) struct Options<'a>(SmallVec<[(Cow<'a, str>, &'a RawValue); 8]>);
 
 impl<'a> Options<'a> {
-    /// Of nothing, or `null`, there are none.
+    /// Of nothing, `null` or `{}` there are none.
     pub(crate) fn read(text: Option<&'a str>) -> Result<Self, Refused> {
         let text = text.unwrap_or("null");
-        if text == "null" {
+        if text == "null" || text == "{}" {
             return Ok(Self(SmallVec::new()));
         }
         if !text.starts_with('{') {
