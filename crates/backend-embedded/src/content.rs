@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use lsm_tree::AbstractTree as _;
 use posthaste_history::store::{Kept, Message, Put, Range, Source, StoreError, StreamHead, StreamName};
 
 use crate::ahead::Ahead;
@@ -28,6 +29,8 @@ pub(crate) struct Content {
     pub(crate) jobs: Keyspace,
     pub(crate) queues: Keyspace,
     unsynced: Arc<RwLock<()>>,
+    /// What is gathered in memory before it becomes a table.
+    memtable_bytes: u64,
     _filtering: Arc<Filtering>,
 }
 
@@ -49,7 +52,8 @@ impl Content {
             .open()
             .map_err(failed)?;
         let options =
-            || KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(config.memtable_bytes);
+            // No memtable is too large for the engine: see `rotate`.
+            || KeyspaceCreateOptions::default().manual_journal_persist(true).max_memtable_size(u64::MAX);
         let keyspace = |name| engine.keyspace(name, options).map_err(failed);
         let (heads, messages, groups) = (keyspace("heads")?, keyspace("messages")?, keyspace("groups")?);
         let (cursors, sessions) = (keyspace("cursors")?, keyspace("sessions")?);
@@ -57,8 +61,21 @@ impl Content {
         let unsynced = Arc::new(RwLock::new(()));
         let filtering = Arc::new(Filtering(below.clone()));
         let (ahead, _filtering) = (Ahead::new(path.to_owned(), config.journal_bytes), filtering);
-        let content =
-            Self { engine, ahead, heads, messages, groups, cursors, sessions, jobs, queues, unsynced, _filtering };
+        let memtable_bytes = config.memtable_bytes;
+        let content = Self {
+            engine,
+            ahead,
+            heads,
+            messages,
+            groups,
+            cursors,
+            sessions,
+            jobs,
+            queues,
+            unsynced,
+            memtable_bytes,
+            _filtering,
+        };
         *below.lock() = Some(content.floors());
         Ok(content)
     }
@@ -68,9 +85,25 @@ impl Content {
     /// # Errors
     /// The engine's; the store is not to be used any more.
     pub(crate) fn write(&self, act: impl FnOnce() -> Result<(), fjall::Error>) -> Result<(), fjall::Error> {
-        let _writing = self.ahead.lock();
-        act()?;
-        self.engine.persist(PersistMode::Buffer)
+        {
+            let _writing = self.ahead.lock();
+            act()?;
+            self.engine.persist(PersistMode::Buffer)?;
+        }
+        self.rotate()
+    }
+
+    /// Has tables made of what was gathered in memory, where that is enough.
+    ///
+    /// The engine would do that by itself: each write would remind its thread, in a queue of 1,000 that the thread puts more into while it
+    /// takes from it. During a long compaction the queue is full of reminders, and a thread that is alone would wait for itself.
+    fn rotate(&self) -> Result<(), fjall::Error> {
+        for keyspace in self.all() {
+            if keyspace.tree.active_memtable().size() > self.memtable_bytes {
+                keyspace.rotate_memtable()?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn floors(&self) -> Floors {

@@ -89,7 +89,15 @@ impl Desk {
 
     fn consume(&mut self, queue: &QueueName, prefetch: u32) -> Vec<Effect> {
         let (queue, bytes) = (queue.clone(), u64::MAX);
-        self.ask(Command::Consume(Consume { consumer: 1, queue, prefetch, bytes, lease_ms: None, keys: None, once: None }))
+        self.ask(Command::Consume(Consume {
+            consumer: 1,
+            queue,
+            prefetch,
+            bytes,
+            lease_ms: None,
+            keys: None,
+            once: None,
+        }))
     }
 
     fn done(&mut self, effect: &Effect) -> Vec<Effect> {
