@@ -50,8 +50,6 @@ fn resident() -> u64 {
 
 /// CPU time of this process, in seconds.
 fn cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let _ = stat; // of the first thread alone
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let of = |task: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;

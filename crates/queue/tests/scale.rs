@@ -127,8 +127,9 @@ fn a_ready_message_takes_less_than_a_hundred_bytes_and_all_of_them_come_back() {
             count += 1;
         }
         assert_eq!(count, 50_000);
-        let left = in_use().saturating_sub(before);
-        assert!(left < 64 << 10, "{left} bytes are left when all are done, with {keys} keys");
+        // Tables keep the size they had.
+        let left = in_use().saturating_sub(before) as f64 / 50_000.0;
+        assert!(left < 4.0, "{left} bytes of each are left when all are done, with {keys} keys");
         assert_eq!(desk.source.others.get() + desk.source.pages.get(), 0, "nothing is read for that");
     }
 }
