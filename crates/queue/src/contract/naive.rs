@@ -463,7 +463,13 @@ impl Queues for Naive {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durability: Durability::Disk, survives_restart: true, max_payload: 5_000, max_batch: 100 }
+        Capabilities {
+            durability: Durability::Disk,
+            survives_restart: true,
+            keeps_time: false,
+            max_payload: 5_000,
+            max_batch: 100,
+        }
     }
 }
 
