@@ -35,7 +35,7 @@ pub struct Config {
     /// Tells one start of the system from another; the system's own by default.
     #[doc(hidden)]
     pub boot: Option<String>,
-    /// For tests: what time it is; the time of day by default.
+    /// For tests: what time it is; by default the time of day, and time goes on when that is set back.
     #[doc(hidden)]
     pub clock: Clock,
 }
@@ -43,12 +43,17 @@ pub struct Config {
 /// What time it is.
 #[doc(hidden)]
 #[derive(Clone)]
-pub struct Clock(pub Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub enum Clock {
+    /// The time of day, which may be set back: time goes on all the same.
+    OfDay(Arc<dyn Fn() -> Timestamp + Send + Sync>),
+    /// This and nothing else.
+    Told(Arc<dyn Fn() -> Timestamp + Send + Sync>),
+}
 
 impl Default for Clock {
     fn default() -> Self {
         let since = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(Arc::new(move || Timestamp(since().as_millis() as u64)))
+        Self::OfDay(Arc::new(move || Timestamp(since().as_millis() as u64)))
     }
 }
 
@@ -76,6 +81,11 @@ impl Config {
             boot: None,
             clock: Clock::default(),
         }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let (Clock::OfDay(now) | Clock::Told(now)) = &self.clock;
+        now()
     }
 
     pub(crate) fn boot(&self) -> String {

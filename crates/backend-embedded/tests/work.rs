@@ -37,7 +37,7 @@ impl Place for OnDisk {
 impl Bed for Folder {
     fn open(&mut self, clock: &Clock) -> Arc<dyn Queues> {
         let clock = clock.clone();
-        let clock = embedded::Clock(Arc::new(move || clock.now()));
+        let clock = embedded::Clock::Told(Arc::new(move || clock.now()));
         let store = EmbeddedStore::open(Config { reserved_bytes: 0, clock, ..Config::new(self.path()) });
         let store = self.store.insert(store.expect("it opens"));
         store.queues().expect("queues")

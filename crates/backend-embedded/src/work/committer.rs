@@ -11,6 +11,7 @@ use posthaste_queue::{Change, Command, Effect, Group, Machine, MessageId, Outcom
 use rustc_hash::FxHashSet;
 
 use crate::codec::{GroupRecord, group_key, mark_key, seal};
+use crate::config::Clock;
 use crate::error::write_failed;
 use crate::queue::News;
 use crate::work::NUMBER;
@@ -33,6 +34,8 @@ const CHECKPOINT_GROUPS: u64 = 2_048;
 const CHECKPOINT_CHANGES: usize = 250_000;
 /// What time brings is done in so many steps before something that is asked.
 const TICKS: usize = 64;
+/// Whose time is further behind than what waiting explains has a clock that was set back.
+const SET_BACK: Duration = Duration::from_secs(10);
 /// Longest sleep: by then the time of day is looked at again.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 
@@ -41,6 +44,8 @@ pub(super) struct Committer {
     pub(super) machine: Machine,
     pub(super) disk: Disk,
     pub(super) now: Timestamp,
+    /// When that was.
+    pub(super) looked: Instant,
     /// What was changed and not yet written: leases only.
     pub(super) next: Group,
     /// The last group that is written, and the last that is synced.
@@ -88,7 +93,7 @@ impl Committer {
                 News::Nothing => Vec::new(),
                 News::Closed => break,
             };
-            self.now = self.now.max(self.clock());
+            self.reach(self.clock());
             self.turn(requests);
         }
         if self.inner.healthy().is_ok()
@@ -98,8 +103,38 @@ impl Committer {
         }
     }
 
+    /// What time it is. Time goes on also when the time of day is set back: what rests, and what is leased, would do so until the time of
+    /// day is what it was.
     fn clock(&self) -> Timestamp {
-        (self.inner.config.clock.0)()
+        let told = self.inner.config.now();
+        match &self.inner.config.clock {
+            Clock::Told(_) => told,
+            Clock::OfDay(_) => told.max(Timestamp(self.now.0.saturating_add(self.looked.elapsed().as_millis() as u64))),
+        }
+    }
+
+    fn reach(&mut self, now: Timestamp) {
+        if now > self.now {
+            // What is less than a millisecond is not lost when this is done often.
+            let passed = Duration::from_millis(now.0 - self.now.0);
+            let steady = self.looked.checked_add(passed).filter(|at| *at <= Instant::now());
+            self.now = now;
+            self.looked = steady.unwrap_or_else(Instant::now);
+        }
+    }
+
+    /// Times in a command are by the clock of who asks, which is behind if it was set back.
+    fn by_our_clock(&self, now: Timestamp, mut command: Command) -> Command {
+        let behind = self.now.0.saturating_sub(now.0);
+        if behind > SET_BACK.as_millis() as u64
+            && let Command::Put(puts) = &mut command
+        {
+            let later = |at: &mut Timestamp| at.0 = at.0.saturating_add(behind);
+            for put in puts {
+                put.due.as_mut().into_iter().chain(put.expires.as_mut()).for_each(later);
+            }
+        }
+        command
     }
 
     /// What time has brought by now comes before whatever is asked now.
@@ -185,12 +220,12 @@ impl Committer {
             let (now, command, reply) = match request {
                 Request::Ask(now, command, reply) => (now, command, reply),
                 Request::Tick(now) => {
-                    self.now = self.now.max(now);
+                    self.reach(now);
                     self.catch_up(group)?;
                     continue;
                 }
             };
-            self.now = self.now.max(now);
+            self.reach(now);
             self.catch_up(group)?;
             if command.is_look() {
                 looks.push((command, reply));
@@ -206,6 +241,7 @@ impl Committer {
                 reply.answer(Err(StoreError::Full { free_bytes }));
                 continue;
             }
+            let command = self.by_our_clock(now, command);
             match self.machine.add(group, self.now, command, &self.disk) {
                 Ok(answer) => waiting.push((reply, answer)),
                 Err(error) => reply.answer(Err(error)),

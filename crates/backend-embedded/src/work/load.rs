@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _};
 use posthaste_history::store::{StoreError, Timestamp};
@@ -169,7 +169,7 @@ fn load(inner: Arc<Inner>) -> Result<Committer, StoreError> {
         }
     }
     let (recorded, jobs) = messages(&disk, &mut machine, checkpoint, &behind)?;
-    let now = checkpoint.now.max((inner.config.clock.0)());
+    let now = checkpoint.now.max(inner.config.now());
     let moved = replay(&disk, &mut machine, &behind, &mut altered)?;
     remembered(&disk, &mut machine, now)?;
     machine.replay(&Change::Tokens(checkpoint.tokens), &disk)?;
@@ -181,6 +181,7 @@ fn load(inner: Arc<Inner>) -> Result<Committer, StoreError> {
         machine,
         disk,
         now,
+        looked: Instant::now(),
         next,
         written: behind.last,
         synced: behind.last,

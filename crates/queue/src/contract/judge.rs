@@ -120,7 +120,7 @@ impl Run {
 
         self.turns(given, &message)?;
         let most = consumer.asked.lease_ms.unwrap_or(config.lease_ms).min(config.max_lease_ms);
-        ensure("a lease lasts as long as it may", given.deadline.0 == now + most, || {
+        ensure("a lease lasts as long as it may", (given.deadline.0, given.lease_ms) == (now + most, most), || {
             show(&format!("{most} from {now}"))
         })?;
         let put = &message.put;

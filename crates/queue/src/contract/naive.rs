@@ -221,6 +221,7 @@ impl Inside {
             id,
             token,
             deadline: Timestamp(deadline),
+            lease_ms: length,
             deliveries: message.deliveries + 1,
             failures: message.failures,
             at: Timestamp(message.at),

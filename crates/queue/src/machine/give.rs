@@ -196,6 +196,7 @@ impl Machine {
             id,
             token,
             deadline,
+            lease_ms: ms,
             deliveries: message.deliveries,
             failures: message.failures(),
             at: message.at,

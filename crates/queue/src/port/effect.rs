@@ -59,8 +59,10 @@ pub struct Delivery {
     pub id: MessageId,
     /// The lease.
     pub token: Token,
-    /// When it ends.
+    /// When it ends, by the clock of the queues.
     pub deadline: Timestamp,
+    /// How long it lasts, in milliseconds from when it was given: whoever holds it has a clock of their own.
+    pub lease_ms: u64,
     /// How often it was given to somebody, this time included.
     pub deliveries: u32,
     /// How often it failed.

@@ -142,11 +142,10 @@ impl Local {
             // Its socket is lost, and it was not sent: nobody else is to wait for that one's grace.
             return desk.office.hub.give_back(delivery.id, delivery.token);
         };
-        let now_ms = now().0;
         let opened = desk.with(member, |holder| {
             let consumer = holder.consumers.get_mut(&delivery.consumer)?;
             consumer.held += 1;
-            let lease = Duration::from_millis(delivery.deadline.0.saturating_sub(now_ms));
+            let lease = Duration::from_millis(delivery.lease_ms);
             let every = (lease / 3).max(Duration::from_millis(10));
             if holder.leases.is_empty() {
                 holder.touch_every = every;
