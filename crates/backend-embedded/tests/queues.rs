@@ -1,6 +1,6 @@
 //! Work queues on a disk: what is there after a close, after an end without one, and on another start of the system.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use posthaste_backend_embedded::{Clock, Config, EmbeddedStore, OpenError};
 use posthaste_history::store::{Durability, Store as _, StoreError, Timestamp, wait};
 use posthaste_queue::{
-    Command, Consume, Delivery, Depth, Effect, Outcome, Put, QueueName, Queues, Refusal, Settle, State, Stop,
+    Command, Consume, Delivery, Depth, Effect, Outcome, Put, QueueName, Queues, Refusal, Select, Settle, State, Stop,
     Verdict,
 };
 use tempfile::TempDir;
@@ -337,4 +337,59 @@ fn a_clock_that_is_set_back_holds_nobody_up_and_nothing_expires_by_it() {
     put(&scene, "after a while", 300);
     assert_eq!(texts(&scene.deliveries(1)), ["after a while"]);
     assert!(begin.elapsed() >= Duration::from_millis(300), "a delay is one by the clock that is there now");
+}
+
+#[test]
+fn while_a_queue_is_emptied_or_deleted_others_have_their_turns_and_the_disk_is_freed() {
+    const MESSAGES: usize = 10_000;
+    for deletes in [false, true] {
+        let folder = folder();
+        let config = config(&folder);
+        let scene = Scene::open(&config);
+        let full: QueueName = "full".into();
+        for _ in 0..MESSAGES / 1_000 {
+            let puts = (0..1_000).map(|number| {
+                let put = Put::new(&full, Bytes::from_static(b"much"), Durability::Disk);
+                Put { due: (number % 2 == 0).then(|| Timestamp(now().0 + 3_600_000)), ..put }
+            });
+            assert!(matches!(scene.ask(Command::Put(puts.collect())), Ok(Outcome::Put(_))));
+        }
+        // Someone works meanwhile: each message that is done is one turn of theirs.
+        let turns = Arc::new(AtomicUsize::new(0));
+        let (counts, queues) = (turns.clone(), Arc::downgrade(&scene.queues));
+        scene.queues.listen(Some(Arc::new(move |effects| {
+            let Some(queues) = queues.upgrade() else { return };
+            for effect in effects {
+                if let Effect::Granted(Delivery { id, token, .. }) = effect {
+                    counts.fetch_add(1, Ordering::SeqCst);
+                    drop(queues.ask(now(), Command::Settle(vec![Settle { id, token, verdict: Verdict::Done(None) }])));
+                }
+            }
+        })));
+        let busy = (0..3_000).map(|_| Put::new(&work(), Bytes::from_static(b"little"), Durability::Os)).collect();
+        assert!(matches!(scene.ask(Command::Put(busy)), Ok(Outcome::Put(_))));
+        scene.consume(1, 1);
+        let before = turns.load(Ordering::SeqCst);
+        let states = vec![State::Ready, State::Delayed];
+        let command = match deletes {
+            false => Command::Purge(full.clone(), Select { states, id: None, max: None }),
+            true => Command::Delete(full.clone()),
+        };
+        let expected = if deletes { Outcome::Done } else { Outcome::Count(MESSAGES as u64) };
+        assert_eq!(scene.ask(command), Ok(expected));
+        let meanwhile = turns.load(Ordering::SeqCst) - before;
+        assert!(meanwhile >= MESSAGES / 1_000 - 2, "{meanwhile} turns of others while it went on");
+        scene.queues.listen(None);
+        scene.store.close().expect("it closes");
+        drop(scene);
+        let left = posthaste_backend_embedded::verify(config.clone(), &mut |_| ()).expect("it opens").jobs;
+        let scene = Scene::open(&config);
+        assert_eq!(
+            left,
+            scene.depth().ready + scene.depth().leased,
+            "what is left on the disk is what is left to be done"
+        );
+        let gone = scene.ask(Command::Stats(full));
+        assert_eq!(gone.is_err(), deletes, "{gone:?}");
+    }
 }

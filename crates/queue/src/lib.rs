@@ -30,6 +30,6 @@ mod machine;
 mod memory;
 pub mod port;
 
-pub use machine::{Group, Limits, Machine, QueueRecord, Source};
+pub use machine::{Group, Limits, Machine, QueueRecord, Source, Steps};
 pub use memory::MemoryQueues;
 pub use port::*;

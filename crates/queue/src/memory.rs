@@ -7,7 +7,7 @@ use bytes::Bytes;
 use posthaste_history::store::{Answer, Durability, Reply, StoreError, Timestamp, reply};
 use rustc_hash::FxHashMap;
 
-use crate::machine::{Group, Limits, Machine, Source};
+use crate::machine::{Group, Limits, Machine, Source, Steps};
 use crate::port::{Capabilities, Change, Command, Effect, Listener, MessageId, Outcome, Queues, Refusal, StoredPut};
 
 /// What queues in memory can do.
@@ -50,6 +50,8 @@ struct Desk {
 
 enum Job {
     Ask(Timestamp, Command, Reply<Result<Outcome, Refusal>>),
+    /// A step of what is done in steps, in its turn with what is asked meanwhile.
+    Step(Timestamp, Steps, Reply<Result<Outcome, Refusal>>),
     Tick(Timestamp),
 }
 
@@ -103,22 +105,35 @@ impl MemoryQueues {
         }
         while let Some(job) = desk.jobs.pop_front() {
             drop(desk);
-            let wake_at = self.do_one(job);
+            let (wake_at, next) = self.do_one(job);
             desk = lock(&self.desk);
             desk.wake_at = wake_at;
+            desk.jobs.extend(next);
         }
         desk.is_busy = false;
     }
 
-    fn do_one(&self, job: Job) -> Option<Timestamp> {
+    /// Returns when there is something to do for [`Queues::tick`], and what is left of the job.
+    fn do_one(&self, job: Job) -> (Option<Timestamp>, Option<Job>) {
         let mut state = lock(&self.state);
-        let (Job::Ask(now, ..) | Job::Tick(now)) = &job;
+        let (Job::Ask(now, ..) | Job::Step(now, ..) | Job::Tick(now)) = &job;
+        let now = *now;
         let mut effects = Vec::new();
-        let ticked = state.tick(*now, &mut effects);
-        let answer = match job {
-            Job::Ask(now, command, reply) => Some((ticked.and_then(|()| state.ask(now, command, &mut effects)), reply)),
-            Job::Tick(_) => None,
-        };
+        let ticked = state.tick(now, &mut effects);
+        let (mut answer, mut next) = (None, None);
+        match job {
+            Job::Ask(_, command, reply) => match state.machine.steps(&command) {
+                Some(steps) => next = Some(Job::Step(now, steps, reply)),
+                None => answer = Some((ticked.and_then(|()| state.ask(now, command, &mut effects)), reply)),
+            },
+            Job::Step(_, mut steps, reply) => {
+                match ticked.and_then(|()| state.step(now, &mut steps, &mut effects)).transpose() {
+                    Some(said) => answer = Some((said, reply)),
+                    None => next = Some(Job::Step(now, steps, reply)),
+                }
+            }
+            Job::Tick(_) => {}
+        }
         let wake_at = state.machine.wake_at();
         drop(state);
         if !effects.is_empty() {
@@ -130,7 +145,7 @@ impl MemoryQueues {
         if let Some((answer, reply)) = answer {
             reply.answer(answer);
         }
-        wake_at
+        (wake_at, next)
     }
 }
 
@@ -179,6 +194,19 @@ impl State {
     ) -> Result<Result<Outcome, Refusal>, StoreError> {
         let mut group = std::mem::take(&mut self.next);
         let answer = self.machine.add(&mut group, now, command, &self.content);
+        let given = self.write(group, now);
+        effects.extend(given);
+        answer
+    }
+
+    fn step(
+        &mut self,
+        now: Timestamp,
+        steps: &mut Steps,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Option<Result<Outcome, Refusal>>, StoreError> {
+        let mut group = std::mem::take(&mut self.next);
+        let answer = self.machine.step(&mut group, now, steps, &self.content);
         let given = self.write(group, now);
         effects.extend(given);
         answer

@@ -1,13 +1,13 @@
 //! The thread that decides what becomes of messages, and writes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fjall::{OwnedWriteBatch, PersistMode};
 use posthaste_history::store::{Durability, Reply, StoreError, Timestamp};
-use posthaste_queue::{Change, Command, Effect, Group, Machine, MessageId, Outcome, Refusal};
+use posthaste_queue::{Change, Command, Effect, Group, Machine, MessageId, Outcome, Refusal, Steps};
 use rustc_hash::FxHashSet;
 
 use crate::codec::{GroupRecord, group_key, mark_key, seal};
@@ -46,6 +46,8 @@ pub(super) struct Committer {
     pub(super) now: Timestamp,
     /// When that was.
     pub(super) looked: Instant,
+    /// What is done in steps, and who waits for it: the first of them a step in each turn.
+    pub(super) chores: VecDeque<(Steps, Asker)>,
     /// What was changed and not yet written: leases only.
     pub(super) next: Group,
     /// The last group that is written, and the last that is synced.
@@ -74,7 +76,7 @@ pub(super) struct Committer {
 }
 
 /// Whoever waits for an answer.
-type Asker = Reply<Result<Outcome, Refusal>>;
+pub(super) type Asker = Reply<Result<Outcome, Refusal>>;
 
 impl Committer {
     /// Before anything else: what a start changes, synced; what the start before this one may have lost is passed by then.
@@ -159,7 +161,7 @@ impl Committer {
     }
 
     fn patience(&self) -> Duration {
-        if self.next.is_awaited() {
+        if self.next.is_awaited() || (!self.chores.is_empty() && self.inner.healthy().is_ok()) {
             return Duration::ZERO;
         }
         let until = self.machine.wake_at().map_or(u64::MAX, |at| at.0.saturating_sub(self.clock().0.max(self.now.0)));
@@ -196,7 +198,8 @@ impl Committer {
             Err(error) => {
                 let error = self.inner.poison(&error);
                 let looks = looks.into_iter().map(|(_, reply)| reply);
-                let all = waiting.into_iter().map(|(reply, _)| reply).chain(looks);
+                let chores = self.chores.drain(..).map(|(_, reply)| reply);
+                let all = waiting.into_iter().map(|(reply, _)| reply).chain(looks).chain(chores);
                 all.for_each(|reply| reply.answer(Err(error.clone())));
                 Err(error)
             }
@@ -241,13 +244,32 @@ impl Committer {
                 reply.answer(Err(StoreError::Full { free_bytes }));
                 continue;
             }
+            if let Some(steps) = self.machine.steps(&command) {
+                self.chores.push_back((steps, reply));
+                continue;
+            }
             let command = self.by_our_clock(now, command);
             match self.machine.add(group, self.now, command, &self.disk) {
                 Ok(answer) => waiting.push((reply, answer)),
                 Err(error) => reply.answer(Err(error)),
             }
         }
+        self.go_on(group, waiting);
         self.give(group)
+    }
+
+    /// A step of what is done in steps.
+    fn go_on(&mut self, group: &mut Group, waiting: &mut Vec<(Asker, Result<Outcome, Refusal>)>) {
+        let Some((steps, _)) = self.chores.front_mut() else { return };
+        let stepped = self.machine.step(group, self.now, steps, &self.disk);
+        if matches!(stepped, Ok(None)) {
+            return;
+        }
+        let (_, reply) = self.chores.pop_front().expect("invariant: a step is taken of the first");
+        match stepped {
+            Ok(answer) => waiting.extend(answer.map(|answer| (reply, answer))),
+            Err(error) => reply.answer(Err(error)),
+        }
     }
 
     /// Writes a group, as durably as somebody in it was promised.

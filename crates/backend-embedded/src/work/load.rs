@@ -1,6 +1,6 @@
 //! Taking queues up: the checkpoint, the groups behind it, and whether all of that is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -182,6 +182,7 @@ fn load(inner: Arc<Inner>) -> Result<Committer, StoreError> {
         disk,
         now,
         looked: Instant::now(),
+        chores: VecDeque::new(),
         next,
         written: behind.last,
         synced: behind.last,

@@ -30,7 +30,7 @@ impl Machine {
     }
 
     /// What is told to a queue is as durable as can be.
-    fn promise(&self, group: &mut Group) {
+    pub(super) fn promise(&self, group: &mut Group) {
         group.durability = group.durability.max(self.limits.capabilities.durability);
     }
 
@@ -56,19 +56,21 @@ impl Machine {
     pub(super) fn delete(&mut self, group: &mut Group, name: &QueueName) -> Result<(), Refusal> {
         let number = self.named(name)?;
         self.promise(group);
-        for id in self.members(number, State::Leased) {
-            self.revoke(group, id);
-        }
-        for state in [State::Ready, State::Delayed, State::Leased, State::Dead] {
+        // Each by itself: a store lets go of what ends.
+        for state in [State::Leased, State::Ready, State::Delayed, State::Dead] {
             for id in self.members(number, state) {
-                if self.keep_ms(id) > 0 {
-                    group.effects.push(Effect::Ended { queue: name.clone(), id, end: End::Removed });
-                }
+                self.take_out(group, id);
             }
         }
         group.effects.extend(self.farewells(number));
         self.change(group, Change::Deleted { queue: number });
         Ok(())
+    }
+
+    /// Removes a message, whatever its state; whoever has it is told.
+    pub(super) fn take_out(&mut self, group: &mut Group, id: MessageId) {
+        self.revoke(group, id);
+        self.finish(group, id, End::Removed, None);
     }
 
     /// Whoever has the message is told that it is gone.
@@ -124,8 +126,7 @@ impl Machine {
         self.promise(group);
         let count = (ids.len() + far.len()) as u64;
         for id in ids {
-            self.revoke(group, id);
-            self.finish(group, id, End::Removed, None);
+            self.take_out(group, id);
         }
         for (stored, cost) in far {
             let (id, due) = (stored.id, stored.put.due);
@@ -169,8 +170,7 @@ impl Machine {
     ) -> Result<Result<Outcome, Refusal>, StoreError> {
         if self.messages.contains(id) {
             self.promise(group);
-            self.revoke(group, id);
-            self.finish(group, id, End::Removed, None);
+            self.take_out(group, id);
             return Ok(Ok(Outcome::Done));
         }
         let Some(stored) = self.far_message(id, source)? else { return Ok(Err(Refusal::UnknownMessage(id))) };

@@ -39,6 +39,34 @@ impl Machine {
         ids
     }
 
+    /// Some messages of a queue in this state that are in memory, with numbers below `before`: no more are looked at than have to be.
+    pub(super) fn some(&self, number: u32, state: State, before: MessageId, max: usize, ids: &mut Vec<MessageId>) {
+        let queue = self.queue(number);
+        let counts = &queue.counts;
+        let is_in = |id: &MessageId| {
+            *id < before && self.messages.get(*id).is_some_and(|it| it.queue == number && it.stage.state() == state)
+        };
+        let first = ids.len();
+        match state {
+            State::Ready => ids.extend(self.ready_page(number, 0, max).into_iter().filter(is_in)),
+            State::Delayed if counts.delayed > counts.far => {
+                let all = self.clock.near.iter().chain(&self.clock.waiting);
+                ids.extend(all.map(|(_, id)| *id).filter(is_in).take(max));
+            }
+            State::Leased if counts.leased > 0 => {
+                ids.extend(self.leases.iter().map(|(_, lease)| lease.id).filter(is_in).take(max));
+            }
+            State::Dead => {
+                let dead = queue.rare.iter().flat_map(|rare| &rare.dead).map(|(_, id)| *id);
+                ids.extend(dead.filter(is_in).take(max));
+            }
+            State::Delayed | State::Leased => {}
+        }
+        let left = max - (ids.len() - first);
+        let held = self.held.iter().copied().filter(is_in);
+        ids.extend(held.filter(|id| self.messages.get(*id).is_some_and(|message| message.is_held)).take(left));
+    }
+
     /// Merges what levels and keys have.
     fn ready_page(&self, number: u32, after: MessageId, max: usize) -> Vec<MessageId> {
         let queue = self.queue(number);

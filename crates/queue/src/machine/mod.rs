@@ -30,6 +30,7 @@ mod queue;
 mod restart;
 mod settle;
 mod slab;
+mod steps;
 mod table;
 mod tick;
 
@@ -40,6 +41,7 @@ use posthaste_history::store::{Durability, StoreError, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use restart::QueueRecord;
+pub use steps::Steps;
 
 use crate::port::{
     Capabilities, Change, Command, Config, ConsumerId, Effect, MessageId, Outcome, QueueName, Refusal, StoredPut, Token,

@@ -60,12 +60,13 @@ pub enum Command {
     Pause(QueueName, bool),
     /// Nothing more is put into a queue (`true`), or again (`false`); what it has is worked off.
     Drain(QueueName, bool),
-    /// Removes messages of a queue in this state; leased ones are revoked. Answered by
-    /// [`Outcome::Count`](crate::Outcome::Count).
+    /// Removes messages of a queue in this state that are there now; leased ones are revoked. Answered by
+    /// [`Outcome::Count`](crate::Outcome::Count). Many are removed in steps, between which others are asked, and so it is with
+    /// [`Command::Redrive`] and [`Command::Delete`].
     Purge(QueueName, Select),
     /// Gives dead messages of a queue another chance, counters at zero. Answered by [`Outcome::Count`](crate::Outcome::Count).
     Redrive(QueueName, Select),
-    /// Removes a queue with all it has; leases are revoked.
+    /// Removes a queue with all it has; leases are revoked. One that has much is paused and drained while that goes on.
     Delete(QueueName),
     /// Removes one message whatever its state; a lease is revoked.
     Remove(MessageId),
