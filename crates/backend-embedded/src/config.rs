@@ -35,6 +35,9 @@ pub struct Config {
     /// Tells one start of the system from another; the system's own by default.
     #[doc(hidden)]
     pub boot: Option<String>,
+    /// For tests: where messages of queues are is written down after so many groups, and a start has to go over no more; default 2,048.
+    #[doc(hidden)]
+    pub checkpoint_groups: u64,
     /// For tests: what time it is; by default the time of day, and time goes on when that is set back.
     #[doc(hidden)]
     pub clock: Clock,
@@ -79,6 +82,7 @@ impl Config {
             max_waiting_bytes: 64 << 20,
             hot_streams: 16_384,
             boot: None,
+            checkpoint_groups: 2_048,
             clock: Clock::default(),
         }
     }

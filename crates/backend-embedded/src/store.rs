@@ -203,6 +203,13 @@ impl EmbeddedStore {
         state.queues.iter().for_each(|queues| queues.fails.store(true, Ordering::Relaxed));
     }
 
+    /// For tests: how often queues were synced.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn queue_syncs(&self) -> u64 {
+        self.lock().queues.as_ref().map_or(0, |queues| queues.syncs.load(Ordering::Relaxed))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,7 @@
 //! What goes wrong with disks and folders, and what is said about it.
 
+mod image;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +16,10 @@ use posthaste_history::store::{
 use posthaste_history::{Budget, Epoch, Pid, Position, Trail};
 use tempfile::TempDir;
 
+use image::{cut, end_of, image, journals, reopened_with};
+
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
-}
-
-/// For images of a disk that are made by the dozen: in memory where there is such a place.
-fn quick_folder() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| folder())
 }
 
 fn config(folder: &TempDir) -> Config {
@@ -56,52 +55,6 @@ fn commit(shard: &dyn Shard, writes: Vec<Write>) -> Result<Vec<Receipt>, StoreEr
 fn numbers(shard: &dyn Shard) -> Vec<u64> {
     let page = wait(shard.read(vec![Range::after(&room(), 0)], Budget::UNLIMITED)).expect("it reads");
     page.messages.iter().map(|message| message.n).collect()
-}
-
-fn journals(config: &Config) -> Vec<PathBuf> {
-    let entries =
-        fs::read_dir(config.path.join("data")).expect("a folder").map(|entry| entry.expect("an entry").path());
-    entries.filter(|path| path.extension().is_some_and(|it| it == "jnl")).collect()
-}
-
-/// Where the zeros at the end begin.
-fn end_of(bytes: &[u8]) -> usize {
-    let block = bytes.chunks(4_096).rposition(|block| block != &[0; 4_096][..block.len()]).unwrap_or(0) * 4_096;
-    bytes[block..].iter().take(4_096).rposition(|byte| *byte != 0).map_or(0, |last| block + last + 1)
-}
-
-/// A copy of a folder, as a power cut would have left it had it come now.
-fn image(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            image(&entry.path(), &target);
-        } else {
-            let bytes = fs::read(entry.path()).expect("a file");
-            // Journals are 64 MiB of mostly nothing.
-            let is_journal = target.extension().is_some_and(|it| it == "jnl");
-            fs::write(&target, &bytes[..if is_journal { end_of(&bytes) } else { bytes.len() }]).expect("a copy");
-        }
-    }
-}
-
-/// Opens an image of a running store, its journal changed.
-fn reopened_with(
-    config: &Config,
-    change: impl FnOnce(&mut Vec<u8>),
-) -> (TempDir, Config, Result<EmbeddedStore, OpenError>) {
-    let folder = quick_folder();
-    let path = folder.path().join("image");
-    image(&config.path, &path);
-    let config = Config { path, reserved_bytes: 0, ..config.clone() };
-    let journal = journals(&config).pop().expect("a journal");
-    let mut bytes = fs::read(&journal).expect("a journal");
-    change(&mut bytes);
-    fs::write(&journal, bytes).expect("a journal");
-    let store = EmbeddedStore::open(config.clone());
-    (folder, config, store)
 }
 
 fn place_of(bytes: &[u8], text: &str) -> usize {
@@ -400,7 +353,6 @@ fn a_backup_restores() {
 /// order and without holes, and it opens. `POSTHASTE_POWER_CUTS` says how many; 24 otherwise.
 #[test]
 fn a_power_cut_loses_nothing_that_was_synced() {
-    const PAGE: usize = 512;
     let folder = folder();
     let config = Config { sync_interval: Duration::from_secs(3_600), ..config(&folder) };
     let (_store, shard) = open(&config);
@@ -416,18 +368,10 @@ fn a_power_cut_loses_nothing_that_was_synced() {
     let seeds = std::env::var("POSTHASTE_POWER_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
     for seed in 0..seeds {
         let (_folder, _, store) = reopened_with(&Config { boot: Some("other".into()), ..config.clone() }, |bytes| {
-            for page in bytes[synced..].chunks_mut(PAGE) {
+            cut(&mut bytes[synced..], &mut || {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                // Each page is there, is not, or is torn.
-                match (state >> 60) % 8 {
-                    0..=4 => {}
-                    5 | 6 => page.fill(0),
-                    _ => {
-                        let from = (state >> 33) as usize % page.len();
-                        page[from..].fill(0);
-                    }
-                }
-            }
+                state >> 33
+            });
         });
         let store = store.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let shard = store.shard("/").expect("a shard");

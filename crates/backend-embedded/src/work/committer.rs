@@ -28,9 +28,7 @@ const GROUP_COUNT: usize = 4_096;
 const GATHER_PART: u32 = 4;
 const GATHER_MAX: Duration = Duration::from_micros(200);
 const FREE_INTERVAL: Duration = Duration::from_millis(100);
-/// Where messages are is written down after so many groups: a start has to go over no more.
-const CHECKPOINT_GROUPS: u64 = 2_048;
-/// Or so many changes: it has them all in memory.
+/// Where messages are is written down after so many groups (see the configuration) or so many changes: a start has them all in memory.
 const CHECKPOINT_CHANGES: usize = 250_000;
 /// What time brings is done in so many steps before something that is asked.
 const TICKS: usize = 64;
@@ -294,7 +292,8 @@ impl Committer {
 
     fn tidy_up(&mut self) -> Result<(), StoreError> {
         self.disk.content.ahead.go_on(std::mem::take(&mut self.put_bytes));
-        if self.written - self.checkpoint.group >= CHECKPOINT_GROUPS || self.behind >= CHECKPOINT_CHANGES {
+        let is_long = self.behind >= CHECKPOINT_CHANGES;
+        if is_long || self.written - self.checkpoint.group >= self.inner.config.checkpoint_groups {
             self.write_checkpoint()?;
         }
         Ok(())
