@@ -22,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::codec::{GroupRecord, MAGIC};
 use crate::error::OpenError;
 use crate::start::{self, Start};
+use crate::work;
 
 /// What a journal has.
 #[derive(Debug, Default)]
@@ -75,7 +76,8 @@ fn go_through(data: &Path, start: &Start, salvages: bool) -> Result<Vec<String>,
             let reached = *reached.entry(*shard).or_insert(*number);
             let first = last.get(shard).map_or(reached, |last| last + 1);
             if *synced >= first {
-                lost.push(format!("groups {first} to {synced} of shard {shard}"));
+                let of = if *shard == work::NUMBER { "the queues".into() } else { format!("shard {shard}") };
+                lost.push(format!("groups {first} to {synced} of {of}"));
             }
         }
         if let Some(lost) = lost.last() {

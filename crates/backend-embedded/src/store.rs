@@ -81,6 +81,12 @@ impl EmbeddedStore {
                 number.map_err(|error| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() })?;
             losses.extend(salvage::shard(&content, &name, number)?);
         }
+        if work::are_there(&content).map_err(|error| OpenError::engine(&config.path, error))? {
+            let lost = work::salvage(&content, &config);
+            losses.extend(
+                lost.map_err(|error| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() })?,
+            );
+        }
         Ok((Self::take_up(folder, config, content, start)?, losses))
     }
 

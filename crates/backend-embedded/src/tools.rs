@@ -26,6 +26,8 @@ pub struct Report {
     pub records: u64,
     /// Messages in work queues that have not ended.
     pub jobs: u64,
+    /// Work queues.
+    pub queues: u64,
     /// What is wrong, a sentence each.
     pub damage: Vec<String>,
 }
@@ -119,6 +121,7 @@ pub fn verify(config: Config, told: Told<'_>) -> Result<Report, OpenError> {
         for entry in keyspace.iter() {
             let (key, value) = Guard::into_inner(entry).map_err(failed)?;
             report.jobs += u64::from(work::is_message(&key));
+            report.queues += u64::from(work::is_queue(&key));
             if unseal(&key, &value).is_none() {
                 report.damage.push("something in a queue is not what was written".into());
             }

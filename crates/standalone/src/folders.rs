@@ -50,14 +50,22 @@ pub(crate) fn restore(options: &RestoreOptions) -> anyhow::Result<ExitCode> {
     tell(&options.folder, outcome)
 }
 
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Says what a folder holds, or what is wrong with it.
 fn tell(folder: &Path, outcome: Result<Report, OpenError>) -> anyhow::Result<ExitCode> {
     let damage = match outcome {
         Ok(report) if report.damage.is_empty() => {
             let (messages, records) = (report.messages, report.records);
             let plural = if messages == 1 { "" } else { "s" };
+            let queues = match (report.jobs, report.queues) {
+                (_, 0) => String::new(),
+                (jobs, queues) => format!(", {} in {}", counted(jobs, "job"), counted(queues, "work queue")),
+            };
             println!(
-                "{} is as it was written: {messages} message{plural}, {records} sessions and cursors",
+                "{} is as it was written: {messages} message{plural}, {records} sessions and cursors{queues}",
                 folder.display()
             );
             return Ok(ExitCode::SUCCESS);

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use posthaste::queue;
 use posthaste::store::{Durability, Put, Retention, Store as _, StreamName, Timestamp, Write, wait};
 use posthaste_backend_embedded::{Config, EmbeddedStore};
 use posthaste_testkit::copy_folder;
@@ -59,6 +60,24 @@ fn a_folder_is_verified_copied_and_made_of_the_copy() {
     assert_eq!(taken.status.code(), Some(1), "{taken:?}");
     assert!(err(&taken).contains("is there already: name a folder that is not"), "{taken:?}");
     assert!(!root.path().join("copy.partial").exists());
+}
+
+#[test]
+fn who_verifies_is_told_of_jobs_and_queues() {
+    let (root, path, store) = filled();
+    let queues = store.queues().expect("queues");
+    for name in ["emails", "emails", "thumbnails"] {
+        let put = queue::Put::new(&name.into(), "job".into(), Durability::Disk);
+        let put = wait(queues.ask(Timestamp(1), queue::Command::Put(vec![put]))).expect("the store works");
+        assert!(put.is_ok(), "{put:?}");
+    }
+    drop((queues, store));
+    let (copy, again) = (root.path().join("copy"), root.path().join("again"));
+    assert_eq!(posthaste(&[&"backup", &path, &copy]).status.code(), Some(0));
+    for output in [posthaste(&[&"verify", &path]), posthaste(&[&"restore", &copy, &again])] {
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(out(&output).contains("0 sessions and cursors, 3 jobs in 2 work queues\n"), "{output:?}");
+    }
 }
 
 #[test]

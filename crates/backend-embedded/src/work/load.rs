@@ -88,8 +88,44 @@ fn decode_queue(queue: u32, value: &[u8]) -> Option<QueueRecord> {
     Some(QueueRecord { queue, name, config, is_paused, is_draining, delayed })
 }
 
-fn damaged(detail: String) -> StoreError {
-    StoreError::Damaged(detail)
+/// What is done about something that is not as it was written.
+pub(super) enum Damage {
+    /// It is an error, and nothing is changed.
+    Refused,
+    /// It is listed, and left out.
+    Listed(Losses),
+}
+
+/// What is lost, a sentence each, and what is left of it on the disk.
+#[derive(Default)]
+pub(super) struct Losses {
+    pub(super) said: Vec<String>,
+    pub(super) jobs: Vec<Vec<u8>>,
+    pub(super) queues: Vec<Vec<u8>>,
+    /// Groups are missing: what the others behind them did to messages cannot be told.
+    has_hole: bool,
+}
+
+impl Damage {
+    /// Something is not as it was written.
+    fn found(&mut self, detail: String) -> Result<&mut Losses, StoreError> {
+        match self {
+            Self::Refused => Err(StoreError::Damaged(detail)),
+            Self::Listed(losses) => {
+                losses.said.push(detail);
+                Ok(losses)
+            }
+        }
+    }
+
+    fn has_hole(&self) -> bool {
+        matches!(self, Self::Listed(Losses { has_hole: true, .. }))
+    }
+}
+
+/// Whether reading failed because what is there is not what was written.
+fn is_damage<T>(read: &Result<T, StoreError>) -> bool {
+    matches!(read, Err(StoreError::Damaged(_)))
 }
 
 /// What the groups behind the checkpoint say.
@@ -101,7 +137,7 @@ struct Behind {
     deleted: FxHashSet<u32>,
 }
 
-fn groups(content: &Content, checkpoint: Checkpoint) -> Result<Behind, StoreError> {
+fn groups(content: &Content, checkpoint: Checkpoint, damage: &mut Damage) -> Result<Behind, StoreError> {
     let mut behind =
         Behind { changes: Vec::new(), last: checkpoint.group, head: checkpoint.id, deleted: FxHashSet::default() };
     let range = group_key(NUMBER, checkpoint.group + 1)..=group_key(NUMBER, u64::MAX);
@@ -110,13 +146,19 @@ fn groups(content: &Content, checkpoint: Checkpoint) -> Result<Behind, StoreErro
         let next = behind.last + 1;
         let group = GroupRecord::decode(&value).filter(|group| group_key(NUMBER, group.number)[..] == key[..]);
         let Some(group) = group else {
-            return Err(damaged(format!("group {next} of the queues is not what was written")));
+            damage.found(format!("group {next} of the queues is not what was written"))?.has_hole = true;
+            behind.last = next;
+            continue;
         };
         if group.number != next {
-            return Err(damaged(format!("groups {next} to {} of the queues are missing", group.number - 1)));
+            damage.found(format!("groups {next} to {} of the queues are missing", group.number - 1))?.has_hole = true;
         }
-        let changes = decode_changes(&group.changes);
-        let changes = changes.ok_or_else(|| damaged(format!("group {next} of the queues cannot be read")))?;
+        let next = group.number;
+        let Some(changes) = decode_changes(&group.changes) else {
+            damage.found(format!("group {next} of the queues cannot be read"))?.has_hole = true;
+            behind.last = next;
+            continue;
+        };
         let deleted =
             |it: &Written| if let Written::Other(Change::Deleted { queue }) = it { Some(*queue) } else { None };
         behind.deleted.extend(changes.iter().filter_map(deleted));
@@ -129,7 +171,8 @@ fn groups(content: &Content, checkpoint: Checkpoint) -> Result<Behind, StoreErro
 /// Reads what is there and starts the thread.
 pub(crate) fn start(content: &Content, config: &Config) -> Result<(Arc<Inner>, JoinHandle<()>), StoreError> {
     let inner = Arc::new(Inner::new(config.clone(), content.clone()));
-    let committer = load(inner.clone())?;
+    let mut committer = load(inner.clone(), &mut Damage::Refused)?;
+    committer.begin()?;
     let thread = std::thread::Builder::new().name("posthaste-queues".into());
     let thread = thread.spawn(move || committer.run()).map_err(|error| io("starting the thread of queues", error))?;
     Ok((inner, thread))
@@ -139,23 +182,31 @@ fn limits() -> Limits {
     Limits { max_queues: 100_000, max_consumers: 100_000, near: 65_536, makes_queues: true, capabilities: CAPABILITIES }
 }
 
-fn load(inner: Arc<Inner>) -> Result<Committer, StoreError> {
+pub(super) fn load(inner: Arc<Inner>, damage: &mut Damage) -> Result<Committer, StoreError> {
     let content = inner.content.clone();
     let disk = Disk::new(content.clone(), Bodies::new(inner.config.cache_bytes as usize));
     let checkpoint = match content.queues.get(keys::CHECKPOINT).map_err(read_failed)? {
         None => Checkpoint::default(),
-        Some(value) => unseal(keys::CHECKPOINT, &value)
-            .and_then(Checkpoint::decode)
-            .ok_or_else(|| damaged("the checkpoint of the queues is not what was written".into()))?,
+        Some(value) => match unseal(keys::CHECKPOINT, &value).and_then(Checkpoint::decode) {
+            Some(checkpoint) => checkpoint,
+            None => {
+                damage.found("the checkpoint of the queues is not what was written".into())?.has_hole = true;
+                Checkpoint::default()
+            }
+        },
     };
-    let behind = groups(&content, checkpoint)?;
+    let behind = groups(&content, checkpoint, damage)?;
     let mut machine = Machine::new(limits(), seed()?);
     let mut altered = BTreeSet::new();
     for entry in content.queues.prefix(b"q") {
         let (key, value) = entry.into_inner().map_err(read_failed)?;
         let queue = keys::first(&key).and_then(|queue| u32::try_from(queue).ok());
         let record = queue.and_then(|queue| decode_queue(queue, unseal(&key, &value)?));
-        let record = record.ok_or_else(|| damaged("what is known of a queue is not what was written".into()))?;
+        let Some(record) = record else {
+            let losses = damage.found("what is known of a queue is not what was written".into())?;
+            losses.queues.push(key.to_vec());
+            continue;
+        };
         if !behind.deleted.contains(&record.queue) {
             machine.restore_queue(record);
         }
@@ -168,15 +219,15 @@ fn load(inner: Arc<Inner>) -> Result<Committer, StoreError> {
             machine.replay(change, &disk)?;
         }
     }
-    let (recorded, jobs) = messages(&disk, &mut machine, checkpoint, &behind)?;
+    let (recorded, jobs) = messages(&disk, &mut machine, checkpoint, &behind, damage)?;
     let now = checkpoint.now.max(inner.config.now());
-    let moved = replay(&disk, &mut machine, &behind, &mut altered)?;
-    remembered(&disk, &mut machine, now)?;
+    let moved = replay(&disk, &mut machine, &behind, &mut altered, damage)?;
+    remembered(&disk, &mut machine, now, damage)?;
     machine.replay(&Change::Tokens(checkpoint.tokens), &disk)?;
     let next_id = behind.head + if is_cut(&inner)? { LEAP } else { 0 };
     let mut next = Group::default();
     machine.started(&mut next, next_id, checkpoint.queue);
-    let mut committer = Committer {
+    Ok(Committer {
         inner,
         machine,
         disk,
@@ -199,9 +250,7 @@ fn load(inner: Arc<Inner>) -> Result<Committer, StoreError> {
         late: Vec::new(),
         put_bytes: 0,
         jobs,
-    };
-    committer.begin()?;
-    Ok(committer)
+    })
 }
 
 /// Messages that were put, less those that ended, those for later aside.
@@ -220,6 +269,7 @@ fn messages(
     machine: &mut Machine,
     checkpoint: Checkpoint,
     behind: &Behind,
+    damage: &mut Damage,
 ) -> Result<(FxHashSet<MessageId>, u64), StoreError> {
     let content = &disk.content;
     let mut records: FxHashMap<MessageId, Record> = FxHashMap::default();
@@ -227,7 +277,10 @@ fn messages(
         let (key, value) = entry.into_inner().map_err(read_failed)?;
         let record = unseal(&key, &value).and_then(decode_record);
         let (Some(record), Some(id)) = (record, keys::last(&key)) else {
-            return Err(damaged("the record of a message is not what was written".into()));
+            let id = keys::last(&key).unwrap_or(0);
+            let losses = damage.found(format!("what happened to message {id} is not what was written"))?;
+            losses.queues.push(key.to_vec());
+            continue;
         };
         records.insert(id, record);
     }
@@ -237,31 +290,43 @@ fn messages(
         Written::Put { id, due: None, .. } if !ended.contains(id) => Some(*id),
         _ => None,
     });
-    let (mut expected, mut count) = (put, 0);
+    let (mut expected, mut count) = (put.peekable(), 0);
     for entry in content.jobs.iter() {
         let (key, value) = entry.into_inner().map_err(read_failed)?;
         let id = keys::last(&key).unwrap_or(0);
         count += 1;
-        let message = disk::message(id, &key, &value)?;
-        if id >= checkpoint.id.max(1) {
-            match expected.next() {
-                Some(next) if next == id => {}
-                Some(next) => return Err(damaged(format!("message {next}, which was put, is missing"))),
-                None => return Err(damaged(format!("message {id} is there, but no group says that it was put"))),
+        let message = disk::message(id, &key, &value);
+        if id >= checkpoint.id.max(1) && !damage.has_hole() {
+            while let Some(missing) = expected.next_if(|next| *next < id) {
+                damage.found(format!("message {missing}, which was put, is missing"))?;
+            }
+            if expected.next_if_eq(&id).is_none() {
+                damage.found(format!("message {id} is there, but no group says that it was put"))?;
             }
         }
+        if is_damage(&message) {
+            damage.found(format!("message {id} of a queue is not what was written"))?.jobs.push(key.to_vec());
+            count -= 1;
+            continue;
+        }
+        let message = message?;
         let cost = message.put.cost();
         machine.restore(&message.without_body(), cost, records.remove(&id));
     }
-    if let Some(missing) = expected.next() {
-        return Err(damaged(format!("message {missing}, which was put, is missing")));
+    let has_hole = damage.has_hole();
+    for missing in expected.filter(|_| !has_hole) {
+        damage.found(format!("message {missing}, which was put, is missing"))?;
     }
-    if Some(count) != checkpoint.jobs.checked_add_signed(difference(behind)) {
+    if Some(count) != checkpoint.jobs.checked_add_signed(difference(behind)) && !damage.has_hole() {
         let known = checkpoint.jobs.saturating_add_signed(difference(behind));
-        return Err(damaged(format!("there are {count} messages in queues, of {known} that have not ended")));
+        damage.found(format!("there are {count} messages in queues, of {known} that have not ended"))?;
     }
     // Of those that were put for later: whatever was ready by then, or is somewhere else.
     for message in disk.at_hand(checkpoint.now) {
+        if is_damage(&message) {
+            damage.found("a message that was put for later is not what was written".into())?;
+            continue;
+        }
         let message = message?;
         let (id, cost) = (message.id, message.put.cost());
         machine.restore(&message.without_body(), cost, records.remove(&id));
@@ -269,7 +334,12 @@ fn messages(
     let mut rest: Vec<_> = records.into_iter().collect();
     rest.sort_unstable_by_key(|(id, _)| *id);
     for (id, record) in rest {
-        if let Some(message) = disk.message(id)? {
+        let there = disk.message(id);
+        if is_damage(&there) {
+            damage.found(format!("message {id}, which was put for later, is not what was written"))?;
+            continue;
+        }
+        if let Some(message) = there? {
             let cost = message.put.cost();
             machine.restore(&message.without_body(), cost, Some(record));
         }
@@ -290,6 +360,7 @@ fn replay(
     machine: &mut Machine,
     behind: &Behind,
     altered: &mut BTreeSet<u32>,
+    damage: &mut Damage,
 ) -> Result<FxHashSet<MessageId>, StoreError> {
     let put = |written: &Written| if let Written::Put { id, .. } = written { Some(*id) } else { None };
     let put: FxHashSet<MessageId> = behind.changes.iter().filter_map(put).collect();
@@ -303,8 +374,12 @@ fn replay(
                 continue;
             }
             Written::Put { id, due: Some(_), far: None } if !gone.contains(id) => {
-                let there = disk.message(*id)?;
-                let there = there.ok_or_else(|| damaged(format!("message {id}, which was put, is missing")))?;
+                let there = disk.message(*id);
+                if is_damage(&there) || matches!(there, Ok(None)) {
+                    damage.found(format!("message {id}, which was put, is missing"))?;
+                    continue;
+                }
+                let Some(there) = there? else { continue };
                 altered.insert(there.queue);
                 machine.replay(&Change::Put(Box::new(there)), disk)?;
                 continue;
@@ -320,7 +395,7 @@ fn replay(
             | Change::Returned { id, .. }
             | Change::Died { id, .. }
             | Change::Redriven { id } => {
-                if gone.contains(id) {
+                if gone.contains(id) || damage.has_hole() {
                     continue;
                 }
                 moved.insert(*id);
@@ -353,13 +428,15 @@ fn replay(
 }
 
 /// Keys that stand for messages.
-fn remembered(disk: &Disk, machine: &mut Machine, now: Timestamp) -> Result<(), StoreError> {
+fn remembered(disk: &Disk, machine: &mut Machine, now: Timestamp, damage: &mut Damage) -> Result<(), StoreError> {
     for entry in disk.content.queues.prefix(b"k") {
         let (key, value) = entry.into_inner().map_err(read_failed)?;
         let queue = keys::first(&key).and_then(|queue| u32::try_from(queue).ok());
         let name = key.get(9..).and_then(|name| std::str::from_utf8(name).ok());
         let (Some(queue), Some(name), Some((id, until))) = (queue, name, disk::remembered(&key, &value)) else {
-            return Err(damaged("a key of a queue is not what was written".into()));
+            let losses = damage.found("a key of a queue is not what was written".into())?;
+            losses.queues.push(key.to_vec());
+            continue;
         };
         if until > now {
             machine.replay(&Change::Remembered { queue, key: name.into(), id, until }, disk)?;

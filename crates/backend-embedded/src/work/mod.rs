@@ -17,11 +17,13 @@ mod disk;
 mod handle;
 mod keys;
 mod load;
+mod salvage;
 
 use crate::content::Content;
 
 pub(crate) use handle::{EmbeddedQueues, Inner};
 pub(crate) use load::start;
+pub(crate) use salvage::salvage;
 
 /// The number by which groups of queues are known among those of shards.
 pub(crate) const NUMBER: u32 = u32::MAX;
@@ -29,6 +31,11 @@ pub(crate) const NUMBER: u32 = u32::MAX;
 /// Whether a key of what queues have is that of a message.
 pub(crate) fn is_message(key: &[u8]) -> bool {
     key.len() == 8 || key.first() == Some(&b'l')
+}
+
+/// Whether a key of what queues have is that of a queue.
+pub(crate) fn is_queue(key: &[u8]) -> bool {
+    key.len() == 9 && key.first() == Some(&b'q')
 }
 
 /// Whether there ever was a queue.

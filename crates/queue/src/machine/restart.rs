@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::lease::NewLease;
 use super::message::{Message, Stage};
 use super::{Group, Machine, Source, TOKENS};
-use crate::port::{Change, Config, MessageId, Place, QueueName, Record, Rest, StoredPut};
+use crate::port::{Change, Config, MessageId, Place, QueueName, Record, Rest, StoredPut, Token};
 
 /// What is kept of a queue besides its messages and its keys of deduplication.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,6 +150,13 @@ impl Machine {
         let tokens = self.next_token + TOKENS;
         group.durability = group.durability.max(self.limits.capabilities.durability);
         self.change(group, Change::Tokens(tokens));
+    }
+
+    /// Numbers and tokens go on from these, if they are not beyond them: those before may have been given, by what is lost.
+    pub fn skip_to(&mut self, id: MessageId, tokens: Token) {
+        self.next_id = self.next_id.max(id);
+        self.next_token = self.next_token.max(tokens);
+        self.tokens = self.tokens.max(tokens);
     }
 
     /// The number of the next message.
