@@ -13,10 +13,10 @@
 
 import { parseArgs } from "node:util";
 import { rmSync } from "node:fs";
-import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { io } from "socket.io-client";
-import { ServerProcess, freePort, programOf, sleep, temporaryFolder, until, within } from "./harness.mjs";
+import { freePort, programOf, sleep, temporaryFolder, until, within } from "./harness.mjs";
+import { Killed } from "./killed.mjs";
 
 const ROOM = "demo:crash";
 const LISTENERS = 6;
@@ -26,36 +26,6 @@ const TRANSPORTS = [["websocket"], ["polling", "websocket"], ["polling"]];
 const WINDOW = 8;
 const PATIENCE_MS = 60_000;
 const OPTIONS = { forceNew: true, reconnectionDelay: 10, reconnectionDelayMax: 60, timeout: 5_000 };
-
-/** A server on a folder of its own, which outlives it. */
-class Killed {
-  #process;
-
-  constructor(program, folder, port) {
-    Object.assign(this, { program, folder, port, url: `http://127.0.0.1:${port}` });
-  }
-
-  async start() {
-    const args = ["dev", "--listen", `127.0.0.1:${this.port}`, "--data", path.join(this.folder, "data"), "--json"];
-    this.#process = new ServerProcess([this.program], args, { logFile: path.join(this.folder, "server.log") });
-    const said = () => this.#process.log.split("\n").filter((line) => line.includes('"socketio"')).length;
-    const before = said();
-    await this.#process.until(() => said() > before || answers(this.url));
-  }
-
-  kill() {
-    return this.#process.kill();
-  }
-}
-
-async function answers(url) {
-  try {
-    await fetch(`${url}/socket.io/socket.io.js`, { method: "HEAD" });
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** Hears everything, and notes in which order. */
 class Listener {

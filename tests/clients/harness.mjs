@@ -140,6 +140,10 @@ export class ServerProcess {
     throw new Error(`server ${how}; its output:\n${this.log.slice(-4_000)}`);
   }
 
+  signal(name) {
+    if (!this.ended) this.#child.kill(name);
+  }
+
   /** Ends the process without giving it a chance to say goodbye. */
   async kill() {
     if (!this.ended) {

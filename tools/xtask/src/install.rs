@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::workspace::{Workspace, is_on_path, output, run};
 
+/// What sets the clock of one process alone, without its architecture's folder: the client tests have a server's jump.
+const FAKETIME: &str = "faketime/libfaketime.so.1";
+
 /// The browser tests start this very file.
 const CHROMIUM: &str = "/usr/bin/chromium";
 
@@ -107,6 +110,9 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     if !is_on_path("valgrind") {
         missing.push("valgrind");
     }
+    if !has_faketime() {
+        missing.push("libfaketime");
+    }
     // For the client in Rust.
     if !is_on_path("pkg-config") {
         missing.push("pkg-config");
@@ -119,6 +125,11 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
         missing.push("python3-venv");
     }
     missing
+}
+
+fn has_faketime() -> bool {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten();
+    folders.flatten().any(|folder| folder.path().join(FAKETIME).exists())
 }
 
 /// 18 of `v18.20.4`.

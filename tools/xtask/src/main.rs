@@ -52,8 +52,11 @@ Usage:
       Runs the conformance app under churn for ten minutes; it must end with nothing left and memory flat.
   cargo xtask soak crash [--rounds N]
       Kills the binary 1,000 times under official clients; everything acknowledged must be heard by all of them once.
+  cargo xtask soak queue [--rounds N]
+      Kills the binary and workers of its queues 1,000 times, jumps its clock and fills its disk; every message must be done, or dead
+      with its reason, and whatever ran twice must have lost its lease.
   cargo xtask soak store [--seeds N]
-      Tests the store on the disk with 2,000 power cuts, and with histories and kills in proportion.
+      Tests the store on the disk with 2,000 power cuts, and with histories and kills in proportion; its queues as well.
   cargo xtask suites --from CHECKOUT [--only SUITE]... [--runs N]
       Runs the official suites of a checkout of socketio/socket.io against our server; npm brings what they need.
       --only SUITE   this suite; may be repeated

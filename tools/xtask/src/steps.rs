@@ -20,7 +20,7 @@ pub(crate) struct Step {
 pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "packages",
-        about: "Debian packages the tests need: chromium, libssl-dev, nodejs, npm, pkg-config, python3, valgrind",
+        about: "Debian packages the tests need: chromium, libfaketime, libssl-dev, nodejs, npm, pkg-config, python3, valgrind",
         needs: &[],
         run: install::packages,
     },

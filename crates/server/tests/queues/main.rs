@@ -14,3 +14,4 @@ mod pull;
 mod routes;
 mod rust;
 mod scene;
+mod trouble;

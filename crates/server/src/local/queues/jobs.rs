@@ -13,7 +13,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Desk, Settling, Stage};
-use crate::durable::now;
 use crate::encode::with_packet;
 use crate::how::How;
 use crate::local::{Handle, Local};
