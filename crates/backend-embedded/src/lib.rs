@@ -42,4 +42,4 @@ mod work;
 pub use config::{Clock, Config};
 pub use error::OpenError;
 pub use store::EmbeddedStore;
-pub use tools::{DiskUse, Progress, Report, Told, backup, restore, verify};
+pub use tools::{DiskUse, Progress, Report, Told, backup, restore, salvage, verify};

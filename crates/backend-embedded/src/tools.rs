@@ -139,6 +139,22 @@ pub fn verify(config: Config, told: Told<'_>) -> Result<Report, OpenError> {
     Ok(report)
 }
 
+/// As [`verify`]; a folder that is damaged is [taken up](EmbeddedStore::salvage) without what is lost, which is returned, a sentence each,
+/// and verified once more.
+///
+/// # Errors
+/// As [`verify`], and [`OpenError`] if nothing can be made of what is there.
+pub fn salvage(config: Config, told: Told<'_>) -> Result<(Report, Vec<String>), OpenError> {
+    match verify(config.clone(), told) {
+        Ok(report) if report.damage.is_empty() => return Ok((report, Vec::new())),
+        Ok(_) | Err(OpenError::Damaged { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let (store, losses) = EmbeddedStore::salvage(config.clone())?;
+    drop(store);
+    Ok((verify(config, told)?, losses))
+}
+
 /// Copies a data folder that no process uses to a folder that is not there yet, and syncs the copy. Until that is done the copy has
 /// another name, which ends in `.partial`.
 ///

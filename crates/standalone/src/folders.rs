@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use posthaste_backend_embedded::{self as embedded, Config, EmbeddedStore, OpenError, Progress, Report};
+use posthaste_backend_embedded::{self as embedded, Config, OpenError, Progress, Report};
 
 use crate::cli::{BackupOptions, RestoreOptions, VerifyOptions};
 
@@ -17,20 +17,21 @@ const DAMAGED: u8 = 3;
 
 pub(crate) fn verify(options: &VerifyOptions) -> anyhow::Result<ExitCode> {
     let mut lines = Lines::new();
-    let mut check = || embedded::verify(Config::new(&options.folder), &mut |progress| lines.show(&progress));
-    let outcome = match check() {
-        Err(OpenError::Damaged { .. }) if options.salvage => {
-            let (store, losses) = EmbeddedStore::salvage(Config::new(&options.folder))?;
-            drop(store);
-            let outcome = check();
-            lines.clear();
-            println!("{} goes on without what is lost:", options.folder.display());
-            losses.iter().for_each(|loss| println!("  {loss}"));
-            outcome
+    let config = Config::new(&options.folder);
+    let mut told = |progress| lines.show(&progress);
+    let (outcome, losses) = if options.salvage {
+        match embedded::salvage(config, &mut told) {
+            Ok((report, losses)) => (Ok(report), losses),
+            Err(error) => (Err(error), Vec::new()),
         }
-        outcome => outcome,
+    } else {
+        (embedded::verify(config, &mut told), Vec::new())
     };
     lines.clear();
+    if !losses.is_empty() {
+        println!("{} goes on without what is lost:", options.folder.display());
+        losses.iter().for_each(|loss| println!("  {loss}"));
+    }
     tell(&options.folder, outcome)
 }
 
