@@ -25,9 +25,12 @@ export function verdict({ work }, { queue, deliveries, failures }) {
   return { do: "done" };
 }
 
+function got(payload, { id, queue, token, deliveries, failures }) {
+  note("got", { id, queue, token, deliveries, failures, name: payload.name });
+}
+
 /** Does a job, and says what becomes of it. Nothing has been said yet. */
 async function work(payload, { id, queue, token, deliveries, failures }) {
-  note("got", { id, queue, token, deliveries, failures, name: payload.name });
   const isTooLong = payload.work === "stall" && deliveries === 1;
   await sleep(isTooLong ? TOO_LONG_MS : Math.random() * 4);
   const said = verdict(payload, { queue, deliveries, failures });
@@ -45,6 +48,7 @@ function connected() {
 async function acks() {
   const socket = connected();
   socket.on("job", async (payload, meta, done) => {
+    got(payload, meta);
     const said = await work(payload, meta);
     if (said.do === "done") done();
     else done({ $q: said });
@@ -59,6 +63,8 @@ async function pulls(queue, pull, settle) {
   for (;;) {
     const messages = await pull(queue).catch(() => sleep(20).then(() => []));
     const settlements = [];
+    // All of them are leased from now on, also those that have to wait for others.
+    for (const { payload, meta } of messages) got(payload, meta);
     for (const { payload, meta } of messages) {
       const { do: outcome, ...options } = await work(payload, meta);
       settlements.push({ id: meta.id, token: meta.token, outcome, options });

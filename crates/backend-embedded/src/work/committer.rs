@@ -33,7 +33,7 @@ const CHECKPOINT_CHANGES: usize = 250_000;
 /// What time brings is done in so many steps before something that is asked.
 const TICKS: usize = 64;
 /// Whose time is further behind than what waiting explains has a clock that was set back.
-const SET_BACK: Duration = Duration::from_secs(10);
+const SET_BACK: Duration = Duration::from_secs(1);
 /// Longest sleep: by then the time of day is looked at again.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 

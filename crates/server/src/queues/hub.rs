@@ -24,9 +24,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::error::{Failure, QueueError};
 use super::payload::Payload;
-use crate::durable::now;
 use crate::local;
 use crate::namespace::NamespaceInner;
+use crate::queues::now;
 use crate::recovery::random;
 
 /// Whatever a store without a thread has to do happens this much late at most.

@@ -20,6 +20,7 @@ mod payload;
 mod queue;
 mod routes;
 mod surface;
+mod time;
 mod verbs;
 mod work;
 
@@ -43,6 +44,7 @@ pub use self::queue::{Queue, QueuePut};
 pub(crate) use self::routes::EventRoute;
 pub use self::routes::QueueRoute;
 pub use self::surface::Pull;
+pub(crate) use self::time::now;
 pub use self::verbs::QueueVerb;
 pub use self::work::{QueueWorker, WorkerControl};
 use crate::config::Builder;

@@ -20,7 +20,7 @@ use super::WorkQueues;
 use super::error::QueueError;
 use super::hub::Hub;
 use super::payload::Payload;
-use crate::durable::now;
+use crate::queues::now;
 use crate::server::{Inner, Server};
 
 /// A queue, by its name: it need not be there yet. Cloning it is a reference count.

@@ -15,7 +15,7 @@ use super::hub::{Hub, Route};
 use super::options::{Defaults, read_put};
 use super::payload::Payload;
 use super::{Refused, WorkQueues};
-use crate::durable::now;
+use crate::queues::now;
 
 /// Messages to be taken once: [`WorkQueues::pull`].
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::pull::MAX_PARTS;
 use super::verbs::{Asking, Good, Reply, attempt, done};
-use crate::durable::now;
 use crate::handler::Running;
+use crate::queues::now;
 use crate::queues::{Options, Payload, QueueError, QueueVerb, Refused};
 
 /// The most messages of one look.

@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::verbs::{Asking, Reply, Wait, attempt, done};
-use crate::durable::now;
 use crate::handler::Running;
+use crate::queues::now;
 use crate::queues::{
     Defaults, Hub, LONGEST_LEASE, Options, Payload, QueueError, QueueVerb, Refused, check_parts, read_put, read_value,
 };
