@@ -91,7 +91,7 @@ fn view(queues: &Arc<dyn Queues>, now: &AtomicU64, last_id: MessageId) -> View {
                     _ => Seen::Open { payload, failures: rest.failures, history: rest.history.len() },
                 }
             }
-            Ok(Outcome::Ended(End::Done(result))) => Seen::Done(result.unwrap_or_default()),
+            Ok(Outcome::Ended(_, End::Done(result))) => Seen::Done(result.unwrap_or_default()),
             Err(Refusal::UnknownMessage(_)) => continue,
             other => panic!("a message, not {other:?}"),
         };

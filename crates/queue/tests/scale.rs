@@ -58,7 +58,7 @@ impl Source for Later {
         Ok(None)
     }
 
-    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<Bytes>, StoreError> {
+    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
         self.others.set(self.others.get() + 1);
         Ok(None)
     }

@@ -19,6 +19,7 @@ fn machine(near: usize) -> Machine {
         survives_restart: false,
         max_payload: 1_000,
         max_batch: 100_000,
+        keeps_time: false,
     };
     let limits = Limits { max_queues: 10, max_consumers: 10, near, makes_queues: true, capabilities };
     let mut machine = Machine::new(limits, 1);
@@ -53,7 +54,7 @@ impl Source for Kept {
         Ok(self.0.iter().find(|stored| stored.id == id).cloned())
     }
 
-    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<Bytes>, StoreError> {
+    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
         Ok(None)
     }
 }

@@ -49,7 +49,7 @@ impl Machine {
             _ => return None,
         };
         let number = self.named(name).ok()?;
-        let left = self.count(number, &select.states).min(select.max.map_or(u64::MAX, |max| max as u64));
+        let left = self.how_many(number, &select.states).min(select.max.map_or(u64::MAX, |max| max as u64));
         let has_far = select.states.contains(&State::Delayed) && self.queue(number).counts.far > 0;
         if select.id.is_some() || left == 0 || (left <= STEP && !has_far) {
             return None;
@@ -99,7 +99,7 @@ impl Machine {
                     self.change(group, Change::Switched { queue: number, is_paused: true, is_draining: true });
                 }
                 let goes_on = self.remove_some(group, number, steps, source)?;
-                if goes_on && (steps.far.is_some() || self.count(number, &ALL) > STEP) {
+                if goes_on && (steps.far.is_some() || self.how_many(number, &ALL) > STEP) {
                     return Ok(None);
                 }
                 self.add(group, now, Command::Delete(steps.queue.clone()), source).map(Some)
@@ -107,7 +107,7 @@ impl Machine {
         }
     }
 
-    fn count(&self, number: u32, states: &[State]) -> u64 {
+    fn how_many(&self, number: u32, states: &[State]) -> u64 {
         let counts = &self.queue(number).counts;
         let of = |state: &State| match state {
             State::Ready => counts.ready,
