@@ -60,6 +60,28 @@ eachSubject("queues", (server) => {
     });
   }
 
+  checkBetterThanNode(server, "a schedule puts bytes again and again, for times that follow each other, until it is removed", NONE, async () => {
+    const [queue, name] = [randomUUID(), randomUUID()];
+    const worker = await join();
+    const jobs = [];
+    worker.on("job", (job, { headers }, done) => {
+      jobs.push([job, headers]);
+      done();
+    });
+    await ok(worker, "q:consume", queue);
+    const options = { cron: "* * * * * *", zone: "Europe/Berlin", missed: "all", headers: { from: "node" } };
+    const there = await ok(worker, "q:schedule", queue, name, { image: Buffer.from([1, 2]) }, options);
+    await until(() => jobs.length >= 2, "two jobs");
+    await ok(worker, "q:unschedule", queue, name);
+    jobs.forEach(([job, headers], place) => {
+      assert.deepEqual(job, { image: Buffer.from([1, 2]) });
+      assert.deepEqual(headers, { from: "node", schedule: { name, time: there.next + place * 1000 } });
+    });
+    assert.deepEqual((await ok(worker, "q:schedules", queue)).schedules, []);
+    const never = await ask(worker, "q:schedule", queue, name, 1, { cron: "0 0 30 2 *" });
+    assert.deepEqual([never.ok, never.code], [false, "never_fires"]);
+  });
+
   checkBetterThanNode(server, "a worker says what becomes of a job", NONE, async () => {
     const queue = randomUUID();
     const worker = await join();

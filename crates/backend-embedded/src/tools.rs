@@ -117,11 +117,11 @@ pub fn verify(config: Config, told: Told<'_>) -> Result<Report, OpenError> {
             report.damage.push(format!("stream {name:?} lacks its messages {} to {}", end + 1, head.n));
         }
     }
-    for keyspace in [&content.jobs, &content.queues] {
+    for (keyspace, are_messages) in [(&content.jobs, true), (&content.queues, false)] {
         for entry in keyspace.iter() {
             let (key, value) = Guard::into_inner(entry).map_err(failed)?;
-            report.jobs += u64::from(work::is_message(&key));
-            report.queues += u64::from(work::is_queue(&key));
+            report.jobs += u64::from(are_messages || work::is_message(&key));
+            report.queues += u64::from(!are_messages && work::is_queue(&key));
             if unseal(&key, &value).is_none() {
                 report.damage.push("something in a queue is not what was written".into());
             }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use posthaste_backend_embedded::{Clock, Config, EmbeddedStore, OpenError};
 use posthaste_history::store::{Durability, Store as _, StoreError, Timestamp, wait};
 use posthaste_queue::{
-    Command, Consume, Delivery, Depth, Effect, Outcome, Put, QueueName, Queues, Refusal, Select, Settle, State, Stop,
-    Verdict,
+    Command, Consume, Delivery, Depth, Effect, Missed, Outcome, Put, QueueName, Queues, Refusal, Schedule, Scheduled,
+    Select, Settle, State, Stop, Verdict, When,
 };
 use tempfile::TempDir;
 
@@ -253,6 +253,42 @@ fn a_disk_that_is_nearly_full_takes_no_messages_and_lets_go_of_them() {
     let given = scene.deliveries(1);
     scene.settle(&given[0], Verdict::Done(None));
     assert_eq!(scene.depth().leased, 0);
+}
+
+#[test]
+fn what_is_due_waits_for_room_on_the_disk() {
+    let folder = folder();
+    let config = config(&folder);
+    let scene = Scene::open(&config);
+    let put = Put::new(&work(), Bytes::from_static(b"due"), Durability::Disk);
+    let schedule = Schedule { when: When::Every { ms: 1_000 }, missed: Missed::Once, put, ttl_ms: None };
+    let command = |schedule| Command::Schedule { name: "s".into(), schedule: Box::new(schedule), is_paused: None };
+    scene.ask(command(schedule.clone())).expect("it is scheduled");
+    let looked = |scene: &Scene| match scene.ask(Command::GetSchedule("s".into())) {
+        Ok(Outcome::Schedules(found)) => found[0].1.clone(),
+        other => panic!("{other:?}"),
+    };
+    let wait_for = |scene: &Scene, what: &str, is_so: &dyn Fn(&Scheduled) -> bool| {
+        let begin = Instant::now();
+        while !is_so(&looked(scene)) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}: {:?}", looked(scene));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait_for(&scene, "there is room", &|it| it.count > 0);
+    scene.store.close().expect("it closes");
+    drop(scene);
+    let before = {
+        let scene = Scene::open(&Config { reserved_bytes: u64::MAX, ..config.clone() });
+        wait_for(&scene, "there is none", &|it| it.problem == Some("storage_full"));
+        let answer = wait(scene.queues.ask(now(), command(schedule)));
+        assert!(matches!(answer, Err(StoreError::Full { .. })), "{answer:?}");
+        let before = looked(&scene);
+        scene.store.close().expect("it closes");
+        before
+    };
+    let scene = Scene::open(&config);
+    wait_for(&scene, "there is again", &|it| it.count > before.count && it.problem.is_none());
 }
 
 #[test]

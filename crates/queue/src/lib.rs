@@ -12,6 +12,8 @@
 //!   the same changes, applied again, give the same machine.
 //! - [`Backoff`] is how long a message rests after a failure; [`Config`] is what one queue allows.
 //!
+//! [`Times`] are those of a [`Schedule`], in its time zone.
+//!
 //! The life of a message:
 //!
 //! ```text
@@ -29,7 +31,9 @@ pub mod contract;
 mod machine;
 mod memory;
 pub mod port;
+mod times;
 
 pub use machine::{Group, Limits, Machine, QueueRecord, Source, Steps};
 pub use memory::MemoryQueues;
 pub use port::*;
+pub use times::Times;

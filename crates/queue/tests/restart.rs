@@ -10,7 +10,7 @@ use bytes::Bytes;
 use posthaste_history::store::{Durability, StoreError, Timestamp};
 use posthaste_queue::*;
 use proptest::prelude::*;
-use site::{consumer, name};
+use site::{consumer, message, name};
 
 /// What a store would have on its disk.
 #[derive(Clone, Default)]
@@ -122,6 +122,7 @@ struct Seen {
     records: BTreeMap<MessageId, Option<Record>>,
     depths: Vec<(QueueName, Depth)>,
     found: BTreeMap<MessageId, Found>,
+    schedules: Vec<(ScheduleName, Scheduled)>,
     remembered: BTreeSet<(u32, Arc<str>, MessageId, Timestamp)>,
     next: (MessageId, u32),
 }
@@ -146,6 +147,8 @@ fn seen(machine: &mut Machine, disk: &Disk, now: u64) -> Seen {
             found.extend(messages.into_iter().map(|message| (message.id, message)));
         }
     }
+    let listing = Command::Schedules { queue: None, after: name(""), max: 100 };
+    let Outcome::Schedules(schedules) = ask(listing) else { panic!() };
     assert!(found.keys().eq(disk.messages.keys()), "nothing is lost, and nothing comes back");
     let remembered = machine.remembered().filter_map(|change| match change {
         Change::Remembered { queue, key, id, until } if until.0 > now => Some((queue, key, id, until)),
@@ -157,6 +160,7 @@ fn seen(machine: &mut Machine, disk: &Disk, now: u64) -> Seen {
         records: disk.messages.keys().map(|id| (*id, machine.record(*id))).collect(),
         depths,
         found,
+        schedules,
         next: (machine.next_id(), machine.next_queue()),
     }
 }
@@ -165,6 +169,7 @@ fn seen(machine: &mut Machine, disk: &Disk, now: u64) -> Seen {
 struct Checkpoint {
     queues: Vec<QueueRecord>,
     messages: Vec<(StoredPut, Option<Record>)>,
+    schedules: Vec<(ScheduleName, Scheduled)>,
     remembered: Vec<Change>,
     changes: usize,
     next: (MessageId, u32),
@@ -172,11 +177,14 @@ struct Checkpoint {
 
 fn checkpoint(work: &mut Work) -> Checkpoint {
     work.turn();
+    let named = |which: u8| name(PLANS[usize::from(which)]);
     let machine = &work.machine;
+    let schedules = (0..2).filter_map(|which| Some((named(which), machine.scheduled_as(&named(which))?.clone())));
     let here = work.disk.messages.values().filter(|stored| !machine.is_delayed(stored.id));
     Checkpoint {
         queues: machine.queues(),
         messages: here.map(|stored| (stored.clone(), machine.record(stored.id))).collect(),
+        schedules: schedules.collect(),
         remembered: machine.remembered().collect(),
         changes: work.disk.changes.len(),
         next: (machine.next_id(), machine.next_queue()),
@@ -192,6 +200,7 @@ fn rebuilt(disk: &Disk, from: Option<&Checkpoint>, now: u64) -> Machine {
         for (stored, record) in &checkpoint.messages {
             machine.restore(stored, stored.put.cost(), record.clone());
         }
+        checkpoint.schedules.iter().for_each(|(name, scheduled)| machine.restore_schedule(name, scheduled.clone()));
         checkpoint.remembered.iter().for_each(|change| machine.replay(change, disk).unwrap());
     }
     for change in &disk.changes[from.map_or(0, |checkpoint| checkpoint.changes)..] {
@@ -221,6 +230,9 @@ enum Step {
     Redrive(u8, usize),
     Delete(u8),
     Remove(u64),
+    Schedule(u8, u8, bool),
+    PauseSchedule(u8, bool),
+    Unschedule(u8),
     Pass(u64),
     Turn,
     Checkpoint,
@@ -272,7 +284,11 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (0u8..3, 0usize..4).prop_map(|(queue, max)| Step::Redrive(queue, max)),
         1 => (0u8..3).prop_map(Step::Delete),
         1 => (1u64..40).prop_map(Step::Remove),
+        3 => (0u8..2, 0u8..6, any::<bool>()).prop_map(|(which, how, is_cron)| Step::Schedule(which, how, is_cron)),
+        1 => (0u8..2, any::<bool>()).prop_map(|(which, is_on)| Step::PauseSchedule(which, is_on)),
+        1 => (0u8..2).prop_map(Step::Unschedule),
         8 => (1u64..150).prop_map(Step::Pass),
+        2 => (500u64..4_000).prop_map(Step::Pass),
         12 => Just(Step::Turn),
         2 => Just(Step::Checkpoint),
         4 => Just(Step::Compare),
@@ -280,6 +296,15 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 const QUEUES: [&str; 3] = ["a", "b", "c"];
+/// They put into a queue of their own: what another refuses is tried again, and when is not kept.
+const PLANS: [&str; 2] = ["p", "q"];
+
+fn plan(how: u8, is_cron: bool) -> Schedule {
+    let missed = [Missed::Once, Missed::Skip, Missed::All { max: 2 }][usize::from(how % 3)];
+    let when = if is_cron { When::cron("* * * * * *") } else { When::Every { ms: 1_000 + u64::from(how) * 300 } };
+    let ttl_ms = how.is_multiple_of(2).then_some(700);
+    Schedule { when, missed, put: Put { priority: how, ..message("planned", "x") }, ttl_ms }
+}
 
 fn config(which: u8) -> Config {
     let base = Config { lease_ms: 100, max_lease_ms: 300, crash_limit: 2, attempts: 2, ..Config::default() };
@@ -362,6 +387,18 @@ fn run(work: &mut Work, step: Step, kept: &mut Option<Checkpoint>) {
         }
         Step::Delete(index) => _ = work.ask(Command::Delete(queue(index))),
         Step::Remove(id) => _ = work.ask(Command::Remove(id)),
+        Step::Schedule(which, how, is_cron) => {
+            let (name, schedule) = (name(PLANS[usize::from(which)]), Box::new(plan(how, is_cron)));
+            work.ask(Command::Schedule { name, schedule, is_paused: None }).unwrap();
+        }
+        Step::PauseSchedule(which, is_paused) => {
+            let name = name(PLANS[usize::from(which)]);
+            _ = work.ask(Command::PauseSchedule { name, queue: None, is_paused });
+        }
+        Step::Unschedule(which) => {
+            let name = name(PLANS[usize::from(which)]);
+            _ = work.ask(Command::Unschedule { name, queue: None });
+        }
         Step::Pass(ms) => {
             work.now += ms;
             work.tick();
@@ -386,6 +423,7 @@ fn same(rebuilt: Seen, there_is: &Seen) {
     assert_eq!(rebuilt.found, there_is.found);
     assert_eq!(rebuilt.records, there_is.records);
     assert_eq!(rebuilt.depths, there_is.depths);
+    assert_eq!(rebuilt.schedules, there_is.schedules);
     assert_eq!(rebuilt.remembered, there_is.remembered);
     assert_eq!(rebuilt.next, there_is.next);
     assert_eq!(rebuilt.queues, there_is.queues);

@@ -21,7 +21,12 @@ pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
     let store = data::open(&options.common, None)?;
     let running = Running::start(
         store,
-        Open { rooms: rooms::Rules::dev(), queues: queues::Rules::dev(), routes: Vec::new() },
+        Open {
+            rooms: rooms::Rules::dev(),
+            queues: queues::Rules::dev(),
+            routes: Vec::new(),
+            schedules: queues::Schedules::default(),
+        },
         addr,
         demo::routes(),
     )?;

@@ -22,7 +22,7 @@ pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let addr = options.common.listen.or(config.listen).unwrap_or(DEFAULT_ADDR);
     let running = Running::start(
         store,
-        Open { rooms: config.rooms, queues: config.queues, routes: config.routes },
+        Open { rooms: config.rooms, queues: config.queues, routes: config.routes, schedules: config.schedules },
         addr,
         axum::Router::new(),
     )?;
@@ -36,6 +36,7 @@ pub(crate) struct Open {
     pub(crate) rooms: rooms::Rules,
     pub(crate) queues: queues::Rules,
     pub(crate) routes: Vec<queues::Route>,
+    pub(crate) schedules: queues::Schedules,
 }
 
 /// A server that keeps what it has to in a store, with rooms that clients join, and the calls of HTTP.
@@ -54,9 +55,9 @@ impl Running {
         addr: SocketAddr,
         app: axum::Router,
     ) -> anyhow::Result<Self> {
-        let Open { rooms, queues: rules, routes } = open;
+        let Open { rooms, queues: rules, routes, schedules } = open;
         let rules = Arc::new(rules);
-        let queues = queues::open(&store, rules.clone())?;
+        let queues = queues::open(&store, rules.clone(), &schedules)?;
         let builder = Server::builder().durable(Durable::new(store.clone())).idempotency(Idempotency::default());
         let io = builder.queues(queues.clone()).build()?;
         let namespace = io.namespace("/");

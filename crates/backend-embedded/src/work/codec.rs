@@ -249,6 +249,8 @@ pub(super) fn decode_record(mut from: &[u8]) -> Option<Record> {
 pub(super) enum Written {
     /// A message that was put.
     Put { id: u64, due: Option<Timestamp>, far: Option<Far> },
+    /// Something about a schedule, which is stored by its name as it is after that.
+    Schedule,
     /// Anything else.
     Other(Change),
 }
@@ -274,6 +276,7 @@ mod kind {
     pub(super) const ENDED: u8 = 10;
     pub(super) const TOKENS: u8 = 11;
     pub(super) const REMEMBERED: u8 = 12;
+    pub(super) const SCHEDULE: u8 = 13;
 }
 
 pub(super) fn encode_change(to: &mut Vec<u8>, change: &Change) {
@@ -334,6 +337,10 @@ pub(super) fn encode_change(to: &mut Vec<u8>, change: &Change) {
         Change::Remembered { queue, key, id, until } => {
             begin(kind::REMEMBERED, &[(*queue).into(), *id, until.0]);
             put_bytes(to, key.as_bytes());
+        }
+        Change::Scheduled { name, .. } | Change::Fired { name, .. } | Change::Unscheduled { name } => {
+            begin(kind::SCHEDULE, &[]);
+            put_bytes(to, name.as_bytes());
         }
         // `Change` may grow; what cannot be written must not be lost in silence.
         other => panic!("invariant: every change can be written, also {other:?}"),
@@ -404,6 +411,7 @@ fn decode_change(from: &mut &[u8]) -> Option<Written> {
             let (queue, id, until) = (queue(from)?, number(from)?, time(from)?);
             Change::Remembered { queue, id, until, key: text(from)? }
         }
+        kind::SCHEDULE => return bytes(from).map(|_| Written::Schedule),
         _ => return None,
     };
     Some(Written::Other(change))

@@ -20,6 +20,7 @@ use crate::work::disk::Disk;
 use crate::work::handle::{Inner, Request};
 use crate::work::keys;
 use crate::work::load::{Checkpoint, encode_queue};
+use crate::work::schedules::Writing;
 
 /// One write to the disk has at most so much.
 const GROUP_BYTES: usize = 8 << 20;
@@ -150,6 +151,10 @@ impl Committer {
 
     /// What is ready goes to whoever takes it: told at once, unless something has to be said first.
     fn give(&mut self, group: &mut Group) -> Result<(), StoreError> {
+        if self.machine.fires_at().is_some_and(|at| at <= self.now) {
+            let has_room = self.free_bytes() >= self.inner.config.reserved_bytes;
+            self.disk.has_room.set(has_room);
+        }
         let effects = self.machine.tick(group, self.now, &self.disk)?;
         if group.is_awaited() || !self.late.is_empty() {
             self.late.extend(effects);
@@ -232,13 +237,14 @@ impl Committer {
                 looks.push((command, reply));
                 continue;
             }
-            if matches!(command, Command::Put(_)) {
+            let is_more = matches!(command, Command::Put(_) | Command::Schedule { .. } | Command::RunSchedule { .. });
+            if is_more {
                 let free = self.free_bytes();
                 if free < self.inner.config.reserved_bytes {
                     full = Some(free);
                 }
             }
-            if let (Command::Put(_), Some(free_bytes)) = (&command, full) {
+            if let (true, Some(free_bytes)) = (is_more, full) {
                 reply.answer(Err(StoreError::Full { free_bytes }));
                 continue;
             }
@@ -347,6 +353,7 @@ impl Committer {
         };
         let ephemeral: FxHashSet<MessageId> = group.changes.iter().filter_map(ended).collect();
         let mut keys_said = FxHashSet::default();
+        let mut schedules = Writing::default();
         for change in group.changes.iter_mut().rev() {
             if let Change::Remembered { queue, key, .. } = change
                 && keys_said.insert((*queue, key.clone()))
@@ -359,7 +366,10 @@ impl Committer {
                 Change::Put(message) if ephemeral.contains(&message.id) => {}
                 Change::Ended { id, result: None, .. } if ephemeral.contains(id) => {}
                 Change::Remembered { .. } => {}
-                _ => self.put_bytes += self.disk.write(&mut batch, change)?,
+                _ => {
+                    self.put_bytes += self.disk.write(&mut batch, change)?;
+                    self.put_bytes += schedules.write(&content, &mut batch, &self.machine, change);
+                }
             }
         }
         for change in &group.changes {

@@ -1,6 +1,6 @@
 //! What queues have on the disk.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
 use fjall::{OwnedWriteBatch, Slice};
@@ -28,6 +28,8 @@ pub(super) struct Disk {
     pub(super) bodies: RefCell<Bodies>,
     /// Where a message is encoded before the engine copies it.
     scratch: Vec<u8>,
+    /// Whether there is room for what schedules put.
+    pub(super) has_room: Cell<bool>,
 }
 
 fn damaged(what: &str, id: MessageId) -> StoreError {
@@ -47,7 +49,7 @@ fn pair(value: &[u8]) -> Option<(u64, &[u8])> {
 
 impl Disk {
     pub(super) fn new(content: Content, bodies: Bodies) -> Self {
-        Self { content, bodies: RefCell::new(bodies), scratch: Vec::new() }
+        Self { content, bodies: RefCell::new(bodies), scratch: Vec::new(), has_room: Cell::new(true) }
     }
 
     /// A message as it is stored under this key.
@@ -246,5 +248,9 @@ impl Source for Disk {
         });
         let (until, queue, result) = read.ok_or_else(|| damaged("the result", id))?;
         Ok((until > now.0).then(|| (queue, Bytes::copy_from_slice(result))))
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_room.get()
     }
 }

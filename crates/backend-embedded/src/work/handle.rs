@@ -79,6 +79,7 @@ fn size(command: &Command) -> usize {
     match command {
         Command::Put(puts) => puts.iter().map(|put| put.cost() as usize).sum(),
         Command::Settle(settles) => settles.len() * 128,
+        Command::Schedule { schedule, .. } => schedule.put.cost() as usize,
         _ => 256,
     }
 }

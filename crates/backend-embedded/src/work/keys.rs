@@ -12,9 +12,13 @@
 //!            K until queue key                the same, by time
 //!            r message                        a result, until when it is kept, and its queue
 //!            R until message                  the same, by time
+//!            t schedule                       what it was told
+//!            T schedule                       how far it is
 //! ```
 //!
 //! Numbers are big-endian. Every value ends with a checksum of its key and itself.
+
+use std::sync::Arc;
 
 use posthaste_history::store::Timestamp;
 use posthaste_queue::MessageId;
@@ -66,6 +70,22 @@ pub(super) fn result(id: MessageId) -> Vec<u8> {
 
 pub(super) fn result_end(until: Timestamp, id: MessageId) -> Vec<u8> {
     with(b'R', &[until.0, id])
+}
+
+/// All that schedules were told.
+pub(super) const SCHEDULES: &[u8] = b"t";
+
+pub(super) fn schedule(name: &str) -> Vec<u8> {
+    [SCHEDULES, name.as_bytes()].concat()
+}
+
+pub(super) fn progress(schedule: &str) -> Vec<u8> {
+    [b"T", schedule.as_bytes()].concat()
+}
+
+/// Whose key it is: of what schedules were told.
+pub(super) fn name_of_schedule(key: &[u8]) -> Option<Arc<str>> {
+    std::str::from_utf8(key.strip_prefix(SCHEDULES)?).ok().map(Arc::from)
 }
 
 /// The number at the end of a key: of a message, most often.

@@ -21,7 +21,7 @@ use crate::work::codec::{Far, Written, decode_changes, decode_record};
 use crate::work::committer::Committer;
 use crate::work::disk::{self, Disk};
 use crate::work::handle::{CAPABILITIES, Inner};
-use crate::work::{NUMBER, keys};
+use crate::work::{NUMBER, keys, schedules};
 
 /// Numbers that a power cut may have taken back are passed over.
 const LEAP: MessageId = 1 << 24;
@@ -108,7 +108,7 @@ pub(super) struct Losses {
 
 impl Damage {
     /// Something is not as it was written.
-    fn found(&mut self, detail: String) -> Result<&mut Losses, StoreError> {
+    pub(super) fn found(&mut self, detail: String) -> Result<&mut Losses, StoreError> {
         match self {
             Self::Refused => Err(StoreError::Damaged(detail)),
             Self::Listed(losses) => {
@@ -223,6 +223,7 @@ pub(super) fn load(inner: Arc<Inner>, damage: &mut Damage) -> Result<Committer, 
     let now = checkpoint.now.max(inner.config.now());
     let moved = replay(&disk, &mut machine, &behind, &mut altered, damage)?;
     remembered(&disk, &mut machine, now, damage)?;
+    schedules::load(&content, &mut machine, damage)?;
     machine.replay(&Change::Tokens(checkpoint.tokens), &disk)?;
     let next_id = behind.head + if is_cut(&inner)? { LEAP } else { 0 };
     let mut next = Group::default();
@@ -385,7 +386,7 @@ fn replay(
                 continue;
             }
             // Those that are listed by number were restored.
-            Written::Put { .. } => continue,
+            Written::Put { .. } | Written::Schedule => continue,
             Written::Other(change) => change,
         };
         match change {

@@ -18,6 +18,7 @@ mod handle;
 mod keys;
 mod load;
 mod salvage;
+mod schedules;
 
 use crate::content::Content;
 
@@ -28,9 +29,9 @@ pub(crate) use salvage::salvage;
 /// The number by which groups of queues are known among those of shards.
 pub(crate) const NUMBER: u32 = u32::MAX;
 
-/// Whether a key of what queues have is that of a message.
+/// Whether a key of the keyspace `queues` is that of a message.
 pub(crate) fn is_message(key: &[u8]) -> bool {
-    key.len() == 8 || key.first() == Some(&b'l')
+    key.first() == Some(&b'l')
 }
 
 /// Whether a key of what queues have is that of a queue.

@@ -8,8 +8,8 @@ use posthaste_history::store::{Answer, Timestamp, wait};
 
 use super::{Bed, Clock, Place};
 use crate::port::{
-    Capabilities, Command, Config, ConsumerId, Depth, Effect, End, Found, Listener, MessageId, Outcome, Put, QueueName,
-    Queues, Refusal, Settle, Settled, State, Token, Verdict,
+    Capabilities, Command, Config, ConsumerId, Depth, Effect, End, Found, Listener, MessageId, Missed, Outcome, Put,
+    QueueName, Queues, Refusal, Schedule, ScheduleName, Settle, Settled, State, Token, Verdict,
 };
 use crate::{Limits, MemoryQueues};
 
@@ -61,6 +61,11 @@ pub enum Fault {
     RemovesInSilence,
     TellsProgressTwice,
     Oversleeps,
+    FiresTwice,
+    NeverCatchesUp,
+    ForgetsScheduledPriorities,
+    IgnoresSchedulePauses,
+    NeverUnschedules,
 }
 
 /// Where [`MemoryQueues`] are made, perhaps with a fault, with so many delayed messages near.
@@ -94,6 +99,9 @@ pub struct Broken {
     seen: Arc<Mutex<Seen>>,
 }
 
+/// Begins the name of a schedule that nobody asked for.
+const TWIN: &str = "twin:";
+
 /// What a fault has to know so that it shows in one place only.
 #[derive(Default)]
 struct Seen {
@@ -105,6 +113,9 @@ struct Seen {
     switched: HashSet<QueueName>,
     takers: HashMap<QueueName, Vec<ConsumerId>>,
     dead: Vec<MessageId>,
+    schedules: HashMap<ScheduleName, Arc<Schedule>>,
+    /// What the last of them was before.
+    before: Option<Arc<Schedule>>,
     turn: u64,
 }
 
@@ -189,10 +200,28 @@ impl Broken {
         settle.id = seen.behind(settle.id);
     }
 
+    fn spoil_schedule(&self, now: Timestamp, name: &ScheduleName, schedule: &mut Schedule, is_paused: Option<bool>) {
+        match self.fault {
+            Fault::FiresTwice => {
+                let (name, schedule) = (format!("{TWIN}{name}").into(), Box::new(schedule.clone()));
+                self.quietly(now, Command::Schedule { name, schedule, is_paused });
+            }
+            Fault::NeverCatchesUp => schedule.missed = Missed::Once,
+            Fault::ForgetsScheduledPriorities => schedule.put.priority = 0,
+            _ => {}
+        }
+    }
+
     /// What is asked for instead; `None` for nothing.
-    fn spoil(&self, command: &mut Command) -> Option<()> {
+    fn spoil(&self, now: Timestamp, command: &mut Command) -> Option<()> {
         match command {
             Command::Put(puts) => puts.iter_mut().for_each(|put| self.spoil_put(put)),
+            Command::Schedule { name, schedule, is_paused } => {
+                let mut seen = lock(&self.seen);
+                seen.before = seen.schedules.insert(name.clone(), Arc::new((**schedule).clone()));
+                drop(seen);
+                self.spoil_schedule(now, name, schedule, *is_paused);
+            }
             Command::Configure(queue, config) => {
                 lock(&self.seen).configs.insert(queue.clone(), (**config).clone());
                 self.spoil_config(config);
@@ -209,6 +238,8 @@ impl Broken {
             Command::Drain(queue, on) if self.fault == Fault::IgnoresDrains => return self.switch(queue, *on),
             Command::Hold(_) if self.fault == Fault::IgnoresHolds => return None,
             Command::Unhold(_) if self.fault == Fault::HoldsForEver => return None,
+            Command::PauseSchedule { .. } if self.fault == Fault::IgnoresSchedulePauses => return None,
+            Command::Unschedule { queue: None, .. } if self.fault == Fault::NeverUnschedules => return None,
             Command::Peek { after, .. } if self.fault == Fault::LooksFromTheBeginning => *after = 0,
             Command::Purge(_, select) if self.fault == Fault::PurgesTooMuch => {
                 select.states = vec![State::Delayed, State::Ready, State::Leased, State::Dead];
@@ -259,6 +290,14 @@ impl Broken {
     fn show(&self, now: Timestamp, outcome: &mut Outcome) {
         let mut seen = lock(&self.seen);
         match outcome {
+            Outcome::Schedules(found) => {
+                found.retain(|(name, _)| !name.starts_with(TWIN));
+                for (name, one) in found {
+                    if let Some(told) = seen.schedules.get(name) {
+                        one.schedule = told.clone();
+                    }
+                }
+            }
             Outcome::Depth(depth) if self.fault == Fault::CountsWrong => depth.ready += 1,
             Outcome::Messages(found) => {
                 found.iter_mut().for_each(|one| self.show_found(&mut seen, now, one));
@@ -339,7 +378,7 @@ impl Queues for Broken {
                 seen.puts.entry(id).or_insert((put.clone(), id));
             }
         }
-        let answer = match self.spoil(&mut command) {
+        let answer = match self.spoil(now, &mut command) {
             Some(()) => wait(self.queues.ask(now, command)),
             None => Ok(Ok(Outcome::Done)),
         };
@@ -406,6 +445,13 @@ impl Broken {
                 if self.fault == Fault::LosesPuts {
                     receipts.iter().for_each(|it| drop(self.quietly(now, Command::Remove(it.id))));
                 }
+            }
+            (Command::Schedule { name, .. }, None) => {
+                let mut seen = lock(&self.seen);
+                match seen.before.take() {
+                    Some(before) => seen.schedules.insert(name.clone(), before),
+                    None => seen.schedules.remove(name),
+                };
             }
             (Command::Put(puts), _) if self.fault == Fault::StoresHalf => {
                 self.quietly(now, Command::Put(puts[..1].to_vec()));

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use posthaste_history::store::Timestamp;
 
 use super::model::{Message, Place};
+use super::plans::SCHEDULED;
 use super::run::{Run, code, name};
-use super::steps::QUEUES;
 use super::{Violation, ensure, violation};
 use crate::port::{Command, End, Found, MessageId, Outcome, QueueName, Refusal, State};
 
+const DUE: &str = "what is due is put, once";
 const STATES: [State; 4] = [State::Ready, State::Delayed, State::Leased, State::Dead];
 
 impl Run {
@@ -32,12 +33,14 @@ impl Run {
 
     /// All that can be seen.
     pub(super) fn compare(&mut self) -> Result<(), Violation> {
-        for queue in 0..=QUEUES {
+        for queue in 0..=SCHEDULED {
             let name = name(queue);
             for state in STATES {
                 let found = self.peek(&name, state, usize::MAX)?;
                 self.same(&name, state, &found)?;
             }
+            let is_due = |it: &Message| it.put.queue == name && queue == SCHEDULED;
+            ensure(DUE, !self.model.copies.iter().any(is_due), || format!("missing: {:?}", self.model.copies))?;
             let answer = self.ask(Command::Stats(name.clone()))?;
             let answered = self.ask(Command::Config(name.clone()))?;
             let Some(there) = self.model.queues.iter().find(|it| it.name == name) else {
@@ -57,6 +60,7 @@ impl Run {
             format!("missing: {:?}", self.model.copies)
         })?;
         self.list()?;
+        self.compare_schedules()?;
         for (id, queue, result, _) in self.model.results.clone() {
             let answer = self.ask(Command::Get(id))?;
             let expected = Ok(Outcome::Ended(queue.clone(), End::Done(result.clone())));
@@ -108,8 +112,10 @@ impl Run {
     fn same(&mut self, queue: &QueueName, state: State, found: &[Found]) -> Result<(), Violation> {
         for one in found {
             if self.model.find(one.id).is_none() {
-                let is_it = |copy: &Message| copy.put.queue == *queue && copy.put.payload == one.payload;
-                if let Some(copy) = self.adopt(one.id, is_it) {
+                let is_it = |copy: &Message| {
+                    copy.put.queue == *queue && copy.put.payload == one.payload && copy.put.headers == one.headers
+                };
+                if let Some(copy) = self.adopt(one.id, is_it).filter(|copy| copy.put.queue != name(SCHEDULED)) {
                     (copy.put.priority, copy.put.key) = (one.priority, one.key.clone());
                 }
             }
@@ -121,6 +127,7 @@ impl Run {
         if ids != expected {
             let lost = expected.iter().find(|id| !ids.contains(id));
             let rule = match lost {
+                None if *queue == name(SCHEDULED) => DUE,
                 Some(_) => "a message is there, and where it should be, until it ends",
                 None => "a message that has ended is gone",
             };

@@ -4,7 +4,8 @@ use std::mem;
 use std::sync::PoisonError;
 
 use super::model::{Message, Place, Told};
-use super::run::Run;
+use super::plans::SCHEDULED;
+use super::run::{Run, name};
 use super::{Violation, ensure, violation};
 use crate::port::{Delivery, Effect, End, MessageId, State};
 
@@ -47,7 +48,7 @@ impl Run {
         ensure("whom it concerns hears what happened", unsaid.is_empty(), || format!("unsaid: {unsaid:?}"))
     }
 
-    /// A copy of a dead message has a number now.
+    /// A copy of a dead message, or what a schedule put, has a number now.
     pub(super) fn adopt(&mut self, id: MessageId, is_it: impl Fn(&Message) -> bool) -> Option<&mut Message> {
         let at = self.model.copies.iter().position(is_it)?;
         let copy = self.model.copies.remove(at);
@@ -66,8 +67,11 @@ impl Run {
         ensure("JavaScript can carry a token", token <= 1 << 53, || show("too great"))?;
         self.tokens.push((token, given.id));
         if self.model.find(given.id).is_none() {
-            let is_it = |copy: &Message| copy.put.queue == given.queue && copy.put.payload == given.payload;
-            if let Some(copy) = self.adopt(given.id, is_it) {
+            let headers = &given.headers;
+            let is_it = |copy: &Message| {
+                copy.put.queue == given.queue && copy.put.payload == given.payload && copy.put.headers == *headers
+            };
+            if let Some(copy) = self.adopt(given.id, is_it).filter(|copy| copy.put.queue != name(SCHEDULED)) {
                 (copy.put.priority, copy.put.key) = (given.priority, given.key.clone());
             }
         }

@@ -21,6 +21,7 @@ mod model;
 mod mutations;
 #[cfg(test)]
 mod naive;
+mod plans;
 mod restart;
 mod run;
 mod scripts;
@@ -36,7 +37,7 @@ use crate::port::Queues;
 
 pub use broken::{Broken, Fault, InMemory};
 pub use scripts::check;
-pub use steps::{Draft, Foreign, Mistake, Say, Step, Taker};
+pub use steps::{Catch, Draft, Foreign, Mistake, Plan, Say, Step, Taker};
 
 /// Where queues under test are made.
 pub trait Place {

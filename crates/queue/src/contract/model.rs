@@ -6,6 +6,7 @@ use bytes::Bytes;
 use posthaste_history::store::Timestamp;
 
 use super::bucket::Bucket;
+use super::plans::Planned;
 use crate::port::{
     Backoff, Config, Consume, ConsumerId, DedupMode, Depth, MessageId, OnExhausted, Overflow, Put, QueueName, Settle,
     State, Token, Verdict, Why,
@@ -24,8 +25,10 @@ pub(super) struct Model {
     pub(super) results: Vec<(MessageId, QueueName, Option<Bytes>, u64)>,
     /// What has to be said, or may be said (`false`).
     pub(super) told: Vec<(Told, bool)>,
-    /// Copies of dead messages whose numbers are not known yet.
+    /// Copies of dead messages, and what schedules put, whose numbers are not known yet.
     pub(super) copies: Vec<Message>,
+    /// By name.
+    pub(super) schedules: Vec<Planned>,
 }
 
 #[derive(Clone)]
@@ -298,6 +301,7 @@ impl Model {
         }
         self.results.retain(|(.., until)| *until > now);
         self.keys.retain(|(.., until)| *until > now);
+        self.fire();
     }
 
     /// Until when the lease goes on, or `None`.
@@ -402,7 +406,8 @@ impl Model {
                 Place::Dead(at) => [Some(at + self.config(&it.put.queue).dead_ttl_ms), None],
             }
         });
-        times.flatten().min()
+        let plans = self.schedules.iter().filter(|it| !it.is_paused).map(|it| it.next);
+        times.flatten().chain(plans).min()
     }
 
     /// Whether there is nothing about the rest of its queue that keeps a message from being given to somebody. Its bucket is
@@ -466,7 +471,7 @@ impl Model {
 }
 
 impl Message {
-    fn blank() -> Self {
+    pub(super) fn blank() -> Self {
         let put = Put::new(&"".into(), Bytes::new(), posthaste_history::store::Durability::Memory);
         let (place, why) = (Place::From(0, 0), None);
         Self { id: 0, put, at: 0, place, rests: false, deliveries: 0, failures: 0, losses: 0, why }

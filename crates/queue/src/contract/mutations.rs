@@ -34,6 +34,8 @@ fn every_loss_is_noticed() {
         (ShowsTooEarly, "what is given out is stored"),
         (WritesHalf, "happens or does not"),
         (TakesBackWhatNobodyWaitsFor, "dropping a future takes nothing back"),
+        (ForgetsSchedules, "schedules are what they were told"),
+        (FiresAgain, "what is due is put, once"),
     ];
     let judge = |(loss, rule): (Loss, &str)| match check(&InModel(Some(loss))) {
         Err(violation) if violation.rule.contains(rule) => None,
@@ -108,6 +110,11 @@ fn every_fault_is_noticed() {
         (RemovesInSilence, "hears what happened"),
         (TellsProgressTwice, "nothing is said that did not happen"),
         (Oversleeps, "what time brings is announced"),
+        (FiresTwice, "what is due is put, once"),
+        (NeverCatchesUp, "what is due is put, once"),
+        (ForgetsScheduledPriorities, "a message is what was put"),
+        (IgnoresSchedulePauses, "schedules are what they were told"),
+        (NeverUnschedules, "schedules are what they were told"),
     ];
     let judge = |(fault, rule): (Fault, &str)| match check(&InMemory(Some(fault), 65_536)) {
         Err(violation) if violation.rule.contains(rule) => None,

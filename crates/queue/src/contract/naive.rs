@@ -26,6 +26,8 @@ pub(super) enum Loss {
     ShowsTooEarly,
     WritesHalf,
     TakesBackWhatNobodyWaitsFor,
+    ForgetsSchedules,
+    FiresAgain,
 }
 
 pub(super) struct InModel(pub(super) Option<Loss>);
@@ -81,6 +83,11 @@ impl Bed for Under {
             Some(Loss::ForgetsCounts) => disk.model.messages.iter_mut().for_each(|it| it.failures = 0),
             Some(Loss::ForgetsEnds) => disk.model.messages.append(&mut disk.ended),
             Some(Loss::ForgetsKeys) => disk.model.forget_keys(),
+            Some(Loss::ForgetsSchedules) => disk.model.schedules.clear(),
+            Some(Loss::FiresAgain) => {
+                let again = |it: &mut super::plans::Planned| it.next -= super::plans::period(&it.schedule.when);
+                disk.model.schedules.iter_mut().filter(|it| it.last.is_some()).for_each(again);
+            }
             Some(Loss::ForgetsSwitches) => disk.model.queues.iter_mut().for_each(|it| it.is_paused = false),
             _ => {}
         }
@@ -413,6 +420,53 @@ impl Inside {
                     (None, Some((queue, result))) => Ok(Outcome::Ended(queue, End::Done(result))),
                     (None, None) => Err(Refusal::UnknownMessage(id)),
                 }
+            }
+            Command::Schedule { name, mut schedule, is_paused } => {
+                if !name_is_good(&name) {
+                    return Err(Refusal::BadName(name.to_string()));
+                }
+                if schedule.put.payload.len() > crate::Schedule::MAX_PAYLOAD {
+                    return Err(Refusal::TooLarge { bytes: 0, max: 0 });
+                }
+                schedule.check(model.now, 1 << 20)?;
+                crate::Times::read(&mut schedule.when, Timestamp(model.now))?;
+                if let Some(queue) = model.schedules.iter().find(|it| it.name == name).map(|it| &it.schedule.put.queue)
+                    && *queue != schedule.put.queue
+                {
+                    return Err(Refusal::OtherQueue { queue: queue.clone(), name });
+                }
+                model.plan(&name, &schedule, is_paused);
+                let found = model.schedules.iter().filter(|it| it.name == name).map(super::plans::Planned::shown);
+                Ok(Outcome::Schedules(found.collect()))
+            }
+            Command::Unschedule { name, queue } => {
+                let is_it =
+                    |it: &super::plans::Planned| queue.as_ref().is_none_or(|queue| it.schedule.put.queue == *queue);
+                if !model.schedules.iter().any(|it| it.name == name && is_it(it)) {
+                    return Err(Refusal::UnknownSchedule(name));
+                }
+                model.unplan(&name).map(|()| Outcome::Done).map_err(|_| Refusal::UnknownSchedule(name))
+            }
+            Command::PauseSchedule { name, is_paused, .. } => {
+                let paused = model.pause_plan(&name, is_paused);
+                paused.map(|()| Outcome::Done).map_err(|_| Refusal::UnknownSchedule(name))
+            }
+            Command::RunSchedule { name, .. } => {
+                let id = *next + 1;
+                model.run_plan(&name, id).map_err(|_| Refusal::UnknownSchedule(name))?;
+                *next = id;
+                Ok(Outcome::Put(vec![Receipt { id, dup: false, durability: Durability::Disk }]))
+            }
+            Command::Schedules { queue, after, max } => {
+                let is_it = |it: &&super::plans::Planned| {
+                    it.name > after && queue.as_ref().is_none_or(|queue| it.schedule.put.queue == *queue)
+                };
+                let found = model.schedules.iter().filter(is_it).take(max).map(super::plans::Planned::shown);
+                Ok(Outcome::Schedules(found.collect()))
+            }
+            Command::GetSchedule(name) => {
+                let found = model.schedules.iter().find(|it| it.name == name).map(super::plans::Planned::shown);
+                Ok(Outcome::Schedules(vec![found.ok_or(Refusal::UnknownSchedule(name))?]))
             }
         }
     }

@@ -542,6 +542,11 @@ impl Run {
             }
             Step::Purge(queue, states, max) => self.purge(&name(*queue), states.clone(), *max),
             Step::Redrive(queue, max) => self.redrive(&name(*queue), *max),
+            Step::Schedule(which, plan) => self.schedule(*which, plan),
+            Step::Unschedule(which) => self.unschedule(*which),
+            Step::PauseSchedule(which, is_paused) => self.pause_schedule(*which, *is_paused),
+            Step::RunSchedule(which) => self.run_schedule(*which),
+            Step::ScheduleWithMistake(which, mistake) => self.schedule_with_mistake(*which, *mistake),
             Step::Delete(queue) => self.delete(&name(*queue)),
             Step::Remove(which) => {
                 let ids: Vec<MessageId> = self.model.messages.iter().map(|it| it.id).collect();

@@ -1,5 +1,6 @@
 //! What may happen to queues, in small numbers.
 
+use super::plans::SCHEDULED;
 use crate::port::{Backoff, Config, DedupMode, OnExhausted, Overflow, Rate, State, Stop};
 
 /// Something that happens. Queues, keys and consumers are small numbers; times are milliseconds from now.
@@ -42,6 +43,16 @@ pub enum Step {
     Purge(u8, Vec<State>, Option<usize>),
     /// Dead messages have another chance, not more than so many.
     Redrive(u8, Option<usize>),
+    /// Something is put again and again from now on.
+    Schedule(u8, Plan),
+    /// No longer.
+    Unschedule(u8),
+    /// A schedule is paused, or no longer.
+    PauseSchedule(u8, bool),
+    /// It puts what it puts, now and besides.
+    RunSchedule(u8),
+    /// Something is scheduled that cannot be.
+    ScheduleWithMistake(u8, u8),
     /// A queue is deleted.
     Delete(u8),
     /// The message with this number among those there are is removed.
@@ -79,6 +90,43 @@ pub struct Draft {
     pub backoff: Option<Backoff>,
     /// Its result is kept so long.
     pub keep: Option<u64>,
+}
+
+/// A schedule to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// By a cron expression.
+    pub is_cron: bool,
+    /// Every so many seconds: 1 to 6.
+    pub seconds: u64,
+    /// What becomes of times that were missed.
+    pub missed: Catch,
+    /// Whether it is paused.
+    pub is_paused: Option<bool>,
+    /// Length of its payload.
+    pub size: u8,
+    /// The priority of its messages.
+    pub priority: u8,
+    /// Their key.
+    pub key: Option<u8>,
+    /// They expire after so long.
+    pub ttl: Option<u64>,
+}
+
+/// What becomes of times that were missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in `Missed`")]
+pub enum Catch {
+    Skip,
+    Once,
+    All(u32),
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let (missed, is_paused, key, ttl) = (Catch::Once, None, None, None);
+        Self { is_cron: false, seconds: 2, missed, is_paused, size: 0, priority: 0, key, ttl }
+    }
 }
 
 /// A consumer to be.
@@ -191,7 +239,8 @@ impl Tape<'_> {
 
     fn step(&mut self, kind: u8) -> Step {
         match kind % 64 {
-            0..=13 => Step::Put(self.drafts(true)),
+            0..=12 => Step::Put(self.drafts(true)),
+            13 => self.scheduling(),
             14 => Step::PutUnheard(self.drafts(false)),
             15 => {
                 use Mistake::*;
@@ -257,6 +306,31 @@ impl Tape<'_> {
             61 => Step::Remove(self.byte()),
             62 => Step::Reopen,
             _ => Step::Kill(self.drafts(false), self.one_in(2)),
+        }
+    }
+
+    fn scheduling(&mut self) -> Step {
+        let which = self.byte() % 3;
+        match self.byte() % 16 {
+            0 => Step::Unschedule(which),
+            1 => Step::PauseSchedule(which, true),
+            2 => Step::PauseSchedule(which, false),
+            3 => Step::RunSchedule(which),
+            4 => Step::ScheduleWithMistake(which, self.byte()),
+            5 => {
+                let taker = Taker { queue: SCHEDULED, prefetch: 3, bytes: 9_999, lease: None, keys: None, once: None };
+                Step::Consume(self.byte() % CONSUMERS, taker)
+            }
+            // Nobody looks for so long that some times were missed.
+            6 => Step::Jump(u64::from(self.byte()) * 400),
+            _ => {
+                let missed = self.of(&[Catch::Skip, Catch::Once, Catch::Once, Catch::All(1), Catch::All(3)]);
+                let is_paused = self.of(&[None, None, None, Some(false), Some(true)]);
+                let seconds = u64::from(self.byte() % 6) + 1;
+                let (is_cron, key) = (self.one_in(2), self.of(&[None, None, Some(1)]));
+                let (size, priority, ttl) = (self.byte() % 4, self.of(&[0, 0, 7]), self.of(&[None, None, Some(1_500)]));
+                Step::Schedule(which, Plan { is_cron, seconds, missed, is_paused, size, priority, key, ttl })
+            }
         }
     }
 

@@ -97,6 +97,9 @@ impl Machine {
                     self.clock.alarm(*until, Alarm::Known(number));
                 }
             }
+            Change::Scheduled { name, scheduled } => self.schedules.set(name, (**scheduled).clone()),
+            Change::Fired { name, next, last, count } => self.schedules.go_on(name, *next, *last, *count),
+            Change::Unscheduled { name } => self.schedules.remove(name),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   add    put · settle · consumer · admin · look      what is asked
-//!   tick   lease · delay · expiry · alarm              what time brings     ─► Change ─► apply ─► place
+//!   tick   lease · delay · expiry · alarm · schedules  what time brings     ─► Change ─► apply ─► place
 //!   show   held ─► ready ─► give                       what is given out
 //! ```
 //!
@@ -28,6 +28,7 @@ mod place;
 mod put;
 mod queue;
 mod restart;
+mod schedules;
 mod settle;
 mod slab;
 mod steps;
@@ -50,6 +51,7 @@ use clock::Clock;
 use keys::Key;
 use lease::{Holder, Lease};
 use queue::Queue;
+use schedules::Schedules;
 use slab::Slab;
 use table::Table;
 
@@ -76,6 +78,11 @@ pub trait Source {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<(u32, bytes::Bytes)>, StoreError>;
+
+    /// Whether there is room for what schedules put. What is due waits for it.
+    fn has_room(&self) -> bool {
+        true
+    }
 }
 
 /// What one write to the store has to do: the changes of several commands, in order.
@@ -162,6 +169,7 @@ pub struct Machine {
     far: u64,
     /// Those that ended and may still be listed by the store.
     ending: FxHashSet<MessageId>,
+    schedules: Schedules,
     next_id: MessageId,
     next_queue: u32,
     next_token: Token,
@@ -201,6 +209,7 @@ impl Machine {
             covered: END,
             far: 0,
             ending: FxHashSet::default(),
+            schedules: Schedules::default(),
             next_id: 1,
             next_queue: 1,
             next_token: 1,
@@ -247,6 +256,16 @@ impl Machine {
             Command::Config(name) => Ok(self.config_of(&name)),
             Command::Peek { queue, state, after, max } => self.peek(&queue, state, after, max, source),
             Command::Get(id) => self.get(now, id, source),
+            Command::Schedule { name, schedule, is_paused } => {
+                Ok(self.schedule(group, now, name, *schedule, is_paused))
+            }
+            Command::Unschedule { name, queue } => done(self.unschedule(group, name, queue.as_ref())),
+            Command::PauseSchedule { name, queue, is_paused } => {
+                done(self.pause_schedule(group, now, &name, queue.as_ref(), is_paused))
+            }
+            Command::RunSchedule { name, queue } => self.run_schedule(group, now, &name, queue.as_ref(), source),
+            Command::Schedules { queue, after, max } => Ok(Ok(self.list_schedules(queue.as_ref(), &after, max))),
+            Command::GetSchedule(name) => Ok(self.get_schedule(&name)),
         }
     }
 

@@ -8,7 +8,9 @@ use rustc_hash::FxHashMap;
 use super::lease::NewLease;
 use super::message::{Message, Stage};
 use super::{Group, Machine, Source, TOKENS};
-use crate::port::{Change, Config, MessageId, Place, QueueName, Record, Rest, StoredPut, Token};
+use crate::port::{
+    Change, Config, MessageId, Place, QueueName, Record, Rest, ScheduleName, Scheduled, StoredPut, Token,
+};
 
 /// What is kept of a queue besides its messages and its keys of deduplication.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,7 +107,8 @@ impl Machine {
             | Change::Returned { id, .. }
             | Change::Died { id, .. }
             | Change::Redriven { id } => self.is_at_hand(*id, source)?,
-            Change::Ended { .. } | Change::Tokens(_) => true,
+            Change::Fired { name, .. } | Change::Unscheduled { name } => self.schedules.get(name).is_some(),
+            Change::Ended { .. } | Change::Tokens(_) | Change::Scheduled { .. } => true,
         };
         if is_known {
             self.apply(change);
@@ -138,6 +141,23 @@ impl Machine {
             self.take_in(&stored, stored.put.cost(), false);
         }
         Ok(self.messages.contains(id))
+    }
+
+    /// There is a schedule.
+    pub fn restore_schedule(&mut self, name: &ScheduleName, scheduled: Scheduled) {
+        self.schedules.set(name, scheduled);
+    }
+
+    /// What is kept of a schedule, as it is now.
+    #[must_use]
+    pub fn scheduled_as(&self, name: &ScheduleName) -> Option<&Scheduled> {
+        self.schedules.get(name)
+    }
+
+    /// When the first of the schedules has something to put.
+    #[must_use]
+    pub fn fires_at(&self) -> Option<Timestamp> {
+        self.schedules.wake_at()
     }
 
     /// All is there: what is asked from now on is new. Numbers go on from those given, or higher. `group` is to be durable before

@@ -18,6 +18,7 @@ impl Machine {
     /// [`StoreError`] if the store could not tell what was to be known. What was changed until then is in `group`.
     pub fn tick(&mut self, group: &mut Group, now: Timestamp, source: &impl Source) -> Result<Vec<Effect>, StoreError> {
         self.leases_run_out(group, now, source)?;
+        self.fire(group, now, source)?;
         self.become_ready(now);
         self.load(now, STEPS, source)?;
         self.expire(group, now);
@@ -33,7 +34,8 @@ impl Machine {
         if self.wants_more() {
             return Some(Timestamp(0));
         }
-        self.clock.next()
+        let (clock, schedule) = (self.clock.next(), self.schedules.wake_at());
+        clock.into_iter().chain(schedule).min()
     }
 
     fn leases_run_out(&mut self, group: &mut Group, now: Timestamp, source: &impl Source) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use crate::port::command::{Consume, Dedup, Put, name_is_good};
 use crate::port::config::{Backoff, Config, Rate};
 use crate::port::refusal::Refusal;
+use crate::port::schedule::{Missed, Schedule, When};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -54,6 +55,36 @@ impl Dedup {
     fn check(&self) -> Result<(), Refusal> {
         within("the length of a key of deduplication", self.key.len() as u64, 1, Put::MAX_KEY as u64)?;
         self.window_ms.map_or(Ok(()), |ms| within("a window of deduplication", ms, 1, Config::MAX_KEEP_MS))
+    }
+}
+
+impl Schedule {
+    /// Whether this may be scheduled; whether there is a time for it is found [out of its times](crate::Times).
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`] for payload and headers above [`Schedule::MAX_PAYLOAD`], [`Refusal::Invalid`] for what is out of bounds,
+    /// [`Refusal::BadName`] for that of the queue.
+    pub fn check(&self, now: u64, max_payload: usize) -> Result<(), Refusal> {
+        if !name_is_good(&self.put.queue) {
+            return Err(Refusal::BadName(self.put.queue.to_string()));
+        }
+        self.put.check(now, max_payload.min(Self::MAX_PAYLOAD))?;
+        if self.put.due.is_some() || self.put.expires.is_some() {
+            return Err(Refusal::Invalid("what is scheduled has no times of its own".into()));
+        }
+        if let Some(ttl) = self.ttl_ms {
+            within("a time to live", ttl, 1, Put::MAX_DELAY_MS)?;
+        }
+        if let Missed::All { max } = self.missed {
+            within("a number of missed times", max.into(), 1, Self::MAX_CATCH_UP.into())?;
+        }
+        match &self.when {
+            When::Every { ms } => within("an interval in milliseconds", *ms, Self::MIN_EVERY_MS, Self::MAX_EVERY_MS),
+            When::Cron { expression, zone } => {
+                within("the length of a cron expression", expression.len() as u64, 1, Self::MAX_EXPRESSION as u64)?;
+                within("the length of a time zone's name", zone.len() as u64, 1, 64)
+            }
+        }
     }
 }
 

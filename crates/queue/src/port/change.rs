@@ -7,6 +7,7 @@ use posthaste_history::store::Timestamp;
 
 use crate::port::command::{ConsumerId, MessageId, Put, QueueName, Token};
 use crate::port::config::Config;
+use crate::port::schedule::{Fired, ScheduleName, Scheduled};
 
 /// One step. Applied in order, they give what there is.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +115,29 @@ pub enum Change {
         id: MessageId,
         /// Until when.
         until: Timestamp,
+    },
+    /// A schedule was told something, or is paused or not: this is what it is now.
+    Scheduled {
+        /// The schedule.
+        name: ScheduleName,
+        /// All of it.
+        scheduled: Box<Scheduled>,
+    },
+    /// A schedule has seen to all its times before `next`. What it put is in the same group.
+    Fired {
+        /// The schedule.
+        name: ScheduleName,
+        /// The first time it has not seen to.
+        next: Timestamp,
+        /// When it put something last.
+        last: Option<Fired>,
+        /// How often it has put something.
+        count: u64,
+    },
+    /// A schedule is gone.
+    Unscheduled {
+        /// The schedule.
+        name: ScheduleName,
     },
 }
 

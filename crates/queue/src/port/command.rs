@@ -6,6 +6,7 @@ use bytes::Bytes;
 use posthaste_history::store::{Durability, Timestamp};
 
 use crate::port::config::{Backoff, Config};
+use crate::port::schedule::{Schedule, ScheduleName};
 
 /// The name of a queue: see [`name_is_good`].
 pub type QueueName = Arc<str>;
@@ -97,6 +98,50 @@ pub enum Command {
     /// One message: [`Outcome::Messages`](crate::Outcome::Messages) with one, or, when it has ended and its result is kept,
     /// [`Outcome::Ended`](crate::Outcome::Ended).
     Get(MessageId),
+    /// Has something put again and again from now on; whatever was told under this name before is replaced. Told the same once more, it goes
+    /// on as it was. Answered by [`Outcome::Schedules`](crate::Outcome::Schedules) with it.
+    Schedule {
+        /// Its name.
+        name: ScheduleName,
+        /// What is put, and when.
+        schedule: Box<Schedule>,
+        /// Whether it is paused; `None` as it was, and a new one is not.
+        is_paused: Option<bool>,
+    },
+    /// Removes a schedule. What it has put stays.
+    Unschedule {
+        /// Its name.
+        name: ScheduleName,
+        /// Only if it puts into this queue.
+        queue: Option<QueueName>,
+    },
+    /// A schedule puts nothing (`true`), or again from now on.
+    PauseSchedule {
+        /// Its name.
+        name: ScheduleName,
+        /// Only if it puts into this queue.
+        queue: Option<QueueName>,
+        /// Nothing is put.
+        is_paused: bool,
+    },
+    /// Puts what a schedule puts, now and besides; one that is paused as well. Answered by [`Outcome::Put`](crate::Outcome::Put).
+    RunSchedule {
+        /// Its name.
+        name: ScheduleName,
+        /// Only if it puts into this queue.
+        queue: Option<QueueName>,
+    },
+    /// The schedules there are, by name: [`Outcome::Schedules`](crate::Outcome::Schedules).
+    Schedules {
+        /// Only those that put into this queue.
+        queue: Option<QueueName>,
+        /// Behind this name; "" from the beginning.
+        after: ScheduleName,
+        /// Not more.
+        max: usize,
+    },
+    /// One schedule: [`Outcome::Schedules`](crate::Outcome::Schedules) with it.
+    GetSchedule(ScheduleName),
 }
 
 impl Command {
@@ -112,6 +157,8 @@ impl Command {
                 | Self::Config(_)
                 | Self::Peek { .. }
                 | Self::Get(_)
+                | Self::Schedules { .. }
+                | Self::GetSchedule(_)
         )
     }
 }

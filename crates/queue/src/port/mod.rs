@@ -7,6 +7,7 @@ mod config;
 mod effect;
 mod outcome;
 mod refusal;
+mod schedule;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ pub use config::{Backoff, Config, OnExhausted, Overflow, Rate};
 pub use effect::{Delivery, Effect, End, Why};
 pub use outcome::{Counted, Depth, Found, Outcome, Receipt, Settled};
 pub use refusal::Refusal;
+pub use schedule::{Fired, Missed, Schedule, ScheduleName, Scheduled, When};
 
 /// Hears what happens, in order and after it is durable. Called by the thread that commits, with everything of one group, before the
 /// answers of that group are there: it must not block, and must not wait for an answer of the queues.
@@ -54,6 +56,8 @@ pub struct Capabilities {
 ///   leased again.
 /// - **One lease at a time.** Each has a token that no other lease of these queues has or had. Whoever settles with another one is
 ///   refused and changes nothing.
+/// - **When it is time, once.** What a schedule puts, and that it has, is one step: each time is seen to once, as its schedule says, over
+///   restarts and whatever the clock does.
 /// - **Not lost, not stuck.** A message that has its receipt is ready, delayed, leased or dead until it is done, expires or is removed.
 pub trait Queues: Send + Sync + 'static {
     /// Asks for something. The inner error says why nothing was changed.

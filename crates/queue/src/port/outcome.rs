@@ -11,6 +11,7 @@ use crate::port::command::{MessageId, QueueName, State};
 use crate::port::config::Config;
 use crate::port::effect::End;
 use crate::port::refusal::Refusal;
+use crate::port::schedule::{ScheduleName, Scheduled};
 
 /// What a command led to.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +39,8 @@ pub enum Outcome {
     Ended(QueueName, End),
     /// Consumers.
     Consumers(Vec<crate::ConsumerId>),
+    /// Schedules by name.
+    Schedules(Vec<(ScheduleName, Scheduled)>),
 }
 
 /// What became of a put.

@@ -1,6 +1,7 @@
 //! Why something was not done.
 
 use crate::port::command::{MessageId, QueueName};
+use crate::port::schedule::ScheduleName;
 
 /// Why something was not done: nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,7 +11,7 @@ pub enum Refusal {
     #[error("there is no queue {0:?}")]
     UnknownQueue(QueueName),
     /// Not a [name](crate::name_is_good).
-    #[error("{0:?} is no name of a queue: 1 to 200 of A-Z a-z 0-9 . _ - : /")]
+    #[error("{0:?} is no name: 1 to 200 of A-Z a-z 0-9 . _ - : /")]
     BadName(String),
     /// Something else about the request is not possible.
     #[error("{0}")]
@@ -53,6 +54,23 @@ pub enum Refusal {
     /// There is no such consumer.
     #[error("there is no such consumer")]
     UnknownConsumer,
+    /// There is no such schedule, or it is one of another queue.
+    #[error("there is no schedule {0:?}")]
+    UnknownSchedule(ScheduleName),
+    /// There is a schedule of this name, which puts into another queue: that one has to be removed first.
+    #[error("schedule {name:?} puts into queue {queue:?}; remove it first")]
+    OtherQueue {
+        /// The schedule.
+        name: ScheduleName,
+        /// Its queue.
+        queue: QueueName,
+    },
+    /// What says when a schedule puts something cannot be read.
+    #[error("{0}")]
+    BadSchedule(String),
+    /// It can be read, and there is no such time: the 30th of February.
+    #[error("{0:?} is never")]
+    NeverFires(String),
 }
 
 impl Refusal {
@@ -70,6 +88,10 @@ impl Refusal {
             Self::UnknownMessage(_) => "unknown_message",
             Self::StaleLease(_) => "stale_lease",
             Self::UnknownConsumer => "unknown_consumer",
+            Self::UnknownSchedule(_) => "unknown_schedule",
+            Self::OtherQueue { .. } => "other_queue",
+            Self::BadSchedule(_) => "bad_schedule",
+            Self::NeverFires(_) => "never_fires",
         }
     }
 }

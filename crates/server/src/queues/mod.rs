@@ -19,6 +19,7 @@ mod options;
 mod payload;
 mod queue;
 mod routes;
+mod schedules;
 mod surface;
 mod time;
 mod verbs;
@@ -37,12 +38,15 @@ pub use self::error::{Failure, QueueError};
 pub(crate) use self::hub::{Hub, News, Route, at_once};
 pub use self::job::{FromJob, IntoSettled, Job, JobContext, JobError, JobHandler};
 pub(crate) use self::office::{Office, Settings};
-pub(crate) use self::options::{Defaults, LONGEST_LEASE, Options, check_parts, number, read_put, read_value, text};
+pub(crate) use self::options::{
+    Defaults, LONGEST_LEASE, Options, check_parts, number, read_put, read_schedule, read_value, text,
+};
 pub(crate) use self::payload::JobArgs;
 pub use self::payload::Payload;
 pub use self::queue::{Queue, QueuePut};
 pub(crate) use self::routes::EventRoute;
 pub use self::routes::QueueRoute;
+pub use self::schedules::{QueueSchedule, ScheduleView, Schedules};
 pub use self::surface::Pull;
 pub(crate) use self::time::now;
 pub use self::verbs::QueueVerb;

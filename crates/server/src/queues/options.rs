@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_history::store::{Durability, Timestamp};
-use posthaste_queue::{Backoff, Config, Dedup, DedupMode, Put, QueueName};
+use posthaste_queue::{Backoff, Config, Dedup, DedupMode, Missed, Put, QueueName, Schedule, When};
 use posthaste_socket_proto::Args;
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -161,6 +161,15 @@ pub(crate) fn read_put(
     if options.0.is_empty() {
         return Ok((put, None));
     }
+    read_times(&mut options, &mut put, defaults)?;
+    read_rest(&mut options, &mut put)?;
+    let timeout = if defaults.is_call { options.number("timeout", 0..=LONGEST_LEASE)? } else { None };
+    options.end()?;
+    Ok((put, timeout))
+}
+
+/// When a message is ready, and until when somebody needs it.
+fn read_times(options: &mut Options<'_>, put: &mut Put, defaults: Defaults) -> Result<(), Refused> {
     let after = |milliseconds: u64| Timestamp(defaults.now.0.saturating_add(milliseconds));
     let delay = options.number("delay", 0..=LONGEST)?;
     let at = options.take("at").map(|at| time(at.get(), defaults.now)).transpose()?;
@@ -170,12 +179,17 @@ pub(crate) fn read_put(
         (Some(delay), None) => Some(after(delay)),
         (None, at) => at.filter(|at| *at > defaults.now),
     };
+    put.expires = options.number("ttl", 1..=LONGEST)?.map(after);
+    Ok(())
+}
+
+/// What else there is to say of a message.
+fn read_rest(options: &mut Options<'_>, put: &mut Put) -> Result<(), Refused> {
     if let Some(priority) = options.number("priority", 0..=u64::from(Put::MAX_PRIORITY))? {
         put.priority = priority as u8;
     }
     put.key = options.text("key", Put::MAX_KEY)?.filter(|key| !key.is_empty());
-    put.dedup = read_dedup(&mut options)?;
-    put.expires = options.number("ttl", 1..=LONGEST)?.map(after);
+    put.dedup = read_dedup(options)?;
     put.attempts = options.number("attempts", 1..=u64::from(u32::MAX))?.map(|attempts| attempts as u32);
     put.backoff = options.take("backoff").map(|backoff| read_backoff(backoff.get())).transpose()?.map(Box::new);
     put.headers = match options.take("headers") {
@@ -186,10 +200,56 @@ pub(crate) fn read_put(
     if let Some(class) = options.word("class", CLASSES)? {
         put.durability = class;
     }
-    let timeout = if defaults.is_call { options.number("timeout", 0..=LONGEST_LEASE)? } else { None };
-    options.end()?;
-    Ok((put, timeout))
+    Ok(())
 }
+
+/// Reads what is scheduled: when, and the options of a put that make sense there. Returns besides whether it is paused, if that is said.
+pub(crate) fn read_schedule(
+    queue: &QueueName,
+    payload: Bytes,
+    options: Option<&str>,
+    durability: Durability,
+) -> Result<(Schedule, Option<bool>), Refused> {
+    const WORDS: &[(&str, Missed)] =
+        &[("skip", Missed::Skip), ("once", Missed::Once), ("all", Missed::All { max: CATCH_UP })];
+    let mut options = Options::read(options)?;
+    let cron = options.text("cron", Schedule::MAX_EXPRESSION)?;
+    let every = options.number("every", Schedule::MIN_EVERY_MS..=Schedule::MAX_EVERY_MS)?;
+    let zone = options.text("zone", 64)?;
+    let when = match (cron, every, zone) {
+        (Some(expression), None, zone) => When::Cron { expression, zone: zone.unwrap_or_else(|| "UTC".into()) },
+        (None, Some(ms), None) => When::Every { ms },
+        (None, Some(_), Some(_)) => {
+            return Err(Refused::invalid("`zone` says something about `cron`, which is not there"));
+        }
+        _ => return Err(Refused::invalid("`cron` or `every`: one of them says when")),
+    };
+    let mut missed = options.word("missed", WORDS)?.unwrap_or_default();
+    if let Some(most) = options.number("max_missed", 1..=Schedule::MAX_CATCH_UP.into())? {
+        let Missed::All { max } = &mut missed else {
+            return Err(Refused::invalid("`max_missed` is for `missed` all"));
+        };
+        *max = most as u32;
+    }
+    let is_paused = match options.take("paused").map(RawValue::get) {
+        None => None,
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        Some(_) => return Err(Refused::invalid("`paused` is true or false")),
+    };
+    let ttl_ms = options.number("ttl", 1..=LONGEST)?;
+    let mut put = Put::new(queue, payload, durability);
+    read_rest(&mut options, &mut put)?;
+    let headers = std::str::from_utf8(&put.headers).ok().filter(|headers| !headers.is_empty());
+    if Options::read(headers).is_ok_and(|mut headers| headers.take_any("schedule").is_some()) {
+        return Err(Refused::invalid("`headers` of what is scheduled have a `schedule` of their own"));
+    }
+    options.end()?;
+    Ok((Schedule { when, missed, put, ttl_ms }, is_paused))
+}
+
+/// So many missed times are caught up on if nobody says.
+const CATCH_UP: u32 = 100;
 
 const CLASSES: &[(&str, Durability)] = &[
     ("memory", Durability::Memory),
@@ -320,6 +380,39 @@ mod tests {
             (Some(Timestamp(1_010)), Some(3), &br#"{"a":[1]}"#[..])
         );
         assert_eq!((all.durability, all.keep_result_ms), (Durability::Memory, Some(7)));
+    }
+
+    #[test]
+    fn a_schedule_says_when_and_what() {
+        let read = |options: &str| {
+            let read = read_schedule(&"q".into(), Bytes::from_static(b"1"), Some(options), Durability::Disk);
+            read.map_err(|refused| refused.text().to_owned())
+        };
+        let (schedule, is_paused) = read(r#"{"cron":"@daily","zone":"Europe/Berlin","ttl":5,"key":"k"}"#).unwrap();
+        assert_eq!(schedule.when, When::cron("@daily").in_zone("Europe/Berlin"));
+        assert_eq!((schedule.missed, schedule.ttl_ms, is_paused), (Missed::Once, Some(5), None));
+        assert_eq!((schedule.put.key.as_deref(), schedule.put.expires), (Some("k"), None));
+        let (schedule, is_paused) = read(r#"{"every":60000,"missed":"all","paused":false}"#).unwrap();
+        assert_eq!((schedule.when, schedule.missed), (When::Every { ms: 60_000 }, Missed::All { max: 100 }));
+        assert_eq!(is_paused, Some(false));
+        assert_eq!(read(r#"{"cron":"@daily"}"#).unwrap().0.when, When::cron("@daily"));
+        let all = read(r#"{"every":1000,"missed":"all","max_missed":7}"#).unwrap();
+        assert_eq!(all.0.missed, Missed::All { max: 7 });
+        for (bad, why) in [
+            ("{}", "`cron` or `every`"),
+            (r#"{"cron":"@daily","every":5000}"#, "`cron` or `every`"),
+            (r#"{"every":999}"#, "`every` is a whole number from 1000"),
+            (r#"{"every":5000,"zone":"UTC"}"#, "`zone` says something about `cron`"),
+            (r#"{"every":5000,"missed":"some"}"#, "`missed` is one of skip, once, all"),
+            (r#"{"every":5000,"max_missed":3}"#, "`max_missed` is for"),
+            (r#"{"every":5000,"paused":1}"#, "`paused` is true or false"),
+            (r#"{"every":5000,"delay":5}"#, "no option `delay`"),
+            (r#"{"every":5000,"at":"2030-01-01T00:00:00Z"}"#, "no option `at`"),
+            (r#"{"every":5000,"headers":{"schedule":1}}"#, "a `schedule` of their own"),
+        ] {
+            let said = read(bad).unwrap_err();
+            assert!(said.contains(why), "{bad}: {said}");
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ use crate::server::{Inner, Server};
 /// ```
 #[derive(Clone)]
 pub struct Queue {
-    hub: Option<Arc<Hub>>,
+    pub(super) hub: Option<Arc<Hub>>,
     name: QueueName,
     /// Where workers run: on a server's threads, if it has one.
     pub(super) threads: Arc<[WorkerHandle]>,
@@ -113,7 +113,7 @@ impl Queue {
     fn put_payload(&self, payload: Result<Payload, QueueError>) -> QueuePut {
         let durability = self.hub.as_ref().map_or(Durability::Memory, |hub| hub.capabilities().durability);
         let put = payload.map(|payload| Put::new(&self.name, payload.into_stored(), durability));
-        QueuePut { queue: self.clone(), put }
+        QueuePut { queue: self.clone(), put, ttl: None }
     }
 
     /// Puts messages: all or none.
@@ -229,8 +229,10 @@ impl fmt::Debug for Queue {
 #[must_use = "nothing is put until this is awaited"]
 #[derive(Clone, Debug)]
 pub struct QueuePut {
-    queue: Queue,
-    put: Result<Put, QueueError>,
+    pub(super) queue: Queue,
+    pub(super) put: Result<Put, QueueError>,
+    /// As it was said: what is scheduled is put later.
+    pub(super) ttl: Option<Duration>,
 }
 
 impl QueuePut {
@@ -274,7 +276,8 @@ impl QueuePut {
     }
 
     /// Nobody needs it after this time.
-    pub fn ttl(self, ttl: Duration) -> Self {
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
         self.with(|put| put.expires = Some(after(ttl)))
     }
 

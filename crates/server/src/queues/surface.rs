@@ -6,13 +6,13 @@ use std::time::Duration;
 use posthaste_history::store::Answer;
 use posthaste_queue::{
     Capabilities, Command, Consume, ConsumerId, Delivery, Effect, End, MessageId, Outcome, Put, QueueName, Refusal,
-    Settle, Stop, Verdict,
+    Schedule, Settle, Stop, Verdict,
 };
 use tokio::sync::mpsc;
 
 use super::error::QueueError;
 use super::hub::{Hub, Route};
-use super::options::{Defaults, read_put};
+use super::options::{Defaults, read_put, read_schedule};
 use super::payload::Payload;
 use super::{Refused, WorkQueues};
 use crate::queues::now;
@@ -92,6 +92,24 @@ impl WorkQueues {
         let defaults = Defaults { now: now(), durability: self.hub.capabilities().durability, is_call: false };
         let read = read_put(queue, payload.into_stored(), options, defaults);
         read.map(|(put, _)| put).map_err(|refused: Refused| QueueError::Payload(refused.text().to_owned()))
+    }
+}
+
+impl WorkQueues {
+    /// A schedule as clients of `/queues` describe it: `options` is the object that `q:schedule` takes, as JSON text. Returns besides whether it
+    /// is to be paused, if that is said.
+    ///
+    /// # Errors
+    /// [`QueueError::Payload`] says what is wrong with the options; whether there is a time for it, the store says.
+    pub fn read_schedule(
+        &self,
+        queue: &QueueName,
+        payload: Payload,
+        options: &str,
+    ) -> Result<(Schedule, Option<bool>), QueueError> {
+        let durability = self.hub.capabilities().durability;
+        let read = read_schedule(queue, payload.into_stored(), Some(options), durability);
+        read.map_err(|refused: Refused| QueueError::Payload(refused.text().to_owned()))
     }
 }
 

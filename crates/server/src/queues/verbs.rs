@@ -31,6 +31,8 @@ pub enum QueueVerb {
     Purge,
     /// `q:redrive`: gives dead messages another chance.
     Redrive,
+    /// `q:schedule`, `q:unschedule`, `q:schedules`: has something put again and again.
+    Schedule,
 }
 
 impl QueueVerb {
@@ -39,7 +41,14 @@ impl QueueVerb {
     pub const fn is_admin(self) -> bool {
         match self {
             Self::Put | Self::Call | Self::Await | Self::Consume => false,
-            Self::Peek | Self::Stats | Self::Watch | Self::Pause | Self::Drain | Self::Purge | Self::Redrive => true,
+            Self::Peek
+            | Self::Stats
+            | Self::Watch
+            | Self::Pause
+            | Self::Drain
+            | Self::Purge
+            | Self::Redrive
+            | Self::Schedule => true,
         }
     }
 }
@@ -58,6 +67,7 @@ impl fmt::Display for QueueVerb {
             Self::Drain => "drain",
             Self::Purge => "purge",
             Self::Redrive => "redrive",
+            Self::Schedule => "schedule",
         })
     }
 }

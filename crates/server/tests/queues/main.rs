@@ -14,4 +14,5 @@ mod pull;
 mod routes;
 mod rust;
 mod scene;
+mod schedules;
 mod trouble;

@@ -88,10 +88,12 @@ impl From<queue::Refusal> for Problem {
     fn from(refusal: queue::Refusal) -> Self {
         use queue::Refusal as It;
         let status = match &refusal {
-            It::UnknownQueue(_) | It::UnknownMessage(_) | It::UnknownConsumer => StatusCode::NOT_FOUND,
+            It::UnknownQueue(_) | It::UnknownMessage(_) | It::UnknownConsumer | It::UnknownSchedule(_) => {
+                StatusCode::NOT_FOUND
+            }
             It::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             It::Full { .. } | It::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            It::Draining(_) | It::StaleLease(_) => StatusCode::CONFLICT,
+            It::Draining(_) | It::StaleLease(_) | It::OtherQueue { .. } => StatusCode::CONFLICT,
             _ => StatusCode::BAD_REQUEST,
         };
         Self::new(status, refusal.code(), "").detailed(refusal.to_string())

@@ -35,6 +35,9 @@ pub(crate) struct Config {
     /// Which events become messages of which queues.
     #[serde(rename = "route")]
     pub(crate) routes: Vec<queues::Route>,
+    /// What is put into them again and again.
+    #[serde(rename = "schedule")]
+    pub(crate) schedules: queues::Schedules,
 }
 
 /// What is wrong with the text of a configuration: where, what, and perhaps what was meant.

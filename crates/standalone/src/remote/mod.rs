@@ -6,6 +6,7 @@ mod child;
 mod client;
 mod options;
 mod queue;
+mod schedule;
 mod show;
 mod work;
 

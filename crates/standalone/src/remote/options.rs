@@ -50,6 +50,121 @@ pub(super) enum What {
     Rm(RmOptions),
     /// Print what a queue has.
     Stats(Named),
+    /// Have something put again and again.
+    Schedule(ScheduleOptions),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ScheduleOptions {
+    #[command(subcommand)]
+    pub(super) what: Schedules,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Schedules {
+    /// List schedules, and when it is time.
+    Ls {
+        /// Only those that put into this queue.
+        #[arg(long, value_name = "Q")]
+        queue: Option<String>,
+    },
+    /// Have something put again and again, under a name. What was told under it before is replaced.
+    Add(ScheduledOptions),
+    /// Print what a schedule was told, and how far it is.
+    Show {
+        /// The schedule.
+        name: String,
+    },
+    /// Remove a schedule. What it has put stays.
+    Rm {
+        /// The schedule.
+        name: String,
+    },
+    /// Put what a schedule puts, now and besides.
+    Run {
+        /// The schedule.
+        name: String,
+    },
+    /// Put nothing for now.
+    Pause {
+        /// The schedule.
+        name: String,
+    },
+    /// Put it again from now on.
+    Resume {
+        /// The schedule.
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ScheduledOptions {
+    /// The schedule.
+    pub(super) name: String,
+    /// What is put: JSON, or text if it is none. Without it, or with -, standard input.
+    pub(super) payload: Option<String>,
+    /// Where it is put.
+    #[arg(long, value_name = "Q")]
+    pub(super) queue: String,
+    /// When: minute, hour, day, month, day of the week, perhaps with a second before them; or @hourly, @daily and so on.
+    #[arg(long, value_name = "EXPRESSION", required_unless_present = "every", conflicts_with = "every")]
+    pub(super) cron: Option<String>,
+    /// After so long each: 30s, 10m, 1d.
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(super) every: Option<Duration>,
+    /// The time zone of --cron, such as Europe/Berlin [default: UTC].
+    #[arg(long, requires = "cron")]
+    pub(super) zone: Option<String>,
+    /// What becomes of times that passed while nobody could put anything [default: once].
+    #[arg(long, value_enum)]
+    pub(super) missed: Option<Missed>,
+    /// So many of them at most, the last ones, with --missed all [default: 100].
+    #[arg(long, value_name = "N")]
+    pub(super) max_missed: Option<u32>,
+    /// Put nothing until it is resumed.
+    #[arg(long)]
+    pub(super) paused: bool,
+    /// Put nothing as long as the message before is not done.
+    #[arg(long)]
+    pub(super) one_at_a_time: bool,
+    /// Take the payload as text, also if it is JSON.
+    #[arg(long)]
+    pub(super) text: bool,
+    /// 0 to 31; higher ones first.
+    #[arg(long, value_name = "N")]
+    pub(super) priority: Option<u8>,
+    /// Messages with the same key are worked on in order.
+    #[arg(long)]
+    pub(super) key: Option<String>,
+    /// Nobody needs a message so long after it was put.
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(super) ttl: Option<Duration>,
+    /// A message is dead when it has failed so often.
+    #[arg(long, value_name = "N")]
+    pub(super) attempts: Option<u32>,
+    /// What is said about a message: an object of JSON.
+    #[arg(long, value_name = "JSON")]
+    pub(super) headers: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Missed {
+    /// What is more than a minute late is left out.
+    Skip,
+    /// One message for all of them.
+    Once,
+    /// One for each.
+    All,
+}
+
+impl Missed {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Once => "once",
+            Self::All => "all",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

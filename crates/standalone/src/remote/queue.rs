@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Server, encoded, path_of};
 use super::options::{DeadOptions, PullOptions, PurgeOptions, PutOptions, QueueOptions, State, What};
-use super::{USAGE, show};
+use super::{USAGE, schedule, show};
 
 pub(super) async fn run(options: &QueueOptions) -> anyhow::Result<ExitCode> {
     let desk = Desk { server: Server::new(options.server.url.as_deref())?, json: options.json };
@@ -37,6 +37,7 @@ pub(super) async fn run(options: &QueueOptions) -> anyhow::Result<ExitCode> {
         What::Drain(options) => {
             desk.switch(&options.named.queue, if options.off { "drain?on=false" } else { "drain" }).await?;
         }
+        What::Schedule(options) => schedule::run(&desk, options).await?,
         What::Purge(options) => {
             let name = &options.named.queue;
             let what = match options.id {
@@ -90,13 +91,27 @@ fn confirmed(yes: bool, what: &str) -> anyhow::Result<bool> {
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
-struct Desk {
-    server: Server,
+/// A payload as it was said: JSON, or text if it is none, or if it is to be.
+pub(super) fn payload_of(said: Option<&str>, is_text: bool) -> anyhow::Result<Value> {
+    let text = match said {
+        None | Some("-") => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("standard input is no text")?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        }
+        Some(text) => text.to_owned(),
+    };
+    let read = if is_text { None } else { serde_json::from_str::<Value>(&text).ok() };
+    Ok(read.unwrap_or(Value::String(text)))
+}
+
+pub(super) struct Desk {
+    pub(super) server: Server,
     json: bool,
 }
 
 impl Desk {
-    fn say(&self, answer: &Value, shown: impl FnOnce(&Value) -> String) {
+    pub(super) fn say(&self, answer: &Value, shown: impl FnOnce(&Value) -> String) {
         if self.json {
             println!("{answer}");
         } else {
@@ -104,7 +119,7 @@ impl Desk {
         }
     }
 
-    async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.server.call(Method::GET, path, None, Duration::ZERO).await?.json()
     }
 
@@ -124,19 +139,11 @@ impl Desk {
     }
 
     async fn put(&self, options: &PutOptions) -> anyhow::Result<()> {
-        let text = match options.payload.as_deref() {
-            None | Some("-") => {
-                let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text).context("standard input is no text")?;
-                text.trim_end_matches(['\r', '\n']).to_owned()
-            }
-            Some(text) => text.to_owned(),
-        };
-        let read = if options.text { None } else { serde_json::from_str::<Value>(&text).ok() };
+        let payload = payload_of(options.payload.as_deref(), options.text)?;
         let mut message = Map::new();
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         for (name, value) in [
-            ("payload", Some(read.unwrap_or(Value::String(text)))),
+            ("payload", Some(payload)),
             ("delay", options.delay.map(|it| millis(it).into())),
             ("priority", options.priority.map(Value::from)),
             ("key", options.key.clone().map(Value::from)),

@@ -1,5 +1,7 @@
 //! Queues and messages for people.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::Value;
 
 /// Longest payload and reason in a line, in characters.
@@ -55,6 +57,69 @@ pub(super) fn messages(messages: &[Value]) -> String {
         row
     }));
     table(&rows)
+}
+
+/// A table of schedules.
+pub(super) fn schedules(schedules: &[Value]) -> String {
+    let now = now();
+    let head = ["schedule", "queue", "when", "next", "last", "count", ""].map(str::to_owned);
+    let mut rows = vec![head.to_vec()];
+    rows.extend(schedules.iter().map(|it| {
+        let mut row = vec![text(it, "name"), text(it, "queue"), when(it)];
+        row.extend([next(it, now), last(it, now), text(it, "count"), state(it)]);
+        row
+    }));
+    table(&rows)
+}
+
+/// One of them, a line each.
+pub(super) fn schedule(it: &Value) -> String {
+    let now = now();
+    let mut out = String::new();
+    let missed = format!("{} {}", text(it, "missed"), text(it, "max_missed"));
+    for (name, value) in [
+        ("schedule", text(it, "name")),
+        ("queue", text(it, "queue")),
+        ("when", when(it)),
+        ("missed", missed.trim_end().to_owned()),
+        ("next", next(it, now)),
+        ("last", last(it, now)),
+        ("count", text(it, "count")),
+        ("state", state(it)),
+        ("payload", shortened(&it["payload"].to_string())),
+    ] {
+        if !value.is_empty() {
+            out += &format!("{name:<10} {value}\n");
+        }
+    }
+    out
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn when(it: &Value) -> String {
+    match it["every"].as_u64() {
+        Some(every) => format!("every {}", duration(every)),
+        None => format!("{}, {}", text(it, "cron"), text(it, "zone")),
+    }
+}
+
+fn next(it: &Value, now: u64) -> String {
+    it["next"].as_u64().map_or_else(|| "-".to_owned(), |next| format!("in {}", duration(next.saturating_sub(now))))
+}
+
+fn last(it: &Value, now: u64) -> String {
+    let at = it["last"]["at"].as_u64();
+    at.map_or_else(|| "-".to_owned(), |at| format!("{} ago", duration(now.saturating_sub(at))))
+}
+
+fn state(it: &Value) -> String {
+    let paused = if it["paused"] == Value::Bool(true) { "paused" } else { "" };
+    let said = [paused.to_owned(), text(it, "problem")];
+    said.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 fn switches(of: &Value) -> String {

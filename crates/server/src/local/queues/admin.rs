@@ -22,7 +22,7 @@ const STATES: &[(&str, State)] =
     &[("ready", State::Ready), ("leased", State::Leased), ("delayed", State::Delayed), ("dead", State::Dead)];
 
 /// Asks for something and tells what came of it.
-fn tell<T: Serialize>(
+pub(super) fn tell<T: Serialize>(
     asking: Asking<'_>,
     command: Command,
     told: impl FnOnce(Outcome) -> T + 'static,

@@ -20,6 +20,7 @@ mod jobs;
 mod noted;
 mod pull;
 mod put;
+mod schedules;
 mod settle;
 mod verbs;
 

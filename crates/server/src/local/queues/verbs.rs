@@ -8,7 +8,7 @@ use posthaste_queue::{QueueName, name_is_good};
 use posthaste_socket_proto::{Args, EmitArgs};
 use serde::Serialize;
 
-use super::{Desk, admin, consume, pull, put, settle};
+use super::{Desk, admin, consume, pull, put, schedules, settle};
 use crate::ack::{Ack, Asked};
 use crate::extract::EventContext;
 use crate::handler::{BoxedEvent, Running};
@@ -45,6 +45,9 @@ const VERBS: &[(&str, Verb)] = &[
     ("q:drain", admin::drain),
     ("q:purge", admin::purge),
     ("q:redrive", admin::redrive),
+    ("q:schedule", schedules::schedule),
+    ("q:unschedule", schedules::unschedule),
+    ("q:schedules", schedules::schedules),
 ];
 
 /// Has a namespace understand the verbs. What else begins with `q:` is refused, unless the application handles it.

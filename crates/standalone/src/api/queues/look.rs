@@ -77,7 +77,7 @@ struct Queues {
     next: Option<Arc<str>>,
 }
 
-fn check_page(name: &str, size: Option<usize>, usual: usize) -> Result<usize, Problem> {
+pub(super) fn check_page(name: &str, size: Option<usize>, usual: usize) -> Result<usize, Problem> {
     let size = size.unwrap_or(usual);
     let is_good = (1..=MAX_PAGE).contains(&size);
     is_good.then_some(size).ok_or_else(|| Problem::invalid(format!("`{name}` is 1 to {MAX_PAGE}")))

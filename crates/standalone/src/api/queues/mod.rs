@@ -10,6 +10,7 @@ mod look;
 mod manage;
 mod payload;
 mod put;
+mod schedules;
 
 use std::sync::Arc;
 
@@ -71,6 +72,14 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/api/v1/leases/settle", post(lease::settle))
         .route("/api/v1/messages/{id}", get(look::message).delete(manage::remove_message))
         .route("/api/v1/messages/{id}/result", get(look::result))
+        .route("/api/v1/schedules", get(schedules::list))
+        .route(
+            "/api/v1/schedules/{schedule}",
+            get(schedules::show).put(schedules::schedule).delete(schedules::unschedule),
+        )
+        .route("/api/v1/schedules/{schedule}/pause", post(schedules::pause))
+        .route("/api/v1/schedules/{schedule}/resume", post(schedules::resume))
+        .route("/api/v1/schedules/{schedule}/run", post(schedules::run))
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 

@@ -26,7 +26,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A receipt.
 #[derive(Serialize)]
-struct Stored {
+pub(super) struct Stored {
     id: u64,
     /// Where it is in the order of everything that was put: later ones are greater.
     pos: u64,
