@@ -145,7 +145,8 @@ fn a_queue_at_rest_takes_little_and_no_time() {
         desk.ask(Command::Purge(queue.clone(), Select { states: vec![State::Ready], id: None, max: None }));
     }
     let each = (in_use() - before) / names.len();
-    assert!(each < 400, "{each} bytes of a queue");
+    // A quarter of it is what is counted, since something happened in it.
+    assert!(each < 450, "{each} bytes of a queue");
     assert_eq!(desk.machine.wake_at(), None, "nothing has to be done for them");
 }
 
