@@ -129,7 +129,7 @@ mod tests {
             ("event = 'order:*'\nqueu = 'orders'", "line 3", "did you mean `queue`?"),
             ("event = 'order:*'", "line 1", "missing field `queue`"),
             ("event = 'or*er'\nqueue = 'orders'", "line 1", "a name, or the beginning of one with a `*` behind it"),
-            ("event = 'a'\nqueue = 'two words'", "line 1", "\"two words\" is no name of a queue"),
+            ("event = 'a'\nqueue = 'two words'", "line 1", "\"two words\" is no name"),
             ("event = 'room:join'\nqueue = 'orders'", "line 1", "events that begin with `room:` are the server's own"),
             (&format!("{both}namespace = 'shop'"), "line 1", "did you mean `/shop`?"),
             (&format!("{both}namespace = '/queues'"), "line 1", "a route is for another namespace"),
