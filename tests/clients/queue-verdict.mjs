@@ -127,6 +127,8 @@ export class Verdict {
     if (happened) return `the server: ${happened[2]}`;
     if (before.worker.killedAt >= from && before.worker.killedAt <= to) return "the worker was killed";
     if (before.lost.some((at) => at >= from && at <= to)) return "the connection was lost";
+    // By the server's clock: a worker that was held up notes a job late.
+    if (run.deadline - this.leaseMs >= before.deadline) return "the lease ran out";
     if (before.revoked || (before.saidAt ?? Infinity) - before.t >= this.leaseMs - SLACK_MS) return "the lease ran out";
     return undefined;
   }
@@ -177,6 +179,6 @@ export class Verdict {
   }
 }
 
-function bare({ token, t, queue, said, saidAt, settled, revoked, deliveries, worker: { kind } }) {
-  return { token, t, queue, said, saidAt, settled, revoked, deliveries, kind };
+function bare({ token, t, queue, said, saidAt, settled, revoked, deliveries, deadline, worker: { kind } }) {
+  return { token, t, queue, said, saidAt, settled, revoked, deliveries, deadline, kind };
 }

@@ -25,8 +25,8 @@ export function verdict({ work }, { queue, deliveries, failures }) {
   return { do: "done" };
 }
 
-function got(payload, { id, queue, token, deliveries, failures }) {
-  note("got", { id, queue, token, deliveries, failures, name: payload.name });
+function got(payload, { id, queue, token, deliveries, failures, deadline }) {
+  note("got", { id, queue, token, deliveries, failures, deadline, name: payload.name });
 }
 
 /** Does a job, and says what becomes of it. Nothing has been said yet. */

@@ -68,7 +68,7 @@ async def work(url, notes, queues):
 
     @client.on("job", namespace=NAMESPACE)
     async def job(payload, meta):
-        fields = {name: meta[name] for name in ("id", "queue", "token", "deliveries", "failures")}
+        fields = {name: meta[name] for name in ("id", "queue", "token", "deliveries", "failures", "deadline")}
         notes.write("got", name=payload["name"], **fields)
         await asyncio.sleep(random.random() * 0.004)
         said = verdict(payload["work"], meta["queue"], meta["deliveries"], meta["failures"])
