@@ -189,6 +189,23 @@ pub enum Mistake {
     RemovesNothing,
 }
 
+impl Mistake {
+    pub(super) const ALL: [Self; 12] = [
+        Self::BadName,
+        Self::LongPayload,
+        Self::HighPriority,
+        Self::LongKey,
+        Self::LongDedupKey,
+        Self::TooDurable,
+        Self::TooMany,
+        Self::TakesNone,
+        Self::TakesNoKeys,
+        Self::StopsNobody,
+        Self::TouchesNothing,
+        Self::RemovesNothing,
+    ];
+}
+
 pub(super) const QUEUES: u8 = 4;
 /// Where the dead of the others are put.
 pub(super) const MORGUE: u8 = 3;
@@ -242,24 +259,7 @@ impl Tape<'_> {
             0..=12 => Step::Put(self.drafts(true)),
             13 => self.scheduling(),
             14 => Step::PutUnheard(self.drafts(false)),
-            15 => {
-                use Mistake::*;
-                let all = [
-                    BadName,
-                    LongPayload,
-                    HighPriority,
-                    LongKey,
-                    LongDedupKey,
-                    TooDurable,
-                    TooMany,
-                    TakesNone,
-                    TakesNoKeys,
-                    StopsNobody,
-                    TouchesNothing,
-                    RemovesNothing,
-                ];
-                Step::PutWithMistake(self.drafts(false), self.of(&all))
-            }
+            15 => Step::PutWithMistake(self.drafts(false), self.of(&Mistake::ALL)),
             16..=21 => {
                 let (slot, queue, bytes) = (self.byte() % CONSUMERS, self.queue(), self.of(&[1, 700, 9_999_999]));
                 let (lease, prefetch) =
