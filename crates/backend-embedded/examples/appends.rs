@@ -3,7 +3,8 @@
 //! `cargo run --release -p posthaste-backend-embedded --example appends [seconds [payload bytes [publishers [memtable MiB [journal MiB]]]]]`: 64 publishers, each a
 //! task that waits for its receipt before it goes on, each on a stream of its own, all on one thread. The engine alone is what group
 //! commit with fjall and nothing else reaches: the same publishers, one thread that gathers what they ask for, writes it as one batch
-//! and syncs. Then the store once more at half its rate, with waits from when a message was due.
+//! and syncs. Then both in turns at half of the store's median rate, with waits from when a message was due: what a disk that stops now
+//! and then leaves of them.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -164,7 +165,7 @@ fn main() -> Result<()> {
     let time = Duration::from_secs(seconds as u64);
     let load = Load { time, size, publishers, rate: None, memtable_bytes, journal_bytes };
     println!("{publishers} publishers, {size} bytes, a sync before each receipt, {seconds} s each");
-    let mut best: f64 = 0.0;
+    let mut rates = Vec::new();
     for _ in 0..3 {
         let alone = engine_alone(load)?;
         println!("engine alone: {}", alone.text());
@@ -174,9 +175,19 @@ fn main() -> Result<()> {
             store.text(),
             store.rate / alone.rate
         );
-        best = best.max(store.rate);
+        rates.push(store.rate);
     }
-    let (half, group) = with_store(Load { rate: Some(best / 2.0), ..load })?;
-    println!("at half of it: {}, {group:.0} to a sync", half.text());
+    rates.sort_by(f64::total_cmp);
+    let half = Load { rate: rates.get(1).map(|rate| rate / 2.0), time: Duration::from_secs(1), ..load };
+    let (mut alone, mut store) = (Vec::new(), Vec::new());
+    for _ in 0..seconds.max(1) {
+        alone.extend(engine_alone(half)?.waits);
+        store.extend(with_store(half)?.0.waits);
+    }
+    for (says, mut waits) in [("the engine alone", alone), ("the store", store)] {
+        waits.sort_unstable();
+        let rate = waits.len() as f64 / seconds.max(1) as f64;
+        println!("{says} at half of that: {}", Figures { rate, waits }.text());
+    }
     Ok(())
 }

@@ -4,12 +4,16 @@
 //! cargo run --release -p posthaste-backend-embedded --example disk retention [MiB written [MiB kept [streams]]]
 //! cargo run --release -p posthaste-backend-embedded --example disk reopen [MiB kept]
 //! cargo run --release -p posthaste-backend-embedded --example disk inboxes [number]
+//! cargo run --release -p posthaste-backend-embedded --example disk sync [seconds]
 //! ```
+//!
+//! `sync` is the disk without a store, the floor of all that waits for it: 300 bytes written over zeros, and synced, back to back and
+//! 200 times a second.
 //!
 //! The folder is in the system's temporary one. `reopen` and `inboxes` run themselves as the process that fills the folder; it is
 //! killed with SIGKILL when it has.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -239,9 +243,15 @@ fn look(path: &Path, count: u64) -> Result<()> {
     let store = EmbeddedStore::open(config(path))?;
     let shard = store.shard("/")?;
     let streams = shard.stats().streams;
-    println!("  open in {:.2?}, {streams} streams, {:.0} bytes of memory for each", begin.elapsed(), each());
+    let opened = begin.elapsed();
+    let journals = store.disk_use()?.journals_bytes as f64 / f64::from(1 << 20);
+    println!(
+        "  open in {opened:.2?}, {streams} streams, {:.0} bytes of memory for each, {journals:.1} MiB of journals",
+        each()
+    );
     std::thread::sleep(Duration::from_secs(5));
-    println!("  five seconds later {:.0} bytes", each());
+    let journals = store.disk_use()?.journals_bytes as f64 / f64::from(1 << 20);
+    println!("  five seconds later {:.0} bytes, {journals:.1} MiB of journals", each());
     let (begin, looks) = (Instant::now(), 10_000);
     for number in 0..looks {
         let name = inbox(number * 7_919 % count);
@@ -263,6 +273,28 @@ fn look(path: &Path, count: u64) -> Result<()> {
     Ok(store.close()?)
 }
 
+/// How long a small write and its sync take.
+fn sync(time: Duration) -> Result<()> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(&vec![0; 64 << 20])?;
+    file.sync_all()?;
+    file.seek(SeekFrom::Start(0))?;
+    for (says, rest) in [("back to back", Duration::ZERO), ("200 a second", Duration::from_millis(5))] {
+        let (begin, mut waits) = (Instant::now(), Vec::new());
+        while begin.elapsed() < time {
+            std::thread::sleep(rest);
+            let at = Instant::now();
+            file.write_all(&[b'x'; 300])?;
+            file.sync_data()?;
+            waits.push(at.elapsed());
+        }
+        waits.sort_unstable();
+        let at = |part: usize| waits.get(waits.len() * part / 1_000).copied().unwrap_or_default();
+        println!("{says}: p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}", at(500), at(990), at(999));
+    }
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |place: usize, otherwise: u64| arguments.get(place).map_or(Ok(otherwise), |text| text.parse());
@@ -270,6 +302,7 @@ fn main() -> Result<()> {
         Some("retention") => retention(number(1, 1_024)?, number(2, 64)?, number(3, 1)?),
         Some("reopen") => reopen(number(1, 1_024)?),
         Some("look") => look(Path::new(&arguments[1]), number(2, 0)?),
+        Some("sync") => sync(Duration::from_secs(number(1, 5)?)),
         Some("inboxes") => inboxes(number(1, 1_000_000)?),
         Some("fill") => {
             let store = EmbeddedStore::open(config(Path::new(&arguments[1])))?;
@@ -280,6 +313,6 @@ fn main() -> Result<()> {
             let _shard = fill_inboxes(Path::new(&arguments[1]), number(2, 0)?)?;
             done()
         }
-        _ => Err("retention, reopen or inboxes?".into()),
+        _ => Err("retention, reopen, inboxes or sync?".into()),
     }
 }

@@ -5,12 +5,14 @@
 //! cargo run --release -p posthaste-backend-embedded --example scale groups [messages [keys]]
 //! cargo run --release -p posthaste-backend-embedded --example scale idle [queues]
 //! cargo run --release -p posthaste-backend-embedded --example scale backlog [messages]
+//! cargo run --release -p posthaste-backend-embedded --example scale expiry [messages]
 //! ```
 //!
 //! - `delayed`: messages to be ready within a day, put in no order; then one that is ready in a second.
 //! - `groups`: ready messages of many keys; then workers that take them, each the next when it has done the last.
 //! - `idle`: queues that had a message once.
-//! - `backlog`: puts into an empty queue, and into one that has so many messages.
+//! - `backlog`: puts into a queue that has so many messages, in turn with puts into an empty store.
+//! - `expiry`: puts while so many messages of another queue expire at the same moment, and while so many become ready.
 //!
 //! The folder is in the system's temporary one. Each fills it in a process that is killed with SIGKILL, and opens it in another, whose
 //! memory is measured: once after the kill, once after it was closed.
@@ -181,6 +183,33 @@ fn look(path: &Path) -> Result<(EmbeddedStore, Arc<dyn Queues>)> {
 
 /// How many puts a second, with so many in flight.
 fn puts(queues: &Arc<dyn Queues>, queue: &QueueName, time: Duration) -> Result<()> {
+    let mut waits = put_for(queues, queue, time)?;
+    println!("puts into {queue}: {:.0}/s, {}", waits.len() as f64 / time.as_secs_f64(), percentiles(&mut waits));
+    Ok(())
+}
+
+/// Puts into a deep queue and into an empty store, in turn: what both take of a disk whose speed changes.
+fn puts_beside_empty(path: &Path, deep: (&Arc<dyn Queues>, &QueueName)) -> Result<()> {
+    const TURNS: u32 = 12;
+    let turn = Duration::from_millis(500);
+    let (store, empty) = open(&path.with_extension(format!("empty-{}", std::process::id())))?;
+    let queue: QueueName = "shallow".into();
+    let (mut shallow_waits, mut deep_waits) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        shallow_waits.extend(put_for(&empty, &queue, turn)?);
+        deep_waits.extend(put_for(deep.0, deep.1, turn)?);
+    }
+    let rate = |waits: &[Duration]| waits.len() as f64 / (turn * TURNS).as_secs_f64();
+    let (shallow_rate, deep_rate) = (rate(&shallow_waits), rate(&deep_waits));
+    println!("puts into an empty store: {shallow_rate:.0}/s, {}", percentiles(&mut shallow_waits));
+    println!("puts into {}: {deep_rate:.0}/s, {}", deep.1, percentiles(&mut deep_waits));
+    println!("{:.2} of the empty store's", deep_rate / shallow_rate);
+    store.close()?;
+    Ok(())
+}
+
+/// Puts for a while, so many in flight; what each took.
+fn put_for(queues: &Arc<dyn Queues>, queue: &QueueName, time: Duration) -> Result<Vec<Duration>> {
     let mut waits = Vec::new();
     let begin = Instant::now();
     let mut flying: VecDeque<(Instant, Answer<std::result::Result<Outcome, Refusal>>)> = VecDeque::new();
@@ -198,12 +227,7 @@ fn puts(queues: &Arc<dyn Queues>, queue: &QueueName, time: Duration) -> Result<(
     for (_, answer) in flying {
         wait(answer)??;
     }
-    println!(
-        "puts into {queue}: {:.0}/s, {}",
-        waits.len() as f64 / begin.elapsed().as_secs_f64(),
-        percentiles(&mut waits)
-    );
-    Ok(())
+    Ok(waits)
 }
 
 /// What is given out from now on.
@@ -352,12 +376,13 @@ fn idle(path: &Path, count: u64) -> Result<()> {
 
 fn look_idle(path: &Path, count: u64) -> Result<()> {
     let (store, queues) = look(path)?;
-    let before = (cpu(), Instant::now());
-    std::thread::sleep(Duration::from_secs(4));
-    println!(
-        "{:.2} ms of CPU a second for {count} queues at rest",
-        (cpu() - before.0) * 1_000.0 / before.1.elapsed().as_secs_f64()
-    );
+    // Tables are made of what was in the journal, once.
+    for says in ["at first", "from then on"] {
+        let before = (cpu(), Instant::now());
+        std::thread::sleep(Duration::from_secs(4));
+        let each_second = (cpu() - before.0) * 1_000.0 / before.1.elapsed().as_secs_f64();
+        println!("{says} {each_second:.2} ms of CPU a second for {count} queues at rest");
+    }
     puts(&queues, &"queue:1".into(), Duration::from_secs(2))?;
     close(store)
 }
@@ -366,17 +391,16 @@ fn backlog(path: &Path, count: u64) -> Result<()> {
     let (_store, queues) = open(path)?;
     println!("nothing there: {:.0} MiB of memory", resident() as f64 / MIB);
     let queue: QueueName = "deep".into();
-    puts(&queues, &"shallow".into(), Duration::from_secs(3))?;
     fill(&queues, count, |number| Put::new(&queue, payload(number, 200), Durability::Disk))?;
     println!("{count} messages there: {:.0} MiB of memory", resident() as f64 / MIB);
-    puts(&queues, &queue, Duration::from_secs(3))?;
+    puts_beside_empty(path, (&queues, &queue))?;
     filled()
 }
 
 fn look_backlog(path: &Path) -> Result<()> {
     let (store, queues) = look(path)?;
     let queue: QueueName = "deep".into();
-    puts(&queues, &queue, Duration::from_secs(3))?;
+    puts_beside_empty(path, (&queues, &queue))?;
     let given = given(&queues);
     ask(&queues, consumer(resident(), &queue, 64, None))?;
     let (begin, mut count, mut answers) = (Instant::now(), 0_u64, VecDeque::new());
@@ -398,12 +422,36 @@ fn look_backlog(path: &Path) -> Result<()> {
     close(store)
 }
 
+/// Puts while `count` messages have their moment, all the same one.
+fn expiry(path: &Path, count: u64) -> Result<()> {
+    let (_store, queues) = open(path)?;
+    let other: QueueName = "others".into();
+    puts(&queues, &other, Duration::from_secs(2))?;
+    for (queue, says) in [("over", "expire"), ("later", "become ready")] {
+        let queue: QueueName = queue.into();
+        let at = Timestamp(now().0 + 5_000 + count / 50);
+        fill(&queues, count, |number| {
+            let mut put = Put::new(&queue, payload(number, 64), Durability::Disk);
+            *(if says == "expire" { &mut put.expires } else { &mut put.due }) = Some(at);
+            put
+        })?;
+        let left = at.0.checked_sub(now().0 + 500).ok_or("filled too slowly: the moment has passed")?;
+        std::thread::sleep(Duration::from_millis(left));
+        println!("while {count} {says}:");
+        puts(&queues, &other, Duration::from_secs(5))?;
+        let Depth { ready, delayed, .. } = depth(&queues, &queue)?;
+        println!("{ready} are ready and {delayed} delayed 4.5 s behind the moment");
+    }
+    filled()
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |place: usize, otherwise: u64| arguments.get(place).map_or(Ok(otherwise), |text| text.parse());
     let path = || Path::new(arguments.get(1).map_or("", String::as_str));
     match arguments.first().map(String::as_str) {
-        Some("delayed") => rounds("delayed", &[number(1, 10_000_000)?, number(2, 64)?]),
+        // One less than a queue takes, for the one that is looked for.
+        Some("delayed") => rounds("delayed", &[number(1, 9_999_999)?, number(2, 64)?]),
         Some("fill-delayed") => delayed(path(), number(2, 0)?, number(3, 0)? as usize),
         Some("look-delayed") => look_delayed(path(), number(2, 0)?),
         Some("groups") => rounds("groups", &[number(1, 1_000_000)?, number(2, 10_000)?]),
@@ -415,6 +463,9 @@ fn main() -> Result<()> {
         Some("backlog") => rounds("backlog", &[number(1, 5_000_000)?]),
         Some("fill-backlog") => backlog(path(), number(2, 0)?),
         Some("look-backlog") => look_backlog(path()),
-        _ => Err("delayed, groups, idle or backlog?".into()),
+        Some("expiry") => rounds("expiry", &[number(1, 1_000_000)?]),
+        Some("fill-expiry") => expiry(path(), number(2, 0)?),
+        Some("look-expiry") => look(path()).map(drop),
+        _ => Err("delayed, groups, idle, backlog or expiry?".into()),
     }
 }

@@ -35,6 +35,9 @@ pub struct Config {
     /// Tells one start of the system from another; the system's own by default.
     #[doc(hidden)]
     pub boot: Option<String>,
+    /// Whether a queue is made by the first message that is put there, or by who takes messages from it; default true. Otherwise it is there
+    /// once it is configured.
+    pub makes_queues: bool,
     /// For tests: where messages of queues are is written down after so many groups, and a start has to go over no more; default 2,048.
     #[doc(hidden)]
     pub checkpoint_groups: u64,
@@ -82,6 +85,7 @@ impl Config {
             max_waiting_bytes: 64 << 20,
             hot_streams: 16_384,
             boot: None,
+            makes_queues: true,
             checkpoint_groups: 2_048,
             clock: Clock::default(),
         }

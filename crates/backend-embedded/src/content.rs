@@ -60,8 +60,7 @@ impl Content {
         let (jobs, queues) = (keyspace("jobs")?, keyspace("queues")?);
         let unsynced = Arc::new(RwLock::new(()));
         let filtering = Arc::new(Filtering(below.clone()));
-        let (ahead, _filtering) = (Ahead::new(path.to_owned(), config.journal_bytes), filtering);
-        let memtable_bytes = config.memtable_bytes;
+        let ahead = Ahead::new(path.to_owned(), config.journal_bytes);
         let content = Self {
             engine,
             ahead,
@@ -73,8 +72,8 @@ impl Content {
             jobs,
             queues,
             unsynced,
-            memtable_bytes,
-            _filtering,
+            memtable_bytes: config.memtable_bytes,
+            _filtering: filtering,
         };
         *below.lock() = Some(content.floors());
         Ok(content)

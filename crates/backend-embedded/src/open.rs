@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use fjall::PersistMode;
+use fjall::{OwnedWriteBatch, PersistMode};
 use posthaste_history::Epoch;
 use posthaste_history::store::{Heads, StoreError, StreamHead, StreamName};
 
@@ -62,7 +62,20 @@ pub(crate) fn identify(content: &Content, name: &str, boot: &str) -> Result<(u32
     Ok((number, epoch))
 }
 
-pub(crate) fn random() -> Result<Epoch, StoreError> {
+/// Gives a shard an epoch that no client knows, in this batch.
+pub(crate) fn renew_epoch(
+    content: &Content,
+    batch: &mut OwnedWriteBatch,
+    name: &str,
+    number: u32,
+) -> Result<(), StoreError> {
+    let key = shard_key(name);
+    batch.insert(&content.heads, &key[..], seal(&key, [number.to_be_bytes(), random()?.0.to_be_bytes()].concat()));
+    batch.remove(&content.heads, mark_key(number));
+    Ok(())
+}
+
+fn random() -> Result<Epoch, StoreError> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(|error| io("random bytes for an epoch", error))?;
     Ok(Epoch(u32::from_be_bytes(bytes)))

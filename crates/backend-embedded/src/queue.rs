@@ -38,11 +38,21 @@ impl<T> Queue<T> {
 
     /// Puts work behind what waits. What is larger than the bound is taken when nothing else waits.
     pub(crate) fn push(&self, work: T, bytes: usize) -> Result<(), (T, StoreError)> {
+        self.put(work, bytes, false)
+    }
+
+    /// As [`Self::push`], however much waits: for what must not be refused, and is bounded by whoever asks for it. It leaves the less room
+    /// for the rest.
+    pub(crate) fn insist(&self, work: T, bytes: usize) -> Result<(), (T, StoreError)> {
+        self.put(work, bytes, true)
+    }
+
+    fn put(&self, work: T, bytes: usize, insists: bool) -> Result<(), (T, StoreError)> {
         let mut state = self.lock();
         if state.is_closed {
             return Err((work, StoreError::Closed));
         }
-        if state.bytes + bytes > self.max_bytes && !state.waiting.is_empty() {
+        if !insists && state.bytes + bytes > self.max_bytes && !state.waiting.is_empty() {
             return Err((work, StoreError::Busy { waiting_bytes: state.bytes as u64 }));
         }
         state.bytes += bytes;

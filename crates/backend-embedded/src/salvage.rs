@@ -6,12 +6,11 @@ use fjall::PersistMode;
 use posthaste_history::store::{Put, StreamHead, StreamName};
 
 use crate::codec::{
-    Checkpoint, GroupRecord, Stored, checkpoint_key, decode_head, encode_head, head_key, heads_prefix, mark_key,
-    name_key, seal, shard_key,
+    Checkpoint, GroupRecord, Stored, checkpoint_key, decode_head, encode_head, head_key, heads_prefix, name_key, seal,
 };
 use crate::content::{Content, position};
 use crate::error::OpenError;
-use crate::open::random;
+use crate::open::renew_epoch;
 
 /// One stream, as far as its messages can be read.
 struct Read {
@@ -121,10 +120,8 @@ pub(crate) fn shard(content: &Content, name: &str, number: u32) -> Result<Vec<St
     for key in groups {
         batch.remove(&content.groups, key);
     }
-    let epoch = random().map_err(|error| OpenError::Damaged { path: name.into(), detail: error.to_string() })?;
-    let key = shard_key(name);
-    batch.insert(&content.heads, &key[..], seal(&key, [number.to_be_bytes(), epoch.0.to_be_bytes()].concat()));
-    batch.remove(&content.heads, mark_key(number));
+    renew_epoch(content, &mut batch, name, number)
+        .map_err(|error| OpenError::Damaged { path: name.into(), detail: error.to_string() })?;
     let key = checkpoint_key(number);
     let checkpoint = Checkpoint { group: last_group, head, from: last_group + 1 };
     batch.insert(&content.heads, &key[..], checkpoint.encode(&key));

@@ -90,6 +90,26 @@ impl EmbeddedStore {
         Ok((Self::take_up(folder, config, content, start)?, losses))
     }
 
+    /// Gives every shard of a data folder that no store has an epoch that no client knows.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::open`].
+    pub(crate) fn renew_epochs(config: Config) -> Result<(), OpenError> {
+        let folder = Folder::take(&config.path)?;
+        let data = folder.data();
+        journal::examine(&data)?;
+        let content = Content::open(&data, &config)?;
+        let failed = |error| OpenError::engine(&config.path, error);
+        let damaged = |error: StoreError| OpenError::Damaged { path: config.path.clone(), detail: error.to_string() };
+        let mut batch = content.engine.batch();
+        for name in names(&content).map_err(failed)? {
+            let (number, _) = open::identify(&content, &name, &config.boot()).map_err(damaged)?;
+            open::renew_epoch(&content, &mut batch, &name, number).map_err(damaged)?;
+        }
+        content.write(|| batch.commit()).map_err(failed)?;
+        content.engine.persist(PersistMode::SyncAll).map_err(failed)
+    }
+
     /// Takes up every shard that is there.
     fn take_up(folder: Folder, config: Config, content: Content, start: Start) -> Result<Self, OpenError> {
         let trimmer = Mutex::new(Trimmer::new(folder.data(), start));

@@ -70,7 +70,7 @@ impl Tidy {
         let written = self.content.ahead.total();
         let is_calm = written - std::mem::replace(&mut before.written, written) < self.config.journal_bytes / BUSY_PART;
         let is_due = before.trimmed.is_none_or(|trimmed| trimmed.elapsed() >= TRIM_INTERVAL);
-        if is_calm && is_due && self.is_journal_long(&shards) {
+        if is_calm && is_due && self.is_journal_long(&shards, before.trimmed.is_none()) {
             if let Err(error) = self.trim() {
                 tracing::warn!(%error, "the journal could not be given back to the disk; trying again");
             }
@@ -78,9 +78,10 @@ impl Tidy {
         }
     }
 
-    fn is_journal_long(&self, shards: &[Arc<Inner>]) -> bool {
+    /// What a start has read of a journal is in memory, at several times its size where it is small things: that is not left there.
+    fn is_journal_long(&self, shards: &[Arc<Inner>], is_first: bool) -> bool {
         let budget = self.config.journal_bytes;
-        let bound = (self.bytes(shards).1 / 16).clamp(budget / 4, budget);
+        let bound = if is_first { budget / 16 } else { (self.bytes(shards).1 / 16).clamp(budget / 4, budget) };
         disk_use(&self.config.path).is_ok_and(|used| used.journals_bytes > bound)
     }
 

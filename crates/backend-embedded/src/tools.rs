@@ -162,20 +162,34 @@ pub fn salvage(config: Config, told: Told<'_>) -> Result<(Report, Vec<String>), 
 /// [`OpenError`] if the folder is in use, or if something cannot be read or written. No copy is left then.
 pub fn backup(from: &Path, to: &Path, told: Told<'_>) -> Result<(), OpenError> {
     let folder = Folder::take_existing(from)?;
-    copy_folder(folder.path(), to, told)
+    copy_folder(folder.path(), to, told, |_| Ok(()))
 }
 
-/// Copies a backup to a folder that is not there yet, checks that it can be opened, and leaves it ready.
+/// Copies a backup to a folder that is not there yet, checks that it can be opened, and leaves it ready. Of a backup that is damaged the copy
+/// is, too: the report says how, and nothing opens it but [`salvage`].
+///
+/// The epoch of each shard is a new one, so that no client is told it missed nothing: what was given out behind the backup may become
+/// something else. Who comes back with an offset of before starts afresh, and is told of a gap.
 ///
 /// # Errors
 /// [`OpenError`] if the copy cannot be made or opened.
 pub fn restore(from: &Path, to: &Path, told: Told<'_>) -> Result<Report, OpenError> {
     let folder = Folder::take_existing(from)?;
-    copy_folder(folder.path(), to, told)?;
+    copy_folder(folder.path(), to, told, |copy| match EmbeddedStore::renew_epochs(Config::new(copy)) {
+        // As it is: what is wrong with it is for the report, and whoever salvages it has new epochs as well.
+        Err(OpenError::Damaged { .. }) => Ok(()),
+        renewed => renewed,
+    })?;
     verify(Config::new(to), told)
 }
 
-fn copy_folder(from: &Path, to: &Path, told: Told<'_>) -> Result<(), OpenError> {
+/// `finish` has the copy before it gets its name.
+fn copy_folder(
+    from: &Path,
+    to: &Path,
+    told: Told<'_>,
+    finish: impl FnOnce(&Path) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
     if fs::symlink_metadata(to).is_ok() {
         return Err(OpenError::Exists { path: to.to_owned() });
     }
@@ -190,14 +204,16 @@ fn copy_folder(from: &Path, to: &Path, told: Told<'_>) -> Result<(), OpenError> 
     let used = disk_use(from).map_err(failed)?;
     let mut progress =
         Progress { phase: "copying", done: 0, of: used.tables_bytes + used.journals_bytes, unit: "bytes" };
-    let copied = copy(from, &partial, &mut progress, told).and_then(|()| fs::rename(&partial, to)).and_then(|()| {
-        File::open(to.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+    let copied = copy(from, &partial, &mut progress, told).map_err(failed).and_then(|()| finish(&partial));
+    let named = copied.and_then(|()| fs::rename(&partial, to).map_err(failed)).and_then(|()| {
+        let parent = to.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
     });
-    copied.map_err(|error| {
+    if named.is_err() {
         // What is left of it is no use to anybody.
         let _ = fs::remove_dir_all(&partial);
-        failed(error)
-    })
+    }
+    named
 }
 
 fn copy(from: &Path, to: &Path, progress: &mut Progress, told: Told<'_>) -> io::Result<()> {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use posthaste_backend_embedded::{Clock, Config, EmbeddedStore, OpenError};
 use posthaste_history::store::{Durability, Store as _, StoreError, Timestamp, wait};
 use posthaste_queue::{
-    Command, Consume, Delivery, Depth, Effect, Missed, Outcome, Put, QueueName, Queues, Refusal, Schedule, Scheduled,
-    Select, Settle, State, Stop, Verdict, When,
+    Command, Consume, Dedup, DedupMode, Delivery, Depth, Effect, Missed, Outcome, Put, QueueName, Queues, Refusal,
+    Schedule, Scheduled, Select, Settle, State, Stop, Verdict, When,
 };
 use tempfile::TempDir;
 
@@ -373,6 +373,82 @@ fn a_clock_that_is_set_back_holds_nobody_up_and_nothing_expires_by_it() {
     put(&scene, "after a while", 300);
     assert_eq!(texts(&scene.deliveries(1)), ["after a while"]);
     assert!(begin.elapsed() >= Duration::from_millis(300), "a delay is one by the clock that is there now");
+}
+
+#[test]
+fn a_clock_that_is_set_back_while_the_server_is_killed_holds_nobody_up_either() {
+    const HOUR_MS: i64 = 3_600_000;
+    let (folder, other, offset) = (folder(), tempfile::tempdir().expect("a folder"), Arc::<AtomicI64>::default());
+    let config = Config { clock: of_day(&offset), ..config(&folder) };
+    let scene = Scene::open(&config);
+    offset.fetch_add(6 * HOUR_MS, Ordering::Relaxed);
+    let due = Some(Timestamp(shifted(&offset).0 + 300));
+    let put = Put { due, ..Put::new(&work(), Bytes::from_static(b"soon"), Durability::Disk) };
+    let receipt = wait(scene.queues.ask(shifted(&offset), Command::Put(vec![put]))).expect("the store works");
+    assert!(matches!(receipt, Ok(Outcome::Put(_))));
+    let config = scene.crash(&other, &config);
+    offset.fetch_sub(6 * HOUR_MS, Ordering::Relaxed);
+    let scene = Scene::open(&config);
+    scene.consume(1, 1);
+    assert_eq!(texts(&scene.deliveries(1)), ["soon"]);
+}
+
+#[test]
+fn results_and_keys_whose_time_is_over_leave_the_disk() {
+    const MESSAGES: u64 = 3_000;
+    let (folder, other, offset) = (folder(), tempfile::tempdir().expect("a folder"), Arc::<AtomicI64>::default());
+    let config = Config { clock: of_day(&offset), checkpoint_groups: 16, ..config(&folder) };
+    let scene = Scene::open(&config);
+    let put = |number: u64| {
+        let key = format!("key {number}").into();
+        let dedup = Dedup { key, mode: DedupMode::Reject, window_ms: Some(1_000) };
+        let put = Put::new(&work(), Bytes::from_static(b"job"), Durability::Disk);
+        Put { dedup: Some(dedup), keep_result_ms: Some(1_000), ..put }
+    };
+    assert!(matches!(scene.ask(Command::Put((0..MESSAGES).map(put).collect())), Ok(Outcome::Put(_))));
+    scene.consume(1, MESSAGES as u32);
+    let done = |given: &Delivery| Settle {
+        id: given.id,
+        token: given.token,
+        verdict: Verdict::Done(Some(Bytes::from_static(b"result"))),
+    };
+    let settles = scene.deliveries(MESSAGES as usize).iter().map(done).collect();
+    assert!(matches!(scene.ask(Command::Settle(settles)), Ok(Outcome::Settled(_))));
+    offset.fetch_add(3_600_000, Ordering::Relaxed);
+    // The next checkpoint, and what it begins.
+    for number in 0..32 {
+        scene.put(&number.to_string(), |_| {});
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let config = scene.crash(&other, &config);
+    let engine = fjall::Database::builder(config.path.join("data")).open().expect("the engine opens");
+    let queues = engine.keyspace("queues", fjall::KeyspaceCreateOptions::default).expect("a keyspace");
+    let left = ["k", "K", "r", "R"].map(|kind| queues.prefix(kind).count());
+    assert_eq!(left, [0; 4], "keys, their ends, results, their ends");
+}
+
+#[test]
+fn who_takes_messages_or_leaves_is_heard_also_when_more_of_them_are_refused() {
+    let folder = folder();
+    let config = Config { max_waiting_bytes: 1_000, ..config(&folder) };
+    let scene = Scene::open(&config);
+    let body = Bytes::from(vec![b'x'; 10_000]);
+    let mut refusals = 0;
+    let mut asked = Vec::new();
+    while refusals < 100 {
+        let mut put = scene.queues.ask(now(), Command::Put(vec![Put::new(&work(), body.clone(), Durability::Disk)]));
+        let stop = scene.queues.ask(now(), Command::Stop(7, Stop::Return));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match put.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(Err(StoreError::Busy { .. })) => refusals += 1,
+            std::task::Poll::Ready(other) => panic!("nothing is answered that fast: {other:?}"),
+            std::task::Poll::Pending => asked.push(put),
+        }
+        asked.push(stop);
+    }
+    for answer in asked {
+        assert!(wait(answer).is_ok());
+    }
 }
 
 #[test]

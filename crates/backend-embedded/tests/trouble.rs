@@ -337,6 +337,7 @@ fn a_backup_restores() {
     let folder = folder();
     let (store, shard) = open(&config(&folder));
     append(&*shard, 1..=20, Durability::Disk);
+    let epoch = shard.head().epoch;
     let (copy, again) = (folder.path().join("copy"), folder.path().join("again"));
     assert!(matches!(backup(&config(&folder).path, &copy, &mut |_| ()), Err(OpenError::InUse { .. })));
     store.close().expect("it closes");
@@ -346,6 +347,9 @@ fn a_backup_restores() {
     assert_eq!((report.messages, report.damage), (20, Vec::new()));
     let (_store, shard) = open(&Config { path: again, ..config(&folder) });
     assert_eq!(numbers(&*shard), (1..=20).collect::<Vec<_>>());
+    assert_ne!(shard.head().epoch, epoch, "nobody may take a position behind the backup for one of this shard");
+    let (_store, shard) = open(&Config { path: copy.clone(), ..config(&folder) });
+    assert_eq!(shard.head().epoch, epoch, "the backup is left as it is");
     let _ = File::open(copy.join("format")).expect("the format is copied");
 }
 

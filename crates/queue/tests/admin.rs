@@ -105,6 +105,15 @@ fn looking_shows_each_state_and_changes_nothing() {
 }
 
 #[test]
+fn a_look_at_large_messages_reads_some_of_them() {
+    let site = Site::default();
+    let payload = "x".repeat(1 << 20);
+    let ids: Vec<MessageId> = (0..12).map(|_| site.put(message("q", &payload))).collect();
+    let seen: Vec<MessageId> = site.peek("q", State::Ready).iter().map(|found| found.id).collect();
+    assert_eq!(seen, ids[..8]);
+}
+
+#[test]
 fn queues_are_listed_by_name() {
     let site = Site::default();
     for queue in ["b", "a", "c"] {

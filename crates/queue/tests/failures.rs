@@ -44,7 +44,7 @@ fn the_last_failure_is_death_with_reasons() {
     assert_eq!(site.counts("q"), [0, 0, 0, 1]);
     let dead = &site.peek("q", State::Dead)[0];
     let history = [site.now - 2, site.now - 1, site.now].map(|at| (Timestamp(at), why.clone()));
-    assert_eq!(dead.rest, Rest { deliveries: 3, failures: 3, losses: 0, history: history.to_vec() });
+    assert_eq!(dead.rest, Rest { deliveries: 3, failures: 3, losses: 0, redriven: 0, history: history.to_vec() });
     assert_eq!(&dead.payload[..], b"x");
     assert_eq!(site.depth("q").bytes, 0);
 }
@@ -114,6 +114,44 @@ fn dead_messages_have_another_chance_with_counters_at_zero() {
     assert_eq!((again.id, again.deliveries, again.failures), (2, 1, 0));
     assert_eq!(site.count(Command::Redrive(name("q"), Select { max: Some(1), ..all(&[]) })), 1);
     assert_eq!(site.counts("q"), [0, 2, 0, 1]);
+}
+
+#[test]
+fn a_message_that_has_another_chance_does_not_expire_before_it_is_taken() {
+    let mut site = Site::default();
+    site.configure("q", Config { ttl_ms: Some(60_000), ..Config::default() });
+    let id = site.put(message("q", ""));
+    site.done(Command::Consume(Consume { once: Some(1), ..consumer(1, "q", 1) }));
+    site.settle(&site.one(), Verdict::Dead { why: "a bug".into() }).unwrap();
+    site.pass(3_600_000);
+    assert_eq!(site.count(Command::Redrive(name("q"), all(&[]))), 1);
+    site.pass(3_600_000);
+    assert_eq!(site.counts("q"), [1, 0, 0, 0]);
+    assert_eq!(site.found(id).rest.redriven, 1);
+    site.done(Command::Consume(consumer(2, "q", 1)));
+    assert_eq!(site.given_ids(), [id]);
+}
+
+#[test]
+fn nothing_goes_for_a_dead_message_that_is_not_taken_in_all_the_same() {
+    let small = |overflow| Config { max_messages: 3, max_bytes: 1_000, overflow, ..Config::default() };
+    for (overflow, drains, payload) in [
+        (Overflow::DropOldest, false, "x".repeat(2_000)),
+        (Overflow::DropOldest, true, String::new()),
+        (Overflow::DeadLetterOldest, false, "x".repeat(2_000)),
+        (Overflow::DeadLetterOldest, true, String::new()),
+    ] {
+        let site = Site::default();
+        site.configure("graves", small(overflow));
+        site.configure("q", Config { dead_letter: Some("graves".into()), ..Config::default() });
+        (0..3).for_each(|_| _ = site.put(message("graves", "")));
+        site.done(Command::Drain(name("graves"), drains));
+        site.put(message("q", &payload));
+        site.done(Command::Consume(consumer(1, "q", 1)));
+        site.settle(&site.one(), Verdict::Dead { why: "why".into() }).unwrap();
+        assert_eq!(site.counts("graves"), [3, 0, 0, 0], "{overflow:?}, drained: {drains}");
+        assert_eq!(site.counts("q"), [0, 0, 0, 1]);
+    }
 }
 
 #[test]

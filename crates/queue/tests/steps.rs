@@ -112,7 +112,10 @@ fn a_purge_of_many_messages_changes_few_at_a_time() {
         let (answer, steps, most) = stepped(&mut machine, &mut kept, &purge);
         assert_eq!(answer, Ok(Outcome::Count(9_500)), "{near} near ones");
         assert!(most <= STEP && (10..50).contains(&steps), "{steps} steps, of {most} changes");
-        assert_eq!(depth(&mut machine, "q"), Ok(Depth::default()));
+        let (Outcome::Counts(left, counted), _) = tell(&mut machine, &mut kept, NOW, Command::Counts(name("q"))) else {
+            panic!("no counts");
+        };
+        assert_eq!((left, counted.removed), (Depth::default(), 9_500));
         assert_eq!(depth(&mut machine, "late").unwrap().delayed, 1);
         assert_eq!(depth(&mut machine, "other").unwrap().ready, steps as u64);
         assert_eq!(kept.0.iter().filter(|stored| &*stored.put.queue == "q").count(), 0);
@@ -209,4 +212,90 @@ fn the_queues_in_memory_answer_others_while_a_purge_goes_on() {
         })
         .collect();
     assert!(left.windows(2).all(|pair| pair[0] > pair[1]) && left[0] >= 8_000, "{left:?}");
+}
+
+/// Has time do its work until there is nothing more to do by `now`: how often, the most changes of one time, and what is said.
+fn passed(machine: &mut Machine, kept: &mut Kept, now: Timestamp) -> (usize, usize, Vec<Effect>) {
+    let (mut most, mut said) = (0, Vec::new());
+    for count in 1..1_000 {
+        let mut group = Group::default();
+        said.extend(machine.tick(&mut group, now, kept).unwrap());
+        most = most.max(group.changes.len());
+        kept.keep(&group.changes);
+        said.extend(group.take_effects());
+        said.extend(machine.show(group, &mut Group::default(), now));
+        if machine.wake_at().is_none_or(|at| at > now) {
+            return (count, most, said);
+        }
+    }
+    panic!("there is always more to do");
+}
+
+fn granted(said: &[Effect]) -> Vec<Delivery> {
+    let of = |effect: &Effect| if let Effect::Granted(delivery) = effect { Some(delivery.clone()) } else { None };
+    said.iter().filter_map(of).collect()
+}
+
+fn tell(machine: &mut Machine, kept: &mut Kept, now: Timestamp, command: Command) -> (Outcome, Vec<Effect>) {
+    let (mut group, mut next) = (Group::default(), Group::default());
+    let answer = machine.add(&mut group, now, command, kept).unwrap().unwrap();
+    kept.keep(&group.changes);
+    let said = machine.show(group, &mut next, now);
+    kept.keep(&next.changes);
+    (answer, said)
+}
+
+#[test]
+fn messages_that_expire_together_do_so_a_few_at_a_time() {
+    let over = Timestamp(NOW.0 + 50);
+    for is_consumed in [false, true] {
+        let (mut machine, mut kept) = (machine(100), Kept::default());
+        put(&mut machine, &mut kept, (0..5_000).map(|_| Put { expires: Some(over), ..message("q", "") }).collect());
+        put(&mut machine, &mut kept, (0..10).map(|_| message("q", "")).collect());
+        let mut given = Vec::new();
+        if is_consumed {
+            given = tell(&mut machine, &mut kept, over, Command::Consume(consumer(1, "q", 100))).1;
+        }
+        let (ticks, most, said) = passed(&mut machine, &mut kept, over);
+        given.extend(said);
+        // A consumer passes over as many as are looked for without one.
+        assert!(most <= 2 * STEP + 10 && (2..=6).contains(&ticks), "{ticks} ticks, of {most} changes");
+        let (Outcome::Counts(depth, counted), _) = tell(&mut machine, &mut kept, over, Command::Counts(name("q")))
+        else {
+            panic!("no counts");
+        };
+        assert_eq!(counted.expired, 5_000);
+        let given = granted(&given).len() as u64;
+        assert_eq!((given, depth.leased, depth.ready), if is_consumed { (10, 10, 0) } else { (0, 0, 10) });
+        assert_eq!(kept.0.len(), 10, "whoever stores them is told of each");
+    }
+}
+
+#[test]
+fn leases_that_run_out_together_and_dead_messages_that_are_old_go_a_few_at_a_time() {
+    let (mut machine, mut kept) = (machine(100), Kept::default());
+    put(&mut machine, &mut kept, (0..3_500).map(|_| message("q", "")).collect());
+    let config = Config { max_dead: 10_000, dead_ttl_ms: 5_000_000, ..Config::default() };
+    tell(&mut machine, &mut kept, NOW, Command::Configure(name("q"), Box::new(config)));
+    let consume = Consume { once: Some(3_500), lease_ms: Some(60_000), ..consumer(1, "q", 3_500) };
+    let (_, said) = tell(&mut machine, &mut kept, NOW, Command::Consume(consume));
+    assert_eq!(granted(&said).len(), 3_500);
+    let lost = Timestamp(NOW.0 + 60_000);
+    let (ticks, most, said) = passed(&mut machine, &mut kept, lost);
+    assert!(most <= STEP && ticks >= 4, "{ticks} ticks, of {most} changes");
+    assert_eq!(said.iter().filter(|effect| matches!(effect, Effect::Revoked { .. })).count(), 3_500);
+    // Lost ones rest before they are given again.
+    let again = Timestamp(lost.0 + 3_600_000);
+    passed(&mut machine, &mut kept, again);
+    let consume = Consume { once: Some(3_500), ..consumer(2, "q", 3_500) };
+    let (_, said) = tell(&mut machine, &mut kept, again, Command::Consume(consume));
+    for Delivery { id, token, .. } in granted(&said) {
+        let settle = Settle { id, token, verdict: Verdict::Dead { why: "why".into() } };
+        tell(&mut machine, &mut kept, again, Command::Settle(vec![settle]));
+    }
+    assert_eq!(depth(&mut machine, "q").unwrap().dead, 3_500);
+    let (ticks, most, _) = passed(&mut machine, &mut kept, Timestamp(again.0 + 5_000_000));
+    assert!(most <= STEP && ticks >= 4, "{ticks} ticks, of {most} changes");
+    assert_eq!(depth(&mut machine, "q"), Ok(Depth::default()));
+    assert!(kept.0.is_empty());
 }

@@ -196,8 +196,8 @@ fn backoff(from: &mut &[u8]) -> Option<Backoff> {
 /// What happened to a message since it was put.
 pub(super) fn encode_record(record: &Record) -> Vec<u8> {
     let mut to = Vec::with_capacity(48);
-    let Rest { deliveries, failures, losses, history } = &record.rest;
-    for count in [deliveries, failures, losses] {
+    let Rest { deliveries, failures, losses, redriven, history } = &record.rest;
+    for count in [deliveries, failures, losses, redriven] {
         put_number(&mut to, u64::from(*count));
     }
     put_number(&mut to, history.len() as u64);
@@ -225,7 +225,8 @@ pub(super) fn encode_record(record: &Record) -> Vec<u8> {
 pub(super) fn decode_record(mut from: &[u8]) -> Option<Record> {
     let from = &mut from;
     let mut count = || number(from).and_then(|count| u32::try_from(count).ok());
-    let mut rest = Rest { deliveries: count()?, failures: count()?, losses: count()?, history: Vec::new() };
+    let (deliveries, failures, losses, redriven) = (count()?, count()?, count()?, count()?);
+    let mut rest = Rest { deliveries, failures, losses, redriven, history: Vec::new() };
     for _ in 0..number(from)? {
         rest.history.push((time(from)?, text(from)?));
     }
@@ -347,13 +348,21 @@ pub(super) fn encode_change(to: &mut Vec<u8>, change: &Change) {
     }
 }
 
-/// Reads all changes of a group; `None` if that cannot be.
-pub(super) fn decode_changes(mut from: &[u8]) -> Option<Vec<Written>> {
+/// What a group says begins with the time at which it is written.
+pub(super) fn begin_changes(now: Timestamp, capacity: usize) -> Vec<u8> {
+    let mut to = Vec::with_capacity(capacity);
+    put_number(&mut to, now.0);
+    to
+}
+
+/// Reads when a group was written, and all its changes; `None` if that cannot be.
+pub(super) fn decode_changes(mut from: &[u8]) -> Option<(Timestamp, Vec<Written>)> {
+    let now = time(&mut from)?;
     let mut changes = Vec::new();
     while !from.is_empty() {
         changes.push(decode_change(&mut from)?);
     }
-    Some(changes)
+    Some((now, changes))
 }
 
 fn decode_change(from: &mut &[u8]) -> Option<Written> {

@@ -17,7 +17,7 @@ use crate::work::keys;
 /// What the engine adds to a value in its journal, about.
 const ITEM_BYTES: u64 = 48;
 /// Keys and results that are too old are let go in steps of so many.
-const FORGET_STEP: usize = 512;
+const FORGET_STEP: usize = 128;
 
 /// What is encoded is gathered in this much at most between two messages.
 const SCRATCH_MAX: usize = 64 << 10;
@@ -139,6 +139,7 @@ impl Disk {
             batch.remove(queues, key);
             count += 1;
         }
+        let keys = std::mem::take(&mut count);
         for entry in ends(b'R') {
             let key = entry.key().map_err(read_failed)?;
             if let Some(id) = keys::last(&key) {
@@ -147,7 +148,7 @@ impl Disk {
             batch.remove(queues, key);
             count += 1;
         }
-        Ok(count >= FORGET_STEP)
+        Ok(keys.max(count) >= FORGET_STEP)
     }
 
     /// What somebody is given: payload and headers are added.

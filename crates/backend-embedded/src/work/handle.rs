@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use posthaste_history::store::{Answer, Around, Durability, Reply, StoreError, Timestamp, reply};
-use posthaste_queue::{Capabilities, Command, Listener, Outcome, Queues, Refusal};
+use posthaste_queue::{Capabilities, Command, Listener, Outcome, Queues, Refusal, Settle, Verdict};
 
 use crate::config::Config;
 use crate::content::Content;
@@ -76,12 +76,22 @@ pub(crate) struct EmbeddedQueues(pub(crate) Arc<Inner>);
 
 /// What a command counts for while it waits.
 fn size(command: &Command) -> usize {
+    let result = |settle: &Settle| match &settle.verdict {
+        Verdict::Done(Some(result)) => result.len(),
+        _ => 0,
+    };
     match command {
         Command::Put(puts) => puts.iter().map(|put| put.cost() as usize).sum(),
-        Command::Settle(settles) => settles.len() * 128,
+        Command::Settle(settles) => settles.iter().map(|settle| 128 + result(settle)).sum(),
         Command::Schedule { schedule, .. } => schedule.put.cost() as usize,
         _ => 256,
     }
+}
+
+/// Whether a command brings messages. The others are taken whatever waits: who takes messages, has done one or leaves is bounded by what
+/// was given, and a queue that is full of work has to hear of them.
+pub(super) fn is_more(command: &Command) -> bool {
+    matches!(command, Command::Put(_) | Command::Schedule { .. } | Command::RunSchedule { .. })
 }
 
 impl Queues for EmbeddedQueues {
@@ -90,8 +100,9 @@ impl Queues for EmbeddedQueues {
             return Box::pin(std::future::ready(Err(error)));
         }
         let (asked, answer) = reply();
-        let bytes = size(&command);
-        match self.0.queue.push(Request::Ask(now, command, asked), bytes) {
+        let (bytes, is_more) = (size(&command), is_more(&command));
+        let (queue, request) = (&self.0.queue, Request::Ask(now, command, asked));
+        match if is_more { queue.push(request, bytes) } else { queue.insist(request, bytes) } {
             Ok(()) => answer,
             Err((_, error)) => Box::pin(std::future::ready(Err(error))),
         }

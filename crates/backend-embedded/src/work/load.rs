@@ -133,13 +133,20 @@ struct Behind {
     changes: Vec<Written>,
     last: u64,
     head: MessageId,
+    /// When the last of them was written.
+    now: Timestamp,
     /// Queues that are gone: they are left out, for others may have their names.
     deleted: FxHashSet<u32>,
 }
 
 fn groups(content: &Content, checkpoint: Checkpoint, damage: &mut Damage) -> Result<Behind, StoreError> {
-    let mut behind =
-        Behind { changes: Vec::new(), last: checkpoint.group, head: checkpoint.id, deleted: FxHashSet::default() };
+    let mut behind = Behind {
+        changes: Vec::new(),
+        last: checkpoint.group,
+        head: checkpoint.id,
+        now: checkpoint.now,
+        deleted: FxHashSet::default(),
+    };
     let range = group_key(NUMBER, checkpoint.group + 1)..=group_key(NUMBER, u64::MAX);
     for entry in content.groups.range(range) {
         let (key, value) = entry.into_inner().map_err(read_failed)?;
@@ -154,7 +161,7 @@ fn groups(content: &Content, checkpoint: Checkpoint, damage: &mut Damage) -> Res
             damage.found(format!("groups {next} to {} of the queues are missing", group.number - 1))?.has_hole = true;
         }
         let next = group.number;
-        let Some(changes) = decode_changes(&group.changes) else {
+        let Some((now, changes)) = decode_changes(&group.changes) else {
             damage.found(format!("group {next} of the queues cannot be read"))?.has_hole = true;
             behind.last = next;
             continue;
@@ -163,7 +170,7 @@ fn groups(content: &Content, checkpoint: Checkpoint, damage: &mut Damage) -> Res
             |it: &Written| if let Written::Other(Change::Deleted { queue }) = it { Some(*queue) } else { None };
         behind.deleted.extend(changes.iter().filter_map(deleted));
         behind.changes.extend(changes);
-        (behind.last, behind.head) = (next, group.head.max(behind.head));
+        (behind.last, behind.head, behind.now) = (next, group.head.max(behind.head), now.max(behind.now));
     }
     Ok(behind)
 }
@@ -178,8 +185,9 @@ pub(crate) fn start(content: &Content, config: &Config) -> Result<(Arc<Inner>, J
     Ok((inner, thread))
 }
 
-fn limits() -> Limits {
-    Limits { max_queues: 100_000, max_consumers: 100_000, near: 65_536, makes_queues: true, capabilities: CAPABILITIES }
+fn limits(config: &Config) -> Limits {
+    let makes_queues = config.makes_queues;
+    Limits { max_queues: 100_000, max_consumers: 100_000, near: 65_536, makes_queues, capabilities: CAPABILITIES }
 }
 
 pub(super) fn load(inner: Arc<Inner>, damage: &mut Damage) -> Result<Committer, StoreError> {
@@ -196,7 +204,7 @@ pub(super) fn load(inner: Arc<Inner>, damage: &mut Damage) -> Result<Committer, 
         },
     };
     let behind = groups(&content, checkpoint, damage)?;
-    let mut machine = Machine::new(limits(), seed()?);
+    let mut machine = Machine::new(limits(&inner.config), seed()?);
     let mut altered = BTreeSet::new();
     for entry in content.queues.prefix(b"q") {
         let (key, value) = entry.into_inner().map_err(read_failed)?;
@@ -220,7 +228,7 @@ pub(super) fn load(inner: Arc<Inner>, damage: &mut Damage) -> Result<Committer, 
         }
     }
     let (recorded, jobs) = messages(&disk, &mut machine, checkpoint, &behind, damage)?;
-    let now = checkpoint.now.max(inner.config.now());
+    let now = behind.now.max(inner.config.now());
     let moved = replay(&disk, &mut machine, &behind, &mut altered, damage)?;
     remembered(&disk, &mut machine, now, damage)?;
     schedules::load(&content, &mut machine, damage)?;
@@ -234,6 +242,8 @@ pub(super) fn load(inner: Arc<Inner>, damage: &mut Damage) -> Result<Committer, 
         disk,
         now,
         looked: Instant::now(),
+        ticks_left: 0,
+        forgot: None,
         chores: VecDeque::new(),
         next,
         written: behind.last,

@@ -19,6 +19,8 @@ mod keys;
 mod load;
 mod salvage;
 mod schedules;
+mod time;
+mod write;
 
 use crate::content::Content;
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::store::{Retention, Store, WindowLimits};
 
 pub use broken::{Broken, Fault, InMemory};
-pub use scripts::check;
+pub use scripts::{check, tapes};
 pub use steps::Step;
 
 /// Where stores under test are made.

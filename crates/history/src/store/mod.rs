@@ -29,7 +29,7 @@ pub use port::{
     Answer, Capabilities, Cursors, Durability, Follower, Message, Page, Pending, Put, Range, Receipt, Retention, Shard,
     Stats, Store, StoreError, StreamInfo, StreamName, Timestamp, Write,
 };
-pub use reply::{Around, Reply, reply, wait};
+pub use reply::{Around, Reply, at_once, reply, wait};
 pub use session::SessionRecord;
 pub use splice::Splice;
 pub use window::{Remembered, WindowLimits};

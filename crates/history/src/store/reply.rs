@@ -49,6 +49,14 @@ pub fn wait<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// The answer if it is there already. Whoever gets `None` polls it again.
+pub fn at_once<F: Future + Unpin>(answer: &mut F) -> Option<F::Output> {
+    match pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
 impl<T> Reply<T> {
     /// Answers.
     pub fn answer(self, answer: Result<T, StoreError>) {

@@ -374,6 +374,7 @@ impl Model {
             }
             if let Some(it) = self.find(message.id) {
                 (it.place, it.deliveries, it.failures, it.losses, it.why) = (Place::From(now, now), 0, 0, 0, None);
+                it.put.expires = None;
             }
         }
         Ok(dead.len().min(max) as u64)

@@ -255,7 +255,8 @@ impl Inside {
             until,
             priority: put.priority,
             key: put.key,
-            rest: Rest { deliveries, failures, losses, history },
+            // How often it had another chance is not asked.
+            rest: Rest { deliveries, failures, losses, redriven: 0, history },
             payload: put.payload,
             headers: put.headers,
         }

@@ -118,10 +118,17 @@ impl Machine {
         };
         let ids = self.selected(number, select);
         let mut far = Vec::new();
-        if select.states.contains(&State::Delayed) {
-            let left = select.max.unwrap_or(usize::MAX) - ids.len();
-            far = self.far_members(number, left, usize::MAX, source)?;
-            far.retain(|(stored, _)| select.id.is_none_or(|id| id == stored.id));
+        let left = select.max.unwrap_or(usize::MAX) - ids.len();
+        match select.id {
+            _ if !select.states.contains(&State::Delayed) || left == 0 => {}
+            Some(id) => {
+                let stored = self.far_message(id, source)?.filter(|stored| stored.queue == number);
+                far.extend(stored.map(|stored| {
+                    let cost = stored.put.cost();
+                    (stored, cost)
+                }));
+            }
+            None => far = self.far_members(number, left, usize::MAX, source)?,
         }
         self.promise(group);
         let count = (ids.len() + far.len()) as u64;

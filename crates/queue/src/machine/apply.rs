@@ -73,6 +73,8 @@ impl Machine {
                 let extra = message.extra_mut();
                 (extra.failures, extra.losses, extra.since) = (0, 0, at);
                 extra.history = Vec::new();
+                // Somebody wants it done, whatever it was worth when it was put.
+                (extra.redriven, extra.expires) = (extra.redriven.saturating_add(1), None);
                 let key = extra.until_done.clone();
                 if let Some(key) = key {
                     self.queue_mut(queue).rare_mut().known.hold(&key, *id);

@@ -4,21 +4,31 @@ use posthaste_history::store::Timestamp;
 
 use super::bucket::Bucket;
 use super::clock::Alarm;
+use super::tick::STEPS;
 use super::{Group, Machine, TOKENS};
 use crate::port::{Change, ConsumerId, Delivery, Effect, End, MessageId};
 
 impl Machine {
     /// Gives out what may be given now.
     pub(super) fn give(&mut self, group: &mut Group, now: Timestamp, effects: &mut Vec<Effect>) {
+        // Messages that expired and may still be passed over.
+        let mut expired = STEPS;
         while let Some(number) = self.listed.pop_front() {
             if let Some(queue) = self.queues.get_mut(&number) {
                 queue.is_listed = false;
-                self.give_of(number, group, now, effects);
+                self.give_of(number, group, now, effects, &mut expired);
             }
         }
     }
 
-    fn give_of(&mut self, number: u32, group: &mut Group, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn give_of(
+        &mut self,
+        number: u32,
+        group: &mut Group,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+        expired: &mut usize,
+    ) {
         // Those for whom there is nothing now: they keep their turns.
         let mut aside: Vec<ConsumerId> = Vec::new();
         // Those who have no room for what is next, until another has that.
@@ -45,8 +55,14 @@ impl Machine {
             };
             let standing = self.messages.get(message).expect("invariant: a message in a line is there");
             if standing.expires().is_some_and(|expires| expires <= now) {
-                group.durability = group.durability.max(standing.durability());
+                let durability = standing.durability();
                 self.queue_mut(number).takers.push_front(id);
+                if *expired == 0 {
+                    self.clock.alarm(now, Alarm::Queue(number)); // the next tick goes on
+                    break;
+                }
+                *expired -= 1;
+                group.durability = group.durability.max(durability);
                 self.finish(group, message, End::Expired, None);
                 continue;
             }

@@ -72,18 +72,20 @@ impl Known {
         }
     }
 
-    /// Forgets what is over, at most `max`; when there is more to forget.
-    pub(super) fn pass(&mut self, now: Timestamp, max: usize) -> Option<Timestamp> {
-        for _ in 0..max {
-            let (until, _) = *self.windows.first_key_value()?.0;
-            if until > now {
-                return Some(until);
+    /// Forgets what is over, at most `max`; how many they were, and when there is more to forget.
+    pub(super) fn pass(&mut self, now: Timestamp, max: usize) -> (usize, Option<Timestamp>) {
+        let mut done = 0;
+        let next = loop {
+            let first = self.windows.first_key_value().map(|((until, _), _)| *until);
+            if done >= max || first.is_none_or(|until| until > now) {
+                break first;
             }
             if let Some((_, key)) = self.windows.pop_first() {
                 self.keys.remove(&key);
             }
-        }
-        self.windows.first_key_value().map(|((until, _), _)| *until)
+            done += 1;
+        };
+        (done, next)
     }
 
     /// What has to be remembered: keys, their messages, until when.
@@ -107,9 +109,10 @@ mod tests {
         assert_eq!(known.get("a", Timestamp(99)), Some(1));
         assert_eq!(known.get("a", Timestamp(100)), None);
         known.remember(&key("a"), 2, Timestamp(200), 10);
-        assert_eq!(known.pass(Timestamp(150), 10), Some(Timestamp(200)));
+        assert_eq!(known.pass(Timestamp(150), 10), (0, Some(Timestamp(200))));
         assert_eq!(known.get("a", Timestamp(150)), Some(2));
-        assert_eq!(known.pass(Timestamp(200), 10), None);
+        assert_eq!(known.pass(Timestamp(200), 0), (0, Some(Timestamp(200))));
+        assert_eq!(known.pass(Timestamp(200), 10), (1, None));
         assert!(known.is_empty());
     }
 

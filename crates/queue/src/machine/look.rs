@@ -8,6 +8,8 @@ use crate::port::{Depth, End, Found, MessageId, Outcome, QueueName, Refusal, Res
 
 /// Most messages, or queues, of one look.
 const MAX: usize = 1_000;
+/// With as many bytes of payloads a look ends, but for a second message: no more are read.
+const MAX_BYTES: usize = 8 << 20;
 
 impl Machine {
     pub(super) fn stats(&self, name: &QueueName) -> Result<Outcome, Refusal> {
@@ -77,9 +79,14 @@ impl Machine {
             ids.extend(far.into_iter().map(|(stored, _)| stored.id));
             ids.sort_unstable();
         }
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for id in ids.into_iter().filter(|id| *id > after).take(max) {
-            found.extend(self.found(id, source)?);
+            if bytes >= MAX_BYTES && found.len() > 1 {
+                break;
+            }
+            let one = self.found(id, source)?;
+            bytes += one.as_ref().map_or(0, |one| one.payload.len());
+            found.extend(one);
         }
         Ok(Ok(Outcome::Messages(found)))
     }
@@ -156,6 +163,7 @@ impl Message {
             deliveries: self.deliveries,
             failures: self.failures(),
             losses: self.losses(),
+            redriven: self.extra.as_ref().map_or(0, |extra| extra.redriven),
             history: history.unwrap_or_default(),
         }
     }

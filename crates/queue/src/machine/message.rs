@@ -63,6 +63,7 @@ pub(super) struct Extra {
     pub until_done: Option<Arc<str>>,
     pub failures: u32,
     pub losses: u32,
+    pub redriven: u32,
     pub history: Vec<(Timestamp, Arc<str>)>,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use posthaste_history::store::{StoreError, Timestamp};
 use rustc_hash::FxHashMap;
 
+use super::queue::Queue;
 use super::{Group, Machine, Source};
 use crate::port::{
     Change, Config, DedupMode, Effect, End, MessageId, Outcome, Overflow, Put, QueueName, Receipt, Refusal, State,
@@ -266,6 +267,15 @@ impl Machine {
         put.key = stored.put.key.clone();
         put.priority = stored.put.priority;
         let cost = put.cost();
+        // Nothing goes for one that is not taken in all the same.
+        let Queue { counts, config, is_draining, .. } = self.queue(number);
+        let (stay, stay_bytes) = match config.overflow {
+            Overflow::Reject => (counts.messages(), counts.bytes),
+            _ => (counts.leased + counts.far, counts.leased_bytes + counts.far_bytes),
+        };
+        if *is_draining || stay + 1 > config.max_messages || stay_bytes + cost > config.max_bytes {
+            return;
+        }
         while self.is_full(number, cost) {
             let queue = self.queue(number);
             let oldest = queue.rare.as_ref().and_then(|rare| rare.ages.as_ref()?.first().copied());
@@ -277,9 +287,7 @@ impl Machine {
                 Overflow::DeadLetterOldest => self.die(group, now, oldest, &"the queue was full".into(), false, None),
             }
         }
-        if !self.queue(number).is_draining {
-            self.put_one(group, now, put, &FxHashMap::default());
-        }
+        self.put_one(group, now, put, &FxHashMap::default());
     }
 
     /// A message has ended. Those who wait for it are told.

@@ -56,12 +56,13 @@ impl Machine {
         self.take_in(message, cost, false);
         let (Some(record), Some(at)) = (record, self.messages.get(id).map(|message| message.at)) else { return };
         self.leave(id);
-        let Record { rest: Rest { deliveries, failures, losses, history }, place } = record;
+        let Record { rest: Rest { deliveries, failures, losses, redriven, history }, place } = record;
         let message = self.messages.get_mut(id).expect("invariant: a message was taken in a moment ago");
         message.deliveries = deliveries;
-        if failures > 0 || losses > 0 || !history.is_empty() {
+        if failures > 0 || losses > 0 || redriven > 0 || !history.is_empty() {
             let extra = message.extra_mut();
-            (extra.failures, extra.losses, extra.history) = (failures, losses, history);
+            (extra.failures, extra.losses, extra.redriven, extra.history) = (failures, losses, redriven, history);
+            extra.expires = extra.expires.filter(|_| redriven == 0);
         }
         match place {
             Place::From(due) => {

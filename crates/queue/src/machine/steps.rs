@@ -3,7 +3,7 @@
 use posthaste_history::store::{StoreError, Timestamp};
 
 use super::{Group, Machine, Source};
-use crate::port::{Change, Command, MessageId, Outcome, QueueName, Refusal, Select, State};
+use crate::port::{Change, Command, End, MessageId, Outcome, QueueName, Refusal, Select, State};
 
 /// So many messages in one step.
 const STEP: u64 = 1_000;
@@ -163,6 +163,7 @@ impl Machine {
         for (stored, cost) in far {
             let (id, due) = (stored.id, stored.put.due);
             self.change(group, Change::Ended { id, queue: number, cost, due, result: None });
+            self.count_end(number, &End::Removed);
         }
         (steps.left, steps.done) = (steps.left.saturating_sub(count), steps.done + count);
         Ok(!is_over)

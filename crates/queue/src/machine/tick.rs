@@ -7,8 +7,8 @@ use super::message::Stage;
 use super::{Group, Machine, Source};
 use crate::port::{Effect, End, MessageId, Why};
 
-/// So many things of a kind at once: what is left is done by the next tick.
-const STEPS: usize = 10_000;
+/// So many things of a kind at once: what is left is done by the next tick, so that what is asked meanwhile has its turn.
+pub(super) const STEPS: usize = 1_000;
 
 impl Machine {
     /// Does what time brings, and gives out what may be given; returns what is to be said now. A long list is done in several ticks:
@@ -92,42 +92,49 @@ impl Machine {
     }
 
     fn alarms(&mut self, group: &mut Group, now: Timestamp) {
-        let mut again = Vec::new();
-        for _ in 0..STEPS {
+        let (mut again, mut left) = (Vec::new(), STEPS);
+        while left > 0 {
             let Some(alarm) = self.clock.due_alarm(now) else { break };
-            let next = match alarm {
-                Alarm::Dead(number) => self.bury(group, now, number),
+            left -= 1;
+            // One that has much to do leaves some of it to the others.
+            let share = left.div_ceil(2);
+            let (done, next) = match alarm {
+                Alarm::Dead(number) => self.bury(group, now, number, share),
                 Alarm::Known(number) => {
                     let rare = self.queues.get_mut(&number).and_then(|queue| queue.rare.as_mut());
-                    rare.and_then(|rare| rare.known.pass(now, STEPS))
+                    rare.map_or((0, None), |rare| rare.known.pass(now, share))
                 }
                 Alarm::Queue(number) => {
-                    if let Some(rare) = self.queues.get_mut(&number).and_then(|queue| queue.rare.as_mut()) {
-                        rare.rests_until = Timestamp(0);
+                    if let Some(queue) = self.queues.get_mut(&number) {
+                        queue.rare.iter_mut().for_each(|rare| rare.rests_until = Timestamp(0));
                         self.list(number);
                     }
-                    None
+                    (0, None)
                 }
-                Alarm::Key(place) => self.key_alarm(now, place),
+                Alarm::Key(place) => (0, self.key_alarm(now, place)),
             };
+            left -= done;
             again.extend(next.map(|next| (next, alarm)));
         }
         // Those that are due already had their steps: the next tick goes on with them.
         again.into_iter().for_each(|(next, alarm)| self.clock.alarm(next, alarm));
     }
 
-    /// Removes dead messages that are too old; when there will be more.
-    fn bury(&mut self, group: &mut Group, now: Timestamp, number: u32) -> Option<Timestamp> {
-        for step in 0.. {
-            let queue = self.queues.get(&number)?;
-            let (since, id) = *queue.rare.as_ref()?.dead.first()?;
-            let over = Timestamp(since.0 + queue.config.dead_ttl_ms);
-            if over > now || step >= STEPS {
-                return Some(over);
+    /// Removes dead messages that are too old, at most `most`; how many they were, and when there will be more.
+    fn bury(&mut self, group: &mut Group, now: Timestamp, number: u32, most: usize) -> (usize, Option<Timestamp>) {
+        let mut done = 0;
+        let next = loop {
+            let queue = self.queues.get(&number);
+            let first = queue.and_then(|it| Some((*it.rare.as_ref()?.dead.first()?, it.config.dead_ttl_ms)));
+            let Some(((since, id), ttl_ms)) = first else { break None };
+            let over = Timestamp(since.0 + ttl_ms);
+            if over > now || done >= most {
+                break Some(over);
             }
             self.finish(group, id, End::Removed, None);
-        }
-        None
+            done += 1;
+        };
+        (done, next)
     }
 
     /// A key may be given again, or has been left alone for so long that nothing of it has to be remembered.

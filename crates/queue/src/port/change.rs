@@ -183,6 +183,8 @@ pub struct Rest {
     pub failures: u32,
     /// How often it came back without a word since it last failed.
     pub losses: u32,
+    /// How often it was dead and had another chance: since the first of them it does not expire any more.
+    pub redriven: u32,
     /// Why it failed or died last, and when; the newest last, at most [`Rest::MAX_HISTORY`].
     pub history: Vec<(Timestamp, Arc<str>)>,
 }

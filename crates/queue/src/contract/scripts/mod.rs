@@ -11,6 +11,8 @@ mod restarts;
 mod schedules;
 mod waiting;
 
+use posthaste_history::contract::tapes;
+
 use super::steps::{Draft, Say, Step, Taker};
 use super::{Place, Violation, history, run};
 use crate::port::{Config, DedupMode};
@@ -23,18 +25,7 @@ pub fn check(place: &dyn Place) -> Result<(), Violation> {
     for (rule, script) in scripts() {
         run::steps(place, &script).map_err(|it| Violation { detail: format!("{}; in {rule:?}", it.detail), ..it })?;
     }
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_be_bytes()[3]
-    };
-    for length in 0..HISTORIES {
-        let tape: Vec<u8> = (0..60 + length * 6).map(|_| random()).collect();
-        history(place, &tape)?;
-    }
-    Ok(())
+    tapes(HISTORIES, 60, 6).try_for_each(|tape| history(place, &tape))
 }
 
 const HISTORIES: usize = 30;
