@@ -71,8 +71,9 @@ impl Ack {
         }
     }
 
-    /// As [`Ack::send`], but whoever asks again under the same key is handled anew.
-    pub(crate) fn send_for_now<A: EmitArgs + ?Sized>(self, answer: &A) -> Sent {
+    /// As [`Ack::send`], but whoever asks again under the same key ([`Builder::idempotency`](crate::Builder::idempotency)) is handled anew:
+    /// for a refusal that passes, after which nothing was done.
+    pub fn send_for_now<A: EmitArgs + ?Sized>(self, answer: &A) -> Sent {
         match self.id {
             Some(Asked::Keyed(_, ticket)) => ticket.answer_for_now(answer),
             Some(Asked::Id(id)) => self.socket.answer(id, answer),

@@ -93,8 +93,8 @@ pub use posthaste_queue as queue;
 pub use posthaste_socket_proto::{Args, ArgsError, Chain, EmitArgs, FromArgs};
 pub use queues::{
     ConsumerOptions, Deliveries, Delivery, Failure, FromJob, IntoSettled, Job, JobContext, JobError, JobHandler,
-    Payload, Pull, Queue, QueueError, QueuePut, QueueRoute, QueueSchedule, QueueVerb, QueueWorker, ScheduleView,
-    Schedules, WorkQueues, WorkerControl,
+    Payload, Pull, Queue, QueueError, QueuePut, QueueRoute, QueueSchedule, QueueStats, QueueVerb, QueueWorker,
+    ScheduleView, Schedules, WorkQueues, WorkerControl,
 };
 pub use reason::DisconnectReason;
 pub use recovery::Recovery;

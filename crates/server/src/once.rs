@@ -106,6 +106,11 @@ impl Ticket {
     }
 }
 
+/// Refuses before a handler is asked. What its answers look like is not known here: it is a failed handler's and a verb's refusal in one.
+fn refuse(socket: &Socket, id: u64, code: &str, message: &str) {
+    drop(socket.answer(id, &serde_json::json!({ "ok": false, "code": code, "message": message, "error": message })));
+}
+
 /// Answers all of these.
 fn tell<A: EmitArgs + ?Sized>(waiting: Vec<Waiting>, answer: &A) -> Sent {
     let sent = waiting.into_iter().map(|(socket, id)| socket.answer(id, answer));
@@ -172,7 +177,7 @@ impl Local {
         let Some(window) = &socket.0.namespace.once else { return Some((Some(Asked::Id(id)), args)) };
         let Some((key, count)) = key_of(&args) else { return Some((Some(Asked::Id(id)), args)) };
         if key.len() > MAX_KEY {
-            drop(socket.answer(id, &serde_json::json!({ "error": "the key is too long" })));
+            refuse(socket, id, "invalid", "the key is too long");
             return None;
         }
         let who = socket.identity().unwrap_or_default();
@@ -189,7 +194,7 @@ impl Local {
                 None
             }
             Begin::Full => {
-                drop(socket.answer(id, &serde_json::json!({ "error": "too many keys: try again" })));
+                refuse(socket, id, "busy", "too many keys: try again");
                 None
             }
         }

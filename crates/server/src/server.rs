@@ -79,7 +79,7 @@ impl Server {
             Ok::<_, BuildError>(Journals::new(recovery, silence, budget, durable))
         });
         let journals = journals.transpose()?;
-        let idempotency = config.idempotency;
+        let (idempotency, outbox) = (config.idempotency, engine.outbox);
         let bounds = Bounds { max_dynamic: config.max_dynamic_namespaces, cleanup: config.cleanup_empty_namespaces };
         let server = Self(Arc::new_cyclic(|server| Inner {
             config,
@@ -95,7 +95,7 @@ impl Server {
             server.main().0.keeper()?;
         }
         if let Some(queues) = &server.0.config.queues {
-            queues.open(&server)?;
+            queues.open(&server, outbox)?;
         }
         let app = Arc::new(App(Arc::downgrade(&server.0)));
         let mut engine = Engine::new(app, engine, workers)?;

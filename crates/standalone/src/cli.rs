@@ -36,6 +36,9 @@ pub(crate) enum Command {
     Backup(BackupOptions),
     /// Make a data folder of a backup, and check it.
     ///
+    /// Clients that were there after the backup was made hold places that may become something else: everybody starts afresh and is told
+    /// of a gap, with the rooms' history up to the backup there to read.
+    ///
     /// Ends with 0 if all is as it was written, 3 if something is damaged, 1 if it could not be made.
     Restore(RestoreOptions),
 }

@@ -14,11 +14,17 @@ const DEFAULT: &str = "./posthaste-data";
 /// Opens the data folder that the command line names, else the configuration, else the usual one.
 ///
 /// With `--salvage` a damaged one is opened without what is missing, which is told on standard error.
-pub(crate) fn open(options: &Common, configured: Option<PathBuf>) -> anyhow::Result<Arc<EmbeddedStore>> {
+/// `strict_queues`: only configuring makes queues.
+pub(crate) fn open(
+    options: &Common,
+    configured: Option<PathBuf>,
+    strict_queues: bool,
+) -> anyhow::Result<Arc<EmbeddedStore>> {
     let path = options.data.clone().or(configured).unwrap_or_else(|| DEFAULT.into());
-    let store = match EmbeddedStore::open(Config::new(&path)) {
+    let config = || Config { makes_queues: !strict_queues, ..Config::new(&path) };
+    let store = match EmbeddedStore::open(config()) {
         Err(OpenError::Damaged { detail, .. }) if options.salvage => {
-            let (store, losses) = EmbeddedStore::salvage(Config::new(&path)).map_err(remedy)?;
+            let (store, losses) = EmbeddedStore::salvage(config()).map_err(remedy)?;
             eprintln!("posthaste: {} was damaged ({detail}); it is used without what is missing:", path.display());
             for loss in losses {
                 eprintln!("posthaste:   {loss}");

@@ -18,7 +18,7 @@ pub(crate) fn run(options: &DevOptions) -> anyhow::Result<()> {
             addr.port()
         );
     }
-    let store = data::open(&options.common, None)?;
+    let store = data::open(&options.common, None, false)?;
     let running = Running::start(
         store,
         Open {

@@ -18,7 +18,7 @@ pub(crate) const DEFAULT_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4
 
 pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let config = options.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
-    let store = data::open(&options.common, config.data)?;
+    let store = data::open(&options.common, config.data, config.strict_queues)?;
     let addr = options.common.listen.or(config.listen).unwrap_or(DEFAULT_ADDR);
     let running = Running::start(
         store,

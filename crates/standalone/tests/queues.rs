@@ -252,6 +252,13 @@ async fn a_worker_says_what_became_of_what_it_has() {
     let (ended, _) =
         tokio::join!(get(addr, &target), settle(addr, json!([with(&jobs[4], "done", "result", json!("done!"))])));
     assert_eq!(good(&ended, 200)["result"], json!("done!"));
+    // Or that there will be none.
+    put(addr, "forgets", r#"{"payload":1}"#).await;
+    let job = lease(addr, "forgets", "").await[0].clone();
+    let target = format!("messages/{}/result?wait=60000", job["id"]);
+    let (ended, _) =
+        tokio::join!(get(addr, &target), settle(addr, json!([with(&job, "done", "result", json!("done!"))])));
+    problem(&ended, 404, "unknown_message");
 
     for (wrong, why) in [
         (json!([with(&jobs[5], "release", "why", json!("x"))]), "settlement 0: `why` says nothing"),
@@ -475,6 +482,30 @@ async fn a_server_that_is_not_for_trying_allows_what_its_rules_say() {
     );
     assert_eq!(good(&get(addr, &format!("messages/{}/result", job["id"])).await, 200)["state"], json!("dead"));
     problem(&get(addr, "messages/2").await, 403, "forbidden");
+}
+
+#[tokio::test]
+async fn where_queues_are_strict_only_configuring_makes_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("posthaste.toml");
+    let anyone = "put = 'anyone'\nwork = 'anyone'\nmanage = 'anyone'\n";
+    let rules = format!(
+        "strict_queues = true\n[[queue]]\nmatch = 'mail'\n{anyone}[queue.config]\n[[queue]]\nmatch = '*'\n{anyone}"
+    );
+    std::fs::write(&file, rules).expect("a file");
+    let data = folder.path().join("data");
+    for round in 1..=2 {
+        let server = Running::start(&format!("serve --config {}", file.display()), &data);
+        let addr = server.addr;
+        put(addr, "mail", r#"{"payload":1}"#).await;
+        let name = format!("made-{round}");
+        problem(&post(addr, &format!("queues/{name}/messages"), r#"{"payload":1}"#).await, 404, "unknown_queue");
+        problem(&post(addr, &format!("queues/{name}/lease"), "").await, 404, "unknown_queue");
+        good(&ask(addr, "PUT", &format!("queues/{name}"), "{}").await, 200);
+        put(addr, &name, r#"{"payload":1}"#).await;
+        server.signal("-KILL");
+        server.end();
+    }
 }
 
 #[tokio::test]

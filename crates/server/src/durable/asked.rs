@@ -1,11 +1,10 @@
 //! What the store has of questions to sessions.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use posthaste_adapter::SocketId;
 use posthaste_history::Budget;
-use posthaste_history::store::{Answer, Message, Put, Range, Receipt, Retention, StoreError, Write};
+use posthaste_history::store::{Answer, Message, Put, Range, Receipt, Retention, StoreError, Write, at_once};
 use posthaste_socket_proto::Args;
 
 use super::questions::{self, Passed, Settled, asked_in, cost_of, id_of, questions_of, tell};
@@ -74,8 +73,8 @@ impl Keeper {
     /// Writes what nobody waits for, again when the store is behind.
     fn settle(self: &Arc<Self>, writes: Vec<Write>) {
         let mut answer = self.shard().commit(now(), writes.clone());
-        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Err(StoreError::Busy { .. })) => {
+        match at_once(&mut answer) {
+            Some(Err(StoreError::Busy { .. })) => {
                 let this = self.clone();
                 tokio::spawn(async move {
                     loop {
@@ -88,8 +87,8 @@ impl Keeper {
                     }
                 });
             }
-            Poll::Ready(Err(error)) => unsettled(&error),
-            Poll::Ready(Ok(_)) | Poll::Pending => {}
+            Some(Err(error)) => unsettled(&error),
+            Some(Ok(_)) | None => {}
         }
     }
 

@@ -2,14 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use posthaste_adapter::{Flags, Packet, Room, Rooms, Target};
 use posthaste_history::store::{
-    Answer, Message, Put, Receipt, Retention, SessionRecord, Shard, Store, StoreError, StreamName, Timestamp, Write,
-    wait,
+    Answer, Message, Put, Receipt, Retention, Shard, Store, StoreError, StreamName, Timestamp, Write, wait,
 };
 use posthaste_history::{Budget, Epoch, Offset, OffsetKey, Pid, Position};
 use tokio::sync::watch;
@@ -17,6 +15,7 @@ use tokio::sync::watch;
 use super::pages::Pages;
 use super::questions::Questions;
 use super::readers::Readers;
+use super::sessions::Untaken;
 use super::{Allowances, Durable, Form, Rule};
 use crate::local;
 use crate::namespace::NamespaceInner;
@@ -44,6 +43,8 @@ pub(crate) struct Keeper {
     rules: RwLock<Arc<Vec<Rule>>>,
     /// Streams that were told how much to keep, and whether that was committed: a store that is full, or behind, has not heard it.
     told: Mutex<HashMap<StreamName, bool>>,
+    /// Sessions that the store was too far behind to take.
+    untaken: Untaken,
     /// Sessions that are being taken up.
     taken: Mutex<HashSet<Pid>>,
     /// The position of the last event.
@@ -99,6 +100,7 @@ impl Keeper {
             max_name,
             rules: RwLock::default(),
             told: Mutex::default(),
+            untaken: Untaken::default(),
             taken: Mutex::default(),
             news: watch::Sender::new(head.pos),
             readers: Readers::default(),
@@ -156,6 +158,10 @@ impl Keeper {
 
     pub(crate) fn shard(&self) -> &Arc<dyn Shard> {
         &self.shard
+    }
+
+    pub(super) const fn untaken(&self) -> &Untaken {
+        &self.untaken
     }
 
     pub(crate) const fn settings(&self) -> &Durable {
@@ -312,23 +318,6 @@ impl Keeper {
                     tracing::warn!(%error, "cursors of inboxes were not stored: what was confirmed may be sent again");
                 }
             }
-        }
-    }
-
-    /// Writes what is known of sessions, behind everything that was written before; `None` forgets one.
-    pub(crate) fn write_sessions(
-        &self,
-        records: impl IntoIterator<Item = (Pid, Option<SessionRecord>)>,
-    ) -> Answer<Vec<Receipt>> {
-        let write = |(pid, record): (Pid, Option<SessionRecord>)| Write::Session { pid, record: record.map(Box::new) };
-        self.shard.commit(now(), records.into_iter().map(write).collect())
-    }
-
-    /// As [`Keeper::write_sessions`], for whoever does not wait. What is refused is in the log; the next change writes all of it again.
-    pub(crate) fn note_session(&self, pid: Pid, record: Option<SessionRecord>) {
-        let mut answer = self.write_sessions([(pid, record)]);
-        if let Poll::Ready(Err(error)) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            tracing::warn!(%error, "a session was not stored: it may not survive the process");
         }
     }
 

@@ -23,6 +23,7 @@ mod pages;
 mod questions;
 mod readers;
 mod rules;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::{Handle, Local, LocalNamespace};
 
 /// Pings that come early are no more often than this.
-const EARLIEST: Duration = Duration::from_secs(1);
+pub(super) const EARLIEST: Duration = Duration::from_secs(1);
 
 /// How far a client is known to have come, in an inbox where pongs tell. A value.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Local {
                 self.confirm_inbox(&namespace, member);
             }
             if let Some(desk) = &namespace.desk {
-                self.touch_jobs(desk, namespace.shared.number(), member);
+                self.touch_now(desk, namespace.shared.number(), member);
             }
         }
     }

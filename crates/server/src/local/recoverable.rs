@@ -203,7 +203,7 @@ impl Tracking {
         let keeper = self.journal.kept()?;
         let tracked = self.tracked.borrow();
         let tracked = tracked.get(member.0 as usize)?.as_ref()?;
-        Some(keeper.write_sessions([(tracked.pid, Some(tracked.stored.as_ref()?.record(keeper)))]))
+        Some(keeper.write_sessions(vec![(tracked.pid, Some(tracked.stored.as_ref()?.record(keeper)))]))
     }
 
     /// What the store is to know of all sockets here, so that none expires that is live.

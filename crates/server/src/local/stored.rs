@@ -78,7 +78,7 @@ impl StoredTrail {
     }
 
     /// Has the store know it as it is now.
-    pub(crate) fn note(&self, keeper: &Keeper, pid: Pid) {
+    pub(crate) fn note(&self, keeper: &Arc<Keeper>, pid: Pid) {
         keeper.note_session(pid, Some(self.record(keeper)));
     }
 
@@ -137,7 +137,7 @@ impl Local {
             let Some(tracking) = &namespace.tracking else { continue };
             let Some(keeper) = tracking.journal().kept() else { continue };
             for records in tracking.records().chunks(REFRESHED_AT_ONCE) {
-                drop(keeper.write_sessions(records.iter().cloned()));
+                drop(keeper.write_sessions(records.to_vec()));
             }
         }
     }

@@ -278,11 +278,18 @@ impl Lease {
     }
 
     pub(super) async fn settle(&self, verdict: Verdict) -> Result<SystemTime, QueueError> {
-        if !matches!(verdict, Verdict::Touch(_) | Verdict::Progress(_)) {
+        let ends = !matches!(verdict, Verdict::Touch(_) | Verdict::Progress(_));
+        if ends {
             self.is_settled.store(true, Ordering::Release);
         }
-        let settle = Settle { id: self.message.id, token: self.message.token, verdict };
-        let settled = match self.hub.call(Command::Settle(vec![settle])).await? {
+        let settles = vec![Settle { id: self.message.id, token: self.message.token, verdict }];
+        // What ends it is said once: whoever says it does not have it any more.
+        let again = if ends { settles.clone() } else { Vec::new() };
+        let mut answered = self.hub.ask(Command::Settle(settles)).await;
+        if ends {
+            answered = self.hub.settle_after(&again, answered).await;
+        }
+        let settled = match answered?? {
             Outcome::Settled(settled) => settled.into_iter().next().transpose()?,
             _ => None,
         };

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use posthaste_history::store::{Answer, StoreError, Timestamp};
 use posthaste_queue::{
@@ -36,8 +36,17 @@ const PULL: ConsumerId = 1 << 62;
 /// No longer than this is slept: the time of day may be set.
 const LONGEST_NAP: Duration = Duration::from_secs(10);
 
+/// How long a store that is behind is left alone by what settles, and how often it is asked again: then the lease runs out.
+const PAUSE: Duration = Duration::from_millis(50);
+const TRIES: usize = 100;
+/// How soon a message whose end is not told is looked at again, and after how long at the latest.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 /// Who waits for the end of messages, each under a number.
 type Waiters = FxHashMap<MessageId, Vec<(u64, oneshot::Sender<End>)>>;
+/// What a store says to settlements.
+type Settling = Result<Result<Outcome, Refusal>, StoreError>;
 /// What one worker's sockets in one namespace are concerned by.
 type Mail = ((u16, u16), Vec<Effect>);
 
@@ -176,6 +185,18 @@ impl Hub {
         drop(self.ask(Command::Settle(vec![Settle { id, token, verdict: Verdict::Release }])));
     }
 
+    /// What was answered to settlements, or what is answered when they are asked for again: a store that is behind has changed nothing.
+    pub(crate) async fn settle_after(&self, settles: &[Settle], mut answered: Settling) -> Settling {
+        for _ in 1..TRIES {
+            if !matches!(answered, Err(StoreError::Busy { .. } | StoreError::Full { .. })) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            answered = self.ask(Command::Settle(settles.to_vec())).await;
+        }
+        answered
+    }
+
     /// The queue of a message that is there, or whose result is kept.
     pub(crate) async fn queue_of(&self, id: MessageId) -> Result<QueueName, QueueError> {
         match self.call(Command::Get(id)).await? {
@@ -185,12 +206,13 @@ impl Hub {
         }
     }
 
-    /// Waits for the end of a message.
+    /// Waits for the end of a message, which is told of one that keeps its result. That another one is done is told nobody: it is looked at now
+    /// and then, and at the end, unless `keeps` says that this one does keep it.
     ///
     /// # Errors
-    /// [`QueueError::Pending`] when it did not end in time, [`QueueError::Refused`] when nothing is known of it.
-    pub(crate) async fn end_of(&self, id: MessageId, patience: Duration) -> Result<End, QueueError> {
-        let (number, ended) = {
+    /// [`QueueError::Pending`] when it did not end in time, [`QueueError::Refused`] when nothing is known of it, any more.
+    pub(crate) async fn end_of(&self, id: MessageId, keeps: bool, patience: Duration) -> Result<End, QueueError> {
+        let (number, mut ended) = {
             let (tell, ended) = oneshot::channel();
             let number = self.waits.fetch_add(1, Ordering::Relaxed);
             self.waiting().entry(id).or_default().push((number, tell));
@@ -198,25 +220,58 @@ impl Hub {
             (number, ended)
         };
         let _waiting = Waiting { hub: self, id, number };
+        let until = Instant::now().checked_add(patience);
         // It may have ended before.
-        match self.call(Command::Get(id)).await? {
-            Outcome::Ended(_, end) => return Ok(end),
-            // It is kept for a while, but not for whoever waits.
-            Outcome::Messages(found) if found.first().is_some_and(|found| found.state == State::Dead) => {
-                let why = found[0].rest.history.last().map(|(_, why)| why.clone());
-                return Ok(End::Dead(why.unwrap_or_default()));
-            }
-            _ => {}
+        if let Some(end) = self.look_for_end(id).await? {
+            return Ok(end);
         }
-        match tokio::time::timeout(patience, ended).await {
-            Ok(Ok(end)) => Ok(end),
-            Ok(Err(_)) | Err(_) => Err(QueueError::Pending(id)),
+        let mut next = FIRST_LOOK;
+        loop {
+            let left = until.map_or(patience, |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(QueueError::Pending(id));
+            }
+            let nap = if keeps { left } else { left.min(next) };
+            match tokio::time::timeout(nap, &mut ended).await {
+                Ok(Ok(end)) => return Ok(end),
+                Ok(Err(_)) => return Err(QueueError::Pending(id)),
+                Err(_) => next = (next * 2).min(LAST_LOOK),
+            }
+            match self.look_for_end(id).await {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) | Err(QueueError::Store(StoreError::Busy { .. })) => {}
+                // How it ended may be on its way.
+                Err(gone @ QueueError::Refused(Refusal::UnknownMessage(_))) => {
+                    let told = tokio::time::timeout(FIRST_LOOK, &mut ended).await;
+                    return told.ok().and_then(Result::ok).ok_or(gone);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Waits for the result of a message.
-    pub(crate) async fn result_of(&self, id: MessageId, patience: Duration) -> Result<Payload, QueueError> {
-        match self.end_of(id, patience).await? {
+    /// How a message ended, if it has.
+    async fn look_for_end(&self, id: MessageId) -> Result<Option<End>, QueueError> {
+        match self.call(Command::Get(id)).await? {
+            Outcome::Ended(_, end) => Ok(Some(end)),
+            // It is kept for a while, but not for whoever waits.
+            Outcome::Messages(found) if found.first().is_some_and(|found| found.state == State::Dead) => {
+                let why = found[0].rest.history.last().map(|(_, why)| why.clone());
+                Ok(Some(End::Dead(why.unwrap_or_default())))
+            }
+            Outcome::Messages(found) if found.is_empty() => Err(Refusal::UnknownMessage(id).into()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits for the result of a message; `keeps` as in [`Hub::end_of`].
+    pub(crate) async fn result_of(
+        &self,
+        id: MessageId,
+        keeps: bool,
+        patience: Duration,
+    ) -> Result<Payload, QueueError> {
+        match self.end_of(id, keeps, patience).await? {
             End::Done(result) => Ok(Payload::from_stored(result.unwrap_or_default())),
             End::Dead(why) => Err(QueueError::Failed(Failure::Dead(why.to_string()))),
             End::Expired => Err(QueueError::Failed(Failure::Expired)),
@@ -392,13 +447,5 @@ impl Drop for Clock {
         if let Some(hub) = self.hub.upgrade() {
             hub.has_clock.store(false, Ordering::Release);
         }
-    }
-}
-
-/// The answer if it is there already. Whoever gets `None` polls it again.
-pub(crate) fn at_once<T>(answer: &mut Answer<T>) -> Option<Result<T, StoreError>> {
-    match answer.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
-        std::task::Poll::Ready(answer) => Some(answer),
-        std::task::Poll::Pending => None,
     }
 }

@@ -20,6 +20,7 @@ mod payload;
 mod queue;
 mod routes;
 mod schedules;
+mod stats;
 mod surface;
 mod time;
 mod verbs;
@@ -29,13 +30,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use posthaste_engine::OutboxLimits;
 use posthaste_queue::Queues;
 
 pub(crate) use self::answers::{Outcome as SaidOutcome, verdict};
 pub use self::delivery::{ConsumerOptions, Deliveries, Delivery};
 pub(crate) use self::error::Refused;
 pub use self::error::{Failure, QueueError};
-pub(crate) use self::hub::{Hub, News, Route, at_once};
+pub(crate) use self::hub::{Hub, News, Route};
 pub use self::job::{FromJob, IntoSettled, Job, JobContext, JobError, JobHandler};
 pub(crate) use self::office::{Office, Settings};
 pub(crate) use self::options::{
@@ -47,6 +49,7 @@ pub use self::queue::{Queue, QueuePut};
 pub(crate) use self::routes::EventRoute;
 pub use self::routes::QueueRoute;
 pub use self::schedules::{QueueSchedule, ScheduleView, Schedules};
+pub use self::stats::QueueStats;
 pub use self::surface::Pull;
 pub(crate) use self::time::now;
 pub use self::verbs::QueueVerb;
@@ -141,11 +144,13 @@ impl WorkQueues {
 
 impl WorkQueues {
     /// Opens their namespace in a server that is being made.
-    pub(crate) fn open(&self, server: &Server) -> Result<(), BuildError> {
+    pub(crate) fn open(&self, server: &Server, outbox: OutboxLimits) -> Result<(), BuildError> {
         let Some(name) = &self.namespace else { return Ok(()) };
         let namespace = server.try_namespace(name)?;
         let number = self.hub.admit(&namespace.0);
-        let office = Arc::new(Office::new(self.hub.clone(), self.settings.clone(), number));
+        // The other half is for what else a client is sent: one that takes its jobs slowly is not to be cut off for them.
+        let max_bytes = outbox.bytes as u64 / 2;
+        let office = Arc::new(Office::new(self.hub.clone(), self.settings.clone(), number, max_bytes));
         let is_first = namespace.0.office.set(office).is_ok();
         debug_assert!(is_first, "invariant: a server has one store of queues");
         serve_queues(&namespace);

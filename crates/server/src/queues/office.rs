@@ -31,13 +31,15 @@ pub(crate) struct Office {
     pub(crate) settings: Settings,
     /// The number of the namespace in the hub.
     pub(crate) number: u16,
+    /// The bytes that the consumers of one socket have together at a time.
+    pub(crate) max_bytes: u64,
     /// What sockets have that lost their connection and may come back.
     parked: Mutex<FxHashMap<SocketId, Box<Holder>>>,
 }
 
 impl Office {
-    pub(crate) fn new(hub: Arc<Hub>, settings: Settings, number: u16) -> Self {
-        Self { hub, settings, number, parked: Mutex::default() }
+    pub(crate) fn new(hub: Arc<Hub>, settings: Settings, number: u16, max_bytes: u64) -> Self {
+        Self { hub, settings, number, max_bytes, parked: Mutex::default() }
     }
 
     pub(crate) fn permits(&self, socket: &Socket, verb: QueueVerb, queue: &str) -> bool {

@@ -134,7 +134,7 @@ impl Queue {
     /// [`QueueError::Pending`] when it takes longer than `patience`, [`QueueError::Failed`] when there will be none,
     /// [`QueueError::Refused`] when nothing is known of the message.
     pub async fn result<R: DeserializeOwned>(&self, id: MessageId, patience: Duration) -> Result<R, QueueError> {
-        self.hub()?.result_of(id, patience).await?.read()
+        self.hub()?.result_of(id, false, patience).await?.read()
     }
 
     /// How many messages it has.
@@ -320,8 +320,10 @@ impl QueuePut {
         const LONGER: Duration = Duration::from_secs(300);
         let queue = self.queue.clone();
         let kept = milliseconds(patience.saturating_add(LONGER));
-        let receipt = self.with(|put| _ = put.keep_result_ms.get_or_insert(kept)).await?;
-        queue.result(receipt.id, patience).await
+        let put = self.with(|put| _ = put.keep_result_ms.get_or_insert(kept));
+        let keeps = put.put.as_ref().is_ok_and(|put| put.keep_result_ms > Some(0));
+        let Receipt { id, dup, .. } = put.await?;
+        queue.hub()?.result_of(id, keeps && !dup, patience).await?.read()
     }
 }
 

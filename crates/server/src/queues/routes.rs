@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use posthaste_adapter::SocketId;
-use posthaste_queue::{Command, Dedup, DedupMode, MessageId, Outcome, Put, QueueName, Refusal, name_is_good};
+use posthaste_queue::{Command, Dedup, DedupMode, MessageId, Outcome, Put, QueueName, Receipt, Refusal, name_is_good};
 use posthaste_socket_proto::Args;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -266,7 +266,7 @@ impl Way {
         let this = self.clone();
         let stored = async move {
             match answer.await?? {
-                Outcome::Put(receipts) if receipts.len() == 1 => Ok(receipts[0].id),
+                Outcome::Put(receipts) if receipts.len() == 1 => Ok(receipts[0]),
                 _ => Err(QueueError::payload("the store gave no receipt")),
             }
         };
@@ -280,7 +280,8 @@ impl Way {
         // No handler of the connection's: its client may be the worker that is waited for, and must be read meanwhile.
         tokio::task::spawn_local(async move {
             let result = match stored.await {
-                Ok(id) => this.hub.result_of(id, this.route.timeout).await,
+                // It was put for somebody who waits, unless it was there before.
+                Ok(Receipt { id, dup, .. }) => this.hub.result_of(id, !dup, this.route.timeout).await,
                 Err(error) => Err(error),
             };
             drop(wait);

@@ -78,9 +78,9 @@ impl WorkQueues {
     ///
     /// # Errors
     /// [`QueueError::Pending`] when it did not end in time, [`QueueError::Refused`] when nothing is known of it (any more: results are kept as long
-    /// as the message or its queue says), [`QueueError::Store`].
+    /// as the message or its queue says; one that is done and keeps none is unknown from then on), [`QueueError::Store`].
     pub async fn end_of(&self, id: MessageId, patience: Duration) -> Result<End, QueueError> {
-        self.hub.end_of(id, patience).await
+        self.hub.end_of(id, false, patience).await
     }
 
     /// A message as clients of `/queues` describe it: `options` is the object that `q:put` takes, as JSON text. Options that are not known are

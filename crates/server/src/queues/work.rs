@@ -22,7 +22,7 @@ use super::job::{Around, JobContext, JobError, JobHandler, Working};
 use super::queue::Queue;
 use crate::error::ExtractError;
 
-/// How often leases are extended while jobs are worked on, unless leases are shorter than three times this.
+/// How often leases are extended while jobs are worked on, unless they are shorter than three times this.
 const TOUCH: Duration = Duration::from_secs(10);
 
 /// What is called with each message.
@@ -33,7 +33,6 @@ type Work = Arc<dyn Fn(&mut JobContext<'_>) -> Result<Working, ExtractError> + S
 pub struct QueueWorker {
     options: ConsumerOptions,
     queue: Queue,
-    lease: Option<Duration>,
     around: Around,
     work: Work,
 }
@@ -61,7 +60,7 @@ impl Queue {
         let options = self.consumer().prefetch(concurrency.max(1));
         let around = Around { server: self.server.clone(), ..Around::default() };
         let work: Work = Arc::new(move |cx: &mut JobContext<'_>| work.call(cx));
-        QueueWorker { options, queue: self.clone(), lease: None, around, work }
+        QueueWorker { options, queue: self.clone(), around, work }
     }
 }
 
@@ -69,7 +68,6 @@ impl QueueWorker {
     /// A lease lasts so long, and is extended while the job is worked on; as the queue says by default.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options = self.options.lease(lease);
-        self.lease = Some(lease);
         self
     }
 
@@ -116,9 +114,7 @@ impl QueueWorker {
         let mut deliveries = self.options.start().await?;
         let (done, mut all_done) = mpsc::unbounded_channel();
         let (mut busy, mut turn) = (0_usize, 0);
-        let every = self.lease.map_or(TOUCH, |lease| (lease / 3).clamp(Duration::from_millis(10), TOUCH));
-        let mut touch = tokio::time::interval(every);
-        touch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut touch = touching(TOUCH);
         let (mut is_stopping, mut can_stop) = (false, true);
         while !is_stopping || busy > 0 {
             let Deliveries { hub, id, effects } = &mut deliveries;
@@ -132,6 +128,11 @@ impl QueueWorker {
                         }
                         Some(_) => continue,
                     };
+                    // How long a lease is, its queue may say, and say otherwise later.
+                    let every = (Duration::from_millis(message.lease_ms) / 3).clamp(Duration::from_millis(10), TOUCH);
+                    if every < touch.period() || (busy == 0 && every != touch.period()) {
+                        touch = touching(every);
+                    }
                     let delivery = Delivery::new(hub.clone(), message);
                     busy += 1;
                     let (work, around, done) = (work.clone(), around.clone(), done.clone());
@@ -172,6 +173,13 @@ impl fmt::Debug for QueueWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueWorker").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// Says when leases are extended: first after this time, not at once.
+fn touching(every: Duration) -> tokio::time::Interval {
+    let mut touch = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+    touch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    touch
 }
 
 /// Runs a job on one of the threads, each in turn; on this one if there are none.

@@ -97,6 +97,29 @@ async fn what_was_not_answered_is_handled_again() {
 }
 
 #[tokio::test]
+async fn what_is_refused_for_now_is_handled_again() {
+    let running = serve(keyed(), |io| {
+        let count = AtomicUsize::new(0);
+        io.on("work", move |ack: Ack| {
+            let time = count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                drop(match time {
+                    0 => ack.send_for_now(&"later"),
+                    time => ack.send(&time),
+                });
+            }
+        });
+    });
+    let mut client = Client::join(running.addr, Transport::WebSocket).await;
+    client.send(r#"21["work",{"$key":"a"}]"#).await;
+    client.expect(r#"31["later"]"#).await;
+    for id in [2, 3] {
+        client.send(&format!(r#"2{id}["work",{{"$key":"a"}}]"#)).await;
+        client.expect(&format!("3{id}[1]")).await;
+    }
+}
+
+#[tokio::test]
 async fn keys_are_their_clients_own_and_handlers_see_what_is_before_them() {
     #[derive(serde::Deserialize)]
     struct Login {
@@ -131,9 +154,13 @@ async fn keys_are_bounded() {
         client.send(&format!(r#"2{id}["slow",{{"$key":"{id}"}}]"#)).await;
     }
     client.send(r#"23["slow",{"$key":"3"}]"#).await;
-    client.expect(r#"33[{"error":"too many keys: try again"}]"#).await;
+    // In the form of a failed handler's answer, and in that of a verb's.
+    let refusal = |code: &str, message: &str| {
+        serde_json::json!([{ "ok": false, "code": code, "message": message, "error": message }]).to_string()
+    };
+    client.expect(&format!("33{}", refusal("busy", "too many keys: try again"))).await;
     client.send(&format!(r#"24["slow",{{"$key":"{}"}}]"#, "k".repeat(129))).await;
-    client.expect(r#"34[{"error":"the key is too long"}]"#).await;
+    client.expect(&format!("34{}", refusal("invalid", "the key is too long"))).await;
     gate.add_permits(2);
     client.expect("31[0]").await;
     client.expect("32[1]").await;

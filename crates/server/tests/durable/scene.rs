@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use posthaste::store::{MemoryStore, Retention, Store};
+use posthaste::store::{MemoryStore, Retention, Store, StreamName, Timestamp};
 use posthaste::{Auth, ConnectError, Data, Durable, Inbox, JoinError, Server, Socket};
+use posthaste_history::Pid;
 use posthaste_testkit::{Record, Running};
 
 use crate::peer::{Peer, recovering};
@@ -36,6 +37,12 @@ impl Remains {
     pub(crate) async fn cursors(&self, user: &str) -> Vec<(String, u64)> {
         let cursors = self.0.shard("/").unwrap().cursors(&format!("u:{user}").into()).await.unwrap();
         cursors.into_iter().map(|(device, pos)| (device.to_string(), pos)).collect()
+    }
+
+    /// The streams of the rooms that a session is in, and of what everybody is sent.
+    pub(crate) async fn rooms(&self, pid: Pid) -> Vec<StreamName> {
+        let record = self.0.shard("/").unwrap().session(Timestamp(0), pid).await.unwrap();
+        record.map_or(Vec::new(), |record| record.trail.rooms().cloned().collect())
     }
 
     /// How many messages somebody's inbox has.

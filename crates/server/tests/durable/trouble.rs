@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use posthaste::store::{
     Answer, Cursors, MemoryStore, Page, Range, Receipt, Retention, Shard, StoreError, StreamName, Timestamp, Write,
 };
-use posthaste::{AckError, Budget, DurableError, Inbox, SendError};
+use posthaste::{AckError, Budget, Data, DurableError, Inbox, SendError, Socket};
+use posthaste_history::Pid;
 use posthaste_testkit::eventually;
 use serde_json::json;
 
@@ -155,4 +156,38 @@ async fn what_was_answered_is_written_when_the_store_has_caught_up() {
     assert_eq!(asked.await.unwrap(), "yes", "whoever asked does not wait for that");
     eventually("the store knows", async || remains.open(&peer.id) == 0).await;
     assert_eq!(trouble.refused.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_room_that_a_store_was_too_far_behind_to_note_is_noted_when_it_has_caught_up() {
+    let (remains, trouble) = troubled();
+    let (running, _) = remains.serve_with(
+        Retention::ROOM,
+        |durable| durable,
+        |io| {
+            io.on("stroll", async |socket: Socket, Data((from, to)): Data<(String, String)>| {
+                socket.join(to);
+                socket.leave(from);
+            });
+        },
+    );
+    let mut peer = Peer::join(running.addr).await;
+    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    trouble.delay(4);
+    peer.client.ask(r#"["stroll","room","room:a"]"#, "[]").await;
+    peer.client.ask(r#"["stroll","room:a","room:b"]"#, "[]").await;
+    trouble.is_over().await;
+    let pid = Pid::parse(&peer.memory.pid).unwrap();
+    let rooms = async || remains.rooms(pid).await;
+    eventually("the store knows", async || rooms().await.iter().any(|room| &**room == "r:room:b")).await;
+    assert!(trouble.refused.load(Ordering::Relaxed) >= 4);
+
+    // Killed: it comes back, and is where it was.
+    let (next, sockets) = remains.serve();
+    next.io.to("room:b").emit("missed", &()).await.unwrap();
+    next.io.to("room").emit("not for it", &()).await.unwrap();
+    let back = peer.memory.back(next.addr).await;
+    assert!(back.recovered);
+    assert_eq!(back.missed, [json!(["missed"])]);
+    assert_eq!(last(&sockets).rooms().await.len(), 2);
 }

@@ -1,8 +1,13 @@
 //! From put to done.
 
+use std::time::Duration;
+
+use posthaste::queue::Refusal;
+use posthaste::{OutboxLimits, QueueError};
+use posthaste_testkit::serve;
 use serde_json::{Value, json};
 
-use crate::scene::{Party, open, serving};
+use crate::scene::{Party, open, plain, serving};
 
 #[tokio::test]
 async fn what_is_put_is_somebodys_job_until_it_is_done() {
@@ -240,4 +245,66 @@ async fn a_consumer_that_drains_finishes_what_it_has() {
     let stats = party.stats("work").await;
     assert_eq!((&stats["ready"], &stats["leased"], &stats["consumers"]), (&json!(2), &json!(0), &json!(0)));
     party.quiet().await;
+}
+
+#[tokio::test]
+async fn whoever_awaits_a_message_that_keeps_no_result_hears_that_it_is_gone() {
+    let running = serving(open());
+    let mut party = Party::join(running.addr).await;
+    party.ok(json!(["q:consume", "work"])).await;
+    let id = party.ok(json!(["q:put", "work", 1])).await["id"].clone();
+    let job = party.job().await;
+    let pending = party.ok(json!(["q:await", id, { "timeout": 1 }])).await;
+    assert_eq!(pending, json!({ "ok": true, "id": id, "pending": true }));
+    let waited = party.begin(json!(["q:await", id, { "timeout": 3_600_000 }])).await;
+    party.quiet().await;
+    let in_rust = running.io.queue("work");
+    let number = id.as_u64().unwrap();
+    let result = tokio::spawn(async move { in_rust.result::<u32>(number, Duration::from_secs(3_600)).await });
+    party.done(&job, json!(["nobody keeps this"])).await;
+    let answer = party.answer(waited).await;
+    assert_eq!((&answer["ok"], &answer["code"]), (&json!(false), &json!("unknown_message")), "{answer}");
+    let result = posthaste_testkit::within("it is gone", result).await.unwrap();
+    assert!(matches!(result, Err(QueueError::Refused(Refusal::UnknownMessage(gone))) if gone == number), "{result:?}");
+    // How others end is said, whatever they keep.
+    let id = party.ok(json!(["q:put", "work", 2])).await["id"].clone();
+    let job = party.job().await;
+    let waited = party.begin(json!(["q:await", id])).await;
+    party.quiet().await;
+    party.done(&job, json!([{ "$q": { "do": "dead", "why": "hopeless" } }])).await;
+    assert_eq!(party.answer(waited).await["code"], "dead");
+}
+
+#[tokio::test]
+async fn nobody_is_sent_more_at_a_time_than_fits_through_a_slow_connection() {
+    let outbox = OutboxLimits { bytes: 1 << 20, packets: 65_536 };
+    let running = serve(plain(open()).outbox(outbox), |_| {});
+    let work = running.io.queue("work");
+    for _ in 0..20 {
+        work.put(&"x".repeat(100_000)).await.unwrap();
+    }
+    let mut party = Party::join(running.addr).await;
+    let wish = json!({ "prefetch": 100, "bytes": 32 << 20 });
+    party.ok(json!(["q:consume", "work", wish])).await;
+    // Half of the outbox is for jobs, and half of that for the first consumer.
+    assert_eq!(party.stats("work").await["leased"], 2);
+    // The next ones share what is left.
+    for (nth, leased) in [1, 1, 1].into_iter().enumerate() {
+        let queue = format!("other-{nth}");
+        for _ in 0..3 {
+            running.io.queue(queue.as_str()).put(&"x".repeat(100_000)).await.unwrap();
+        }
+        party.ok(json!(["q:consume", queue, wish])).await;
+        assert_eq!(party.stats(&queue).await["leased"], leased, "{nth}");
+    }
+    // What is larger than all of that is given alone.
+    running.io.queue("large").put(&"x".repeat(700_000)).await.unwrap();
+    party.ok(json!(["q:consume", "large", wish])).await;
+    assert_eq!(party.stats("large").await["leased"], 1);
+    for _ in 0..20 + 9 + 1 {
+        let job = party.job().await;
+        party.done(&job, json!([])).await;
+    }
+    party.until("work", "leased", 0).await;
+    assert_eq!(party.stats("work").await["ready"], 0);
 }

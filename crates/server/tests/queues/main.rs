@@ -15,4 +15,5 @@ mod routes;
 mod rust;
 mod scene;
 mod schedules;
+mod silent;
 mod trouble;

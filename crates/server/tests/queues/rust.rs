@@ -215,3 +215,36 @@ async fn a_batch_is_put_whole_or_not_at_all_and_is_leased_and_settled_together()
     assert_eq!((counted.put, counted.given, counted.done, counted.stale), (3, 3, 2, 1));
     clock.abort();
 }
+
+#[tokio::test]
+async fn a_worker_extends_leases_as_often_as_its_queue_makes_them_short() {
+    let running = serving(open());
+    let queue = running.io.queue("work");
+    let lease_ms = 1_500;
+    queue.configure(Config { lease_ms, ..Config::default() }).await.unwrap();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let (deadlines, open) = (Record::new(), gate.clone());
+    let control = {
+        let deadlines = deadlines.clone();
+        let work = move |delivery: posthaste::Delivery| {
+            let (deadlines, open) = (deadlines.clone(), open.clone());
+            async move {
+                deadlines.push(delivery.message().deadline.0);
+                open.acquire().await.unwrap().forget();
+                Ok::<_, JobError>(())
+            }
+        };
+        queue.worker(1, work).start()
+    };
+    queue.put(&1).await.unwrap();
+    posthaste_testkit::eventually("it was extended when it would be over", async || {
+        let leased = queue.peek(State::Leased, 0, 1).await.unwrap();
+        let until = leased.first().and_then(|it| it.until).map_or(0, |until| until.0);
+        deadlines.all().first().is_some_and(|first| until > first + lease_ms)
+    })
+    .await;
+    gate.add_permits(2);
+    within("it stops", control.stop()).await.unwrap();
+    let counted = queue.counts().await.unwrap();
+    assert_eq!((counted.given, counted.done, counted.leases_expired), (1, 1, 0));
+}

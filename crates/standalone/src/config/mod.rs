@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) listen: Option<SocketAddr>,
     /// The data folder.
     pub(crate) data: Option<PathBuf>,
+    /// Whether queues are made by configuring them alone: a message for another is refused.
+    pub(crate) strict_queues: bool,
     /// What clients may do in which rooms.
     #[serde(rename = "room")]
     pub(crate) rooms: rooms::Rules,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use posthaste::{Ack, Answer, IntoAnswer};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -42,6 +43,11 @@ impl Code {
             Self::Busy => "busy",
             Self::Unavailable => "unavailable",
         }
+    }
+
+    /// Whether asking again may be answered otherwise, although nothing else is asked.
+    const fn passes(self) -> bool {
+        matches!(self, Self::StorageFull | Self::Busy | Self::Unavailable)
     }
 }
 
@@ -85,6 +91,16 @@ impl<T: Serialize> Serialize for Reply<T> {
         match &self.0 {
             Ok(rest) => Form { ok: true, rest }.serialize(serializer),
             Err(refusal) => refusal.serialize(serializer),
+        }
+    }
+}
+
+impl<T: Serialize> IntoAnswer for Reply<T> {
+    /// What passes does not use up the key it was asked with.
+    fn answer(self, ack: Option<Ack>) {
+        match (ack, &self.0) {
+            (Some(ack), Err(refusal)) if refusal.code.passes() => drop(ack.send_for_now(&self)),
+            (ack, _) => Answer(self).answer(ack),
         }
     }
 }

@@ -43,6 +43,33 @@ pub(crate) enum Binary {
     Text,
 }
 
+/// The most attachments of one answer: official clients take a packet with more for a broken one, and disconnect.
+const MAX_ATTACHMENTS: usize = 10;
+
+/// Ends a page before what cannot be in one packet with what is before it: attachments past their number, and beside attachments what only
+/// looks like the place of one, where a client would put it. The first event is always there, so whoever goes on gets everything.
+pub(crate) fn fit_into_packet(page: &mut HistoryPage) {
+    let (mut attachments, mut has_lookalike) = (0, false);
+    let too_many = page.events.iter().position(|stored| {
+        let own = stored.event.attachments().len();
+        attachments += own;
+        has_lookalike |= own == 0 && may_look_attached(stored.event.args().raw());
+        attachments > MAX_ATTACHMENTS || (attachments > 0 && has_lookalike)
+    });
+    // One that is too much by itself came in one packet as well.
+    let end = too_many.unwrap_or(page.events.len()).max(1);
+    if end < page.events.len() {
+        page.events.truncate(end);
+        page.complete = false;
+        page.next = page.events[end - 1].offset.clone();
+    }
+}
+
+/// Whether a client could find the place of an attachment in JSON without any; of what spells characters by number nothing is known.
+fn may_look_attached(text: &str) -> bool {
+    text.contains("_placeholder") || text.contains("\\u")
+}
+
 impl Page {
     pub(crate) fn new(page: HistoryPage, binary: Binary) -> Self {
         let HistoryPage { events, complete, gap, next, .. } = page;

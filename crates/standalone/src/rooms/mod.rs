@@ -31,7 +31,7 @@ mod verbs;
 use std::sync::Arc;
 
 use posthaste::store::Shard;
-use posthaste::{Answer, Args, Data, DurableError, IdempotencyKey, Namespace, Rooms, Socket};
+use posthaste::{Args, Data, DurableError, IdempotencyKey, Namespace, Rooms, Socket};
 
 use crate::rooms::answer::Reply;
 pub(crate) use crate::rooms::answer::{Code, Refusal};
@@ -46,28 +46,28 @@ pub(crate) fn open(namespace: &Namespace, rules: Rules, shard: Arc<dyn Shard>) -
     let all = verbs.clone();
     namespace.on("room:join", move |socket: Socket, Data(args): Data<Args<'static>>| {
         let verbs = all.clone();
-        async move { Answer(Reply(verbs.join(&socket, &args).await)) }
+        async move { Reply(verbs.join(&socket, &args).await) }
     });
     let all = verbs.clone();
     namespace.on("room:leave", move |socket: Socket, Data(args): Data<Args<'static>>| {
         let verbs = all.clone();
-        async move { Answer(Reply(verbs.leave(&socket, &args).await)) }
+        async move { Reply(verbs.leave(&socket, &args).await) }
     });
     let all = verbs.clone();
     let emit = move |namespace: Namespace, IdempotencyKey(key): IdempotencyKey, Data(args): Data<Args<'static>>| {
         let verbs = all.clone();
-        async move { Answer(Reply(verbs.emit(&namespace, key.as_deref(), &args).await)) }
+        async move { Reply(verbs.emit(&namespace, key.as_deref(), &args).await) }
     };
     namespace.on("room:emit", emit);
     let all = verbs.clone();
     namespace.on("room:history", move |socket: Socket, Data(args): Data<Args<'static>>| {
         let verbs = all.clone();
-        async move { Answer(Reply(verbs.history(&socket, &args).await)) }
+        async move { Reply(verbs.history(&socket, &args).await) }
     });
     let all = verbs.clone();
     namespace.on("room:presence", move |socket: Socket, Data(args): Data<Args<'static>>| {
         let reply = all.presence(&socket, &args);
-        async move { Answer(Reply(reply)) }
+        async move { Reply(reply) }
     });
     let all = verbs.clone();
     namespace.on_connect(move |socket: Socket, Rooms(rooms): Rooms| {

@@ -4,6 +4,7 @@ use posthaste::store::StoreError;
 use posthaste::{Budget, DurableError, History, HistoryPage, HistoryStart, Namespace, Socket};
 
 use crate::rooms::answer::{Code, Refusal};
+use crate::rooms::event::{Binary, Page, fit_into_packet};
 
 /// How many events a page has if nobody says.
 pub(crate) const USUAL_LIMIT: usize = 100;
@@ -24,17 +25,18 @@ pub(crate) async fn page(
     read(&history, start, limit).await.map_err(|error| refusal(&error))
 }
 
-/// As [`page`], for a client: if it has had too much in a short time, it waits.
+/// As [`page`], for a client's answer: what can be in one packet. If the client has had too much in a short time, it waits.
 pub(crate) async fn page_for(
     socket: &Socket,
     room: &str,
     start: HistoryStart<'_>,
     limit: usize,
-) -> Result<HistoryPage, Refusal> {
+) -> Result<Page, Refusal> {
     let history = socket.namespace().history(room).map_err(|error| refusal(&error))?;
-    let page = read(&history, start, limit).await.map_err(|error| refusal(&error))?;
+    let mut page = read(&history, start, limit).await.map_err(|error| refusal(&error))?;
+    fit_into_packet(&mut page);
     history.charge(socket, &page).await;
-    Ok(page)
+    Ok(Page::new(page, Binary::Attached))
 }
 
 /// As [`page`], of a history that is at hand.

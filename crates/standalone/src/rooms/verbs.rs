@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::rooms::answer::{Code, Done, Emitted, Joined, Member, Present, Refusal};
-use crate::rooms::event::{Binary, Page};
+use crate::rooms::event::Page;
 use crate::rooms::names::{check_event, check_room};
 use crate::rooms::presence::Presence;
 use crate::rooms::reading;
@@ -93,8 +93,7 @@ impl Verbs {
                 Some((None, limit)) => (HistoryStart::Last(limit), limit),
                 Some((Some(after), limit)) => (HistoryStart::After(after), limit),
             };
-            let page = reading::page_for(socket, &room, start, limit).await?;
-            let Page { events, complete, gap, next } = Page::new(page, Binary::Attached);
+            let Page { events, complete, gap, next } = reading::page_for(socket, &room, start, limit).await?;
             joined.offset = Some(next);
             if wanted.is_some() {
                 (joined.history, joined.complete, joined.gap) = (Some(events), Some(complete), Some(gap));
@@ -202,8 +201,7 @@ impl Verbs {
             (None, Some(before)) => HistoryStart::Before(reading::offset(before)?, limit),
             (Some(_), Some(_)) => return Err(Refusal::new(Code::Invalid, "either after or before")),
         };
-        let page = reading::page_for(socket, &room, start, limit).await?;
-        Ok(Page::new(page, Binary::Attached))
+        reading::page_for(socket, &room, start, limit).await
     }
 
     pub(crate) fn presence(&self, socket: &Socket, args: &Args<'_>) -> Result<Present, Refusal> {

@@ -1,7 +1,7 @@
 //! Looking at queues and looking after them.
 
 use bytes::Bytes;
-use posthaste_queue::{Command, Counted, Depth, Found, Outcome, QueueName, Select, State};
+use posthaste_queue::{Command, Counted, Found, Outcome, QueueName, Select, State};
 use posthaste_socket_proto::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -9,8 +9,7 @@ use serde_json::value::RawValue;
 use super::pull::MAX_PARTS;
 use super::verbs::{Asking, Good, Reply, attempt, done};
 use crate::handler::Running;
-use crate::queues::now;
-use crate::queues::{Options, Payload, QueueError, QueueVerb, Refused};
+use crate::queues::{Options, Payload, QueueError, QueueStats, QueueVerb, Refused};
 
 /// The most messages of one look.
 const MAX_PEEK: u64 = 1_000;
@@ -43,16 +42,8 @@ pub(super) fn tell<T: Serialize>(
 #[derive(Serialize)]
 struct Stats {
     ok: bool,
-    ready: u64,
-    leased: u64,
-    delayed: u64,
-    dead: u64,
-    bytes: u64,
-    /// How long the oldest that is ready has waited, in milliseconds.
-    oldest: Option<u64>,
-    consumers: u64,
-    paused: bool,
-    draining: bool,
+    #[serde(flatten)]
+    stats: QueueStats,
     counted: Counted,
 }
 
@@ -62,21 +53,7 @@ pub(super) fn stats(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
     tell(asking, Command::Counts(queue), |outcome| {
         let counts = if let Outcome::Counts(depth, counted) = outcome { Some((depth, counted)) } else { None };
         let (depth, counted) = counts.unwrap_or_default();
-        let oldest = depth.oldest.map(|oldest| now().0.saturating_sub(oldest.0));
-        let Depth { ready, leased, delayed, dead, bytes, consumers, is_paused, is_draining, .. } = depth;
-        Stats {
-            ok: true,
-            ready,
-            leased,
-            delayed,
-            dead,
-            bytes,
-            oldest,
-            consumers,
-            paused: is_paused,
-            draining: is_draining,
-            counted,
-        }
+        Stats { ok: true, stats: depth.into(), counted }
     })
 }
 

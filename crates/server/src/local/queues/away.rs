@@ -117,6 +117,7 @@ impl Local {
         holder.socket = socket.clone();
         holder.waits = 0;
         holder.touch_at = self.worker.now();
+        holder.look_at = None;
         let hub = &desk.office.hub;
         let route = || Route::Socket { namespace: desk.office.number, worker: self.worker.index() };
         let (mut held, mut anew) = (Vec::new(), Vec::new());
@@ -125,7 +126,7 @@ impl Local {
                 let fresh = hub.new_consumer();
                 consumer.wish.consumer = fresh;
                 consumer.stage = Stage::Open;
-                anew.push(consumer.wish.clone());
+                anew.push(Consume { bytes: consumer.share, ..consumer.wish.clone() });
                 fresh
             } else {
                 if matches!(consumer.stage, Stage::Open) {
@@ -142,6 +143,7 @@ impl Local {
             self.worker.follow_heartbeat(socket.0.connection);
         }
         desk.holders.borrow_mut().insert(member.0, holder);
+        self.watch_silence(desk, number, member);
         for id in held {
             drop(self.ask_queues(desk, number, Command::Unhold(id)));
         }

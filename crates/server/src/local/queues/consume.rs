@@ -15,7 +15,7 @@ use crate::queues::{LONGEST_LEASE, Options, QueueVerb, Refused, Route, text};
 
 /// The bytes that a consumer has at a time if it does not say.
 const BYTES: u64 = 1 << 20;
-/// The most bytes it may ask for.
+/// The most bytes it may ask for. It has as many as its [share](super::Holder::share).
 const MAX_BYTES: u64 = 64 << 20;
 /// The shortest lease, in milliseconds.
 pub(super) const SHORTEST_LEASE: u64 = 100;
@@ -146,26 +146,31 @@ impl Asking<'_> {
         let (desk, office) = (self.desk(), self.office());
         let max = office.settings.max_consumers;
         let id = office.hub.new_consumer();
-        let wish = Consume { consumer: id, ..wish };
-        let consumer = Consumer { name: id, wish: wish.clone(), stage, held: 0, is_touched, came_back: false };
+        let (asked, wish) = (wish.bytes, Consume { consumer: id, ..wish });
         let admitted = desk.hold(member, self.socket, self.local.worker.now(), |holder| {
             let is_first = holder.consumers.is_empty();
-            let has_room = holder.consumers.len() < max;
-            if has_room {
-                holder.consumers.insert(id, consumer);
+            if holder.consumers.len() >= max {
+                return None;
             }
-            (has_room, is_first)
+            // What is pulled is asked for each time, and is little.
+            let is_pull = matches!(stage, Stage::Pulling(..));
+            let share = if is_pull { 0 } else { holder.share(wish.bytes, office.max_bytes) };
+            let wish = wish.clone();
+            holder
+                .consumers
+                .insert(id, Consumer { name: id, wish, share, stage, held: 0, is_touched, came_back: false });
+            Some((is_first, if is_pull { asked } else { share }))
         });
-        if !admitted.0 {
+        let Some((is_first, bytes)) = admitted else {
             return Err(Refused::new("too_many", format!("a socket has {max} consumers at most")));
-        }
-        if admitted.1 {
+        };
+        if is_first {
             // A worker that is busy with a long job says nothing else.
             self.local.worker.follow_heartbeat(self.socket.0.connection);
         }
         desk.owners.borrow_mut().insert(id, member.0);
         office.hub.route(id, Route::Socket { namespace: office.number, worker: self.local.worker.index() });
-        Ok(wish)
+        Ok(Consume { bytes, ..wish })
     }
 }
 

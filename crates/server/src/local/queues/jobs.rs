@@ -1,10 +1,9 @@
 //! Grants on their way to sockets, and what sockets answer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use posthaste_adapter::{Member, Rooms};
-use posthaste_history::store::StoreError;
+use posthaste_history::store::{StoreError, at_once};
 use posthaste_queue::{
     Command, Delivery, Effect, MessageId, Outcome, QueueName, Refusal, Settle, Stop, Token, Verdict, Why, name_is_good,
 };
@@ -17,12 +16,8 @@ use crate::encode::with_packet;
 use crate::how::How;
 use crate::local::{Handle, Local};
 use crate::namespace::{Namespace, NamespaceInner};
-use crate::queues::{JobArgs, News, Payload, at_once, verdict};
+use crate::queues::{JobArgs, News, Payload, verdict};
 use crate::socket::Socket;
-
-/// How long a store that is behind is left alone, and how often it is asked again: then the lease runs out.
-const PAUSE: Duration = Duration::from_millis(50);
-const TRIES: usize = 100;
 
 /// A settlement that is on its way, and who is told if the lease was over.
 type Told = (MessageId, Token, Option<(u32, QueueName)>);
@@ -112,7 +107,7 @@ impl Local {
         let Some(desk) = namespace.desk() else { return };
         for effect in effects {
             match effect {
-                Effect::Granted(delivery) => self.granted(desk, delivery),
+                Effect::Granted(delivery) => self.granted(desk, number, delivery),
                 Effect::Revoked { consumer, queue, id, token, why } => {
                     let member = desk.owners.borrow().get(&consumer).copied();
                     let Some(member) = member.map(Member) else { continue };
@@ -135,7 +130,7 @@ impl Local {
         }
     }
 
-    fn granted(&self, desk: &Desk, delivery: Delivery) {
+    fn granted(&self, desk: &Desk, number: u32, delivery: Delivery) {
         let member = desk.owners.borrow().get(&delivery.consumer).copied();
         let Some(member) = member.map(Member) else {
             // Its socket is lost, and it was not sent: nobody else is to wait for that one's grace.
@@ -144,14 +139,6 @@ impl Local {
         let opened = desk.with(member, |holder| {
             let consumer = holder.consumers.get_mut(&delivery.consumer)?;
             consumer.held += 1;
-            let lease = Duration::from_millis(delivery.lease_ms);
-            let every = (lease / 3).max(Duration::from_millis(10));
-            if holder.leases.is_empty() {
-                holder.touch_every = every;
-                holder.touch_at = self.worker.now() + every;
-            } else {
-                holder.touch_every = holder.touch_every.min(every);
-            }
             match &mut consumer.stage {
                 Stage::Opening(all) => all.push(delivery.clone()),
                 Stage::Pulling(all, news) => {
@@ -160,18 +147,19 @@ impl Local {
                 }
                 _ => {
                     let ack = holder.next_ack();
-                    holder.lease(&delivery, Some(ack));
+                    holder.lease(&delivery, Some(ack), self.worker.now());
                     return Some(Some((ack, holder.socket.clone())));
                 }
             }
-            holder.lease(&delivery, None);
+            holder.lease(&delivery, None, self.worker.now());
             Some(None)
         });
         match opened {
             Some(Some(Some((ack, socket)))) => self.send_job(desk, &socket, ack, &delivery),
             Some(Some(None)) => {}
-            Some(None) | None => desk.office.hub.give_back(delivery.id, delivery.token),
+            Some(None) | None => return desk.office.hub.give_back(delivery.id, delivery.token),
         }
+        self.watch_silence(desk, number, member);
     }
 
     /// Sends what a consumer was given before its client knew of it.
@@ -182,7 +170,7 @@ impl Local {
                     return None;
                 }
                 let ack = holder.next_ack();
-                holder.lease(&delivery, Some(ack));
+                holder.lease(&delivery, Some(ack), self.worker.now());
                 Some((ack, holder.socket.clone()))
             });
             if let Some(Some((ack, socket))) = asked {
@@ -283,25 +271,25 @@ impl Local {
         }
         let hub = desk.office.hub.clone();
         let mut answer = hub.ask(Command::Settle(settles.clone()));
-        let mut waited = at_once(&mut answer);
+        let waited = at_once(&mut answer);
         if let Some(Ok(Ok(outcome))) = waited {
             return self.settled(number, outcome, from);
         }
         let Some(this) = self.this.upgrade() else { return };
         tokio::task::spawn_local(async move {
-            for _ in 0..TRIES {
-                let answered = match waited.take() {
-                    Some(answered) => answered,
-                    None => answer.await,
-                };
-                match answered {
-                    Ok(Ok(outcome)) => return this.settled(number, outcome, from),
-                    Err(StoreError::Busy { .. } | StoreError::Full { .. }) => {}
-                    Ok(Err(refusal)) => return tracing::error!(%refusal, "jobs were not settled: their leases run out"),
-                    Err(error) => return tracing::error!(%error, "jobs were not settled: their leases run out"),
+            let answered = match waited {
+                Some(answered) => answered,
+                None => answer.await,
+            };
+            let queue = from.iter().find_map(|(.., who)| who.as_ref().map(|(_, queue)| queue.as_ref()));
+            match hub.settle_after(&settles, answered).await {
+                Ok(Ok(outcome)) => this.settled(number, outcome, from),
+                Ok(Err(refusal)) => tracing::error!(%refusal, queue, "jobs were not settled: their leases run out"),
+                Err(error @ (StoreError::Busy { .. } | StoreError::Full { .. })) => {
+                    let count = settles.len();
+                    tracing::warn!(%error, queue, count, "jobs were not settled, the store is behind: their leases run out");
                 }
-                tokio::time::sleep(PAUSE).await;
-                answer = hub.ask(Command::Settle(settles.clone()));
+                Err(error) => tracing::error!(%error, queue, "jobs were not settled: their leases run out"),
             }
         });
     }

@@ -8,7 +8,7 @@
 //!
 //! - [`verbs`]: what clients ask, and what they are told at once.
 //! - [`put`], [`consume`], [`pull`], [`settle`], [`admin`]: what that leads to.
-//! - [`jobs`]: grants on their way to sockets, and the acks that come back.
+//! - [`jobs`]: grants on their way to sockets, and the acks that come back; [`silence`]: leases that go on meanwhile.
 //! - [`away`]: sockets that are lost, and those that come back; [`noted`]: to another process.
 //!
 //! Nothing is borrowed while something is sent or asked.
@@ -22,6 +22,7 @@ mod pull;
 mod put;
 mod schedules;
 mod settle;
+mod silence;
 mod verbs;
 
 use std::cell::RefCell;
@@ -77,6 +78,8 @@ pub(crate) struct Holder {
     touch_at: Instant,
     /// A third of the shortest lease.
     touch_every: Duration,
+    /// When it is looked at next whether its client is silent; nothing if nobody looks.
+    look_at: Option<Instant>,
     /// Leases that are over and not answered; the oldest first.
     over: VecDeque<Token>,
     /// What this session called and was not told the result of.
@@ -93,6 +96,8 @@ struct Consumer {
     name: ConsumerId,
     /// How it was asked for.
     wish: Consume,
+    /// So many of the bytes that its socket may have are its own; a pull needs none of them.
+    share: u64,
     stage: Stage,
     /// How many leases it has.
     held: usize,
@@ -195,6 +200,7 @@ impl Holder {
             next_ack: FIRST_JOB as u32 | u32::from_be_bytes(random()) >> 2,
             touch_at: now,
             touch_every: Duration::from_secs(10),
+            look_at: None,
             over: VecDeque::new(),
             calls: VecDeque::new(),
             waits: 0,
@@ -213,7 +219,8 @@ impl Holder {
     }
 
     /// It has a message.
-    fn lease(&mut self, delivery: &Delivery, ack: Option<u32>) {
+    fn lease(&mut self, delivery: &Delivery, ack: Option<u32>, now: Instant) {
+        self.pace(Duration::from_millis(delivery.lease_ms), now);
         let lease =
             Lease { id: delivery.id, queue: delivery.queue.clone(), consumer: delivery.consumer, ack, is_over: false };
         if let Some(ack) = ack {
@@ -265,6 +272,13 @@ impl Holder {
         tokens.into_iter().for_each(|token| _ = self.end(token));
     }
 
+    /// The bytes that one more consumer has at a time: what it wants, and no more than half of what the others leave, so that there is something
+    /// left for the next. Whatever it has, one larger message is given to it alone.
+    fn share(&self, wanted: u64, max: u64) -> u64 {
+        let taken = self.consumers.values().map(|consumer| consumer.share).sum();
+        wanted.min(max.saturating_sub(taken) / 2).max(1)
+    }
+
     /// Remembers a call as its own.
     fn note_call(&mut self, id: MessageId) {
         if self.calls.len() >= MAX_CALLS {
@@ -285,22 +299,5 @@ impl Local {
     fn ask_queues(&self, desk: &Desk, number: u32, command: Command) -> Answer<Result<Outcome, Refusal>> {
         self.flush_settled(desk, number);
         desk.office.hub.ask(command)
-    }
-
-    /// Something has come from a socket that has jobs: its leases go on, if it is time for that.
-    pub(super) fn touch_jobs(&self, desk: &Desk, number: u32, member: Member) {
-        let now = self.worker.now();
-        let due = desk.with(member, |holder| {
-            if now < holder.touch_at || holder.leases.is_empty() {
-                return Vec::new();
-            }
-            holder.touch_at = now + holder.touch_every;
-            let consumers = holder.consumers.iter().filter(|(_, consumer)| consumer.held > 0 && consumer.is_touched);
-            consumers.map(|(id, _)| *id).collect()
-        });
-        for consumer in due.unwrap_or_default() {
-            // Whether it could be is seen by whoever settles.
-            drop(self.ask_queues(desk, number, Command::TouchAll(consumer)));
-        }
     }
 }

@@ -107,7 +107,8 @@ impl Local {
             }
             let prefetch = prefetch.min(settings.max_prefetch);
             let wish = Consume { consumer: name, queue, prefetch, bytes, lease_ms, keys, once: None };
-            let consumer = Consumer { name, wish, stage: Stage::Stopped, held: 0, is_touched, came_back: false };
+            let share = holder.share(bytes, desk.office.max_bytes);
+            let consumer = Consumer { name, wish, share, stage: Stage::Stopped, held: 0, is_touched, came_back: false };
             holder.consumers.insert(name, consumer);
         }
         (!holder.consumers.is_empty()).then_some(holder)

@@ -14,7 +14,7 @@ use super::verbs::{Asking, Reply, Wait, attempt, done};
 use crate::handler::Running;
 use crate::queues::now;
 use crate::queues::{
-    Defaults, Hub, LONGEST_LEASE, Options, Payload, QueueError, QueueVerb, Refused, check_parts, read_put, read_value,
+    Defaults, LONGEST_LEASE, Options, Payload, QueueError, QueueVerb, Refused, check_parts, read_put, read_value,
 };
 
 /// How long a call waits for its result if it does not say, in milliseconds.
@@ -148,7 +148,7 @@ pub(super) fn call(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
     let (mut put, timeout) = attempt!(asking, asking.message(QueueVerb::Call));
     let wait = attempt!(asking, asking.wait());
     let patience = timeout.unwrap_or(PATIENCE);
-    put.keep_result_ms.get_or_insert(patience + KEPT_LONGER);
+    let keeps = *put.keep_result_ms.get_or_insert(patience + KEPT_LONGER) > 0;
     let answer = asking.store(vec![put]);
     let (hub, namespace) = (asking.office().hub.clone(), asking.namespace.clone());
     let member = attempt!(asking, asking.there());
@@ -159,11 +159,12 @@ pub(super) fn call(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
             Ok(receipts) => receipts.first().copied(),
             Err(refused) => return reply.refuse(refused),
         };
-        let Some(Receipt { id, .. }) = receipt else { return };
+        let Some(Receipt { id, dup, .. }) = receipt else { return };
         if let Some(desk) = namespace.desk() {
             desk.with(member, |holder| holder.note_call(id));
         }
-        tell_result(&hub, id, patience, reply, wait).await;
+        let result = hub.result_of(id, keeps && !dup, Duration::from_millis(patience)).await;
+        tell_result(id, result, reply, wait);
     });
     Ok(done())
 }
@@ -181,7 +182,8 @@ pub(super) fn wait(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
                 Err(error) => return reply.refuse(error.into()),
             }
         }
-        tell_result(&office.hub, id, patience, reply, wait).await;
+        let result = office.hub.result_of(id, false, Duration::from_millis(patience)).await;
+        tell_result(id, result, reply, wait);
     });
     Ok(done())
 }
@@ -206,14 +208,13 @@ fn awaited(asking: &Asking<'_>) -> Result<Awaited, Refused> {
 }
 
 /// Tells the result of a message, or that there is none yet.
-async fn tell_result(hub: &Hub, id: MessageId, patience: u64, reply: Reply, wait: Wait) {
+fn tell_result(id: MessageId, result: Result<Payload, QueueError>, reply: Reply, wait: Wait) {
     #[derive(Serialize)]
     struct Pending {
         ok: bool,
         id: MessageId,
         pending: bool,
     }
-    let result = hub.result_of(id, Duration::from_millis(patience)).await;
     drop(wait);
     match result {
         Ok(result) => match with_result(id, &result) {

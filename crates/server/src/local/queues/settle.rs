@@ -1,15 +1,20 @@
 //! Settling by number and token: what was pulled, and what came before a connection was lost.
 
+use posthaste_adapter::Member;
 use posthaste_history::store::Timestamp;
-use posthaste_queue::{Command, MessageId, Outcome, Settle, Settled, Token, Verdict};
+use posthaste_queue::{Command, MessageId, Outcome, Refusal, Settle, Settled, Token, Verdict};
 use posthaste_socket_proto::Args;
+use rustc_hash::FxHashSet;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::Holder;
 use super::consume::SHORTEST_LEASE;
 use super::verbs::{Asking, Reply, attempt};
 use crate::handler::Running;
+use crate::local::{Local, LocalNamespace};
 use crate::queues::{LONGEST_LEASE, Options, Refused, SaidOutcome, check_parts, number, read_value};
+use crate::socket::Socket;
 
 const MAX_TOKEN: u64 = 1 << 53;
 
@@ -22,29 +27,24 @@ pub(super) fn settle(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
     // Each for itself: whoever does not have a message changes nothing.
     let mut results: Vec<Result<(), Refused>> = Vec::with_capacity(said.len());
     let (mut settles, mut places) = (Vec::new(), Vec::new());
-    let mut idle = Vec::new();
     let member = asking.member();
+    let mut seen = FxHashSet::default();
     for settle in said {
-        let let_go = member.and_then(|member| {
-            asking.desk().with(member, |holder| {
-                let lease = holder.leases.get(&settle.token)?;
-                (lease.id == settle.id).then(|| holder.let_go(settle.token)).flatten()
-            })?
+        let has = member.and_then(|member| {
+            asking.desk().with(member, |holder| holder.leases.get(&settle.token).is_some_and(|it| it.id == settle.id))
         });
-        match let_go {
-            Some((_, now_idle)) => {
-                idle.extend(now_idle);
-                places.push(results.len());
-                settles.push(settle);
-                results.push(Ok(()));
-            }
-            None => results.push(Err(stale(settle.id))),
+        if has == Some(true) && seen.insert(settle.token) {
+            places.push((results.len(), settle.token));
+            settles.push(settle);
+            results.push(Ok(()));
+        } else {
+            results.push(Err(stale(settle.id)));
         }
     }
     let (desk, number) = (asking.desk(), asking.number());
     let answer = (!settles.is_empty()).then(|| asking.local.ask_queues(desk, number, Command::Settle(settles)));
-    idle.into_iter().for_each(|consumer| asking.local.consumer_is_idle(desk, number, consumer));
-    let reply = asking.reply;
+    let socket = asking.socket.clone();
+    let Asking { local, namespace, reply, .. } = asking;
     Ok(Box::pin(async move {
         #[derive(Serialize)]
         struct All {
@@ -58,7 +58,11 @@ pub(super) fn settle(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
                 Ok(Err(refusal)) => return reply.refuse(refusal.into()),
                 Err(error) => return reply.refuse(error.into()),
             };
-            for (place, settled) in places.into_iter().zip(settled) {
+            for ((place, token), settled) in places.into_iter().zip(settled) {
+                // It has what was not settled, and may say so once more, or something else.
+                if matches!(settled, Ok(_) | Err(Refusal::StaleLease(_) | Refusal::UnknownMessage(_))) {
+                    local.let_go(&namespace, member, &socket, token);
+                }
                 results[place] = settled.map(|_| ()).map_err(Refused::from);
             }
         }
@@ -68,6 +72,19 @@ pub(super) fn settle(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
         });
         reply.send(&All { ok: true, results: results.collect() });
     }))
+}
+
+impl Local {
+    /// A message is not its session's any more, wherever that is by now.
+    fn let_go(&self, namespace: &LocalNamespace, member: Option<Member>, socket: &Socket, token: Token) {
+        let Some(desk) = namespace.desk() else { return };
+        let has_it = |holder: &mut Holder| holder.let_go(token);
+        let gone = member.and_then(|member| desk.with(member, has_it)).flatten();
+        let gone = gone.or_else(|| desk.office.with_parked(socket.id(), has_it).flatten());
+        if let Some((_, Some(idle))) = gone {
+            self.consumer_is_idle(desk, namespace.shared.number(), idle);
+        }
+    }
 }
 
 fn read(asking: &Asking<'_>) -> Result<Vec<Settle>, Refused> {

@@ -1,13 +1,12 @@
 //! Looking at queues and messages: nothing changes by it.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use posthaste::QueueError;
-use posthaste::queue::{Command, Config, Counted, Depth, End, Found, MessageId, Outcome, Rest, State as Where};
+use posthaste::queue::{Command, Config, Counted, End, Found, MessageId, Outcome, Rest, State as Where};
+use posthaste::{QueueError, QueueStats};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -23,36 +22,11 @@ const MAX_PAGE: usize = 1_000;
 /// The most bytes of payloads in one answer; one message is shown whatever its size.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// What a queue has.
-#[derive(Serialize)]
-struct Stats {
-    ready: u64,
-    leased: u64,
-    delayed: u64,
-    dead: u64,
-    bytes: u64,
-    /// How long the oldest that is ready has waited, in milliseconds.
-    oldest: Option<u64>,
-    consumers: u64,
-    paused: bool,
-    draining: bool,
-}
-
-impl From<Depth> for Stats {
-    fn from(depth: Depth) -> Self {
-        let Depth { ready, leased, delayed, dead, bytes, oldest, consumers, is_paused, is_draining } = depth;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let oldest = oldest.map(|oldest| now.saturating_sub(oldest.0));
-        Self { ready, leased, delayed, dead, bytes, oldest, consumers, paused: is_paused, draining: is_draining }
-    }
-}
-
 /// What a queue has, and what happened there since the server was started.
 #[derive(Serialize)]
 struct Counts {
     #[serde(flatten)]
-    stats: Stats,
+    stats: QueueStats,
     counted: Counted,
 }
 
@@ -67,7 +41,7 @@ pub(super) struct Names {
 struct Listed {
     name: Arc<str>,
     #[serde(flatten)]
-    stats: Stats,
+    stats: QueueStats,
 }
 
 #[derive(Serialize)]
