@@ -37,6 +37,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
   describe("the helper [ours]", () => {
     const server = new StandaloneServer({ command: [program] });
     let browser;
+    let keeping;
     let contexts = [];
     let cleanups = [];
     let rooms = 0;
@@ -52,6 +53,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     });
     after(async () => {
       await browser?.close();
+      await keeping?.close();
       await server.stop();
     });
 
@@ -59,11 +61,14 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     const address = () => `${server.urls.socketio}/page`;
 
     /** Pages under the server's origin; `offline` has the scripts come from the disk, so that pages load while the server is down. */
-    async function context({ page = CLASSIC, offline = false } = {}) {
+    async function context({ page = CLASSIC, offline = false, keepsPages = false, locks = true } = {}) {
+      if (keepsPages) keeping ??= await launchChromium({ keepsPages });
       // A page that the test gives is from nowhere: Chromium asks before it lets such a one talk to this machine.
-      const made = await browser.newContext({ permissions: ["local-network-access"] });
+      const made = await (keepsPages ? keeping : browser).newContext({ permissions: ["local-network-access"] });
       contexts.push(made);
-      await made.route("**/page", (route) => route.fulfill({ contentType: "text/html", body: page }));
+      // As in pages without TLS.
+      if (!locks) await made.addInitScript(() => Object.defineProperty(Navigator.prototype, "locks", { get: () => undefined }));
+      await made.route("**/page*", (route) => route.fulfill({ contentType: "text/html", body: page }));
       if (offline) {
         const script = (file) => (route) => route.fulfill({ contentType: "text/javascript", body: readFileSync(path.join(assets, file), "utf8") });
         await made.route("**/socket.io/socket.io.min.js", script("client/socket.io.min.js"));
@@ -204,6 +209,101 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       await page.reload();
       await session(page);
       assert.deepEqual(await page.evaluate(() => recovery.pending), []);
+    });
+
+    for (const locks of [true, false]) {
+      const how = locks ? "" : ", where there are no locks";
+      /** Goes back to a page that was kept. Nothing is loaded by that, which is what a navigation is waited for. */
+      const back = async (page, mark) => {
+        await page.evaluate(() => { setTimeout(() => history.back(), 0); });
+        await seen(async () => (await page.evaluate(() => window.mark).catch(() => undefined)) === mark, "the page that was kept");
+      };
+      const mark = (page, name) => page.evaluate((it) => { window.mark = it; }, name);
+
+      check(`a page that somebody goes back to hears what was said meanwhile${how}`, async () => {
+        const [name, made] = [room(), await context({ keepsPages: true, locks })];
+        const page = await visit(made);
+        await Promise.all([join(page, name), mark(page, "first")]);
+        const tell = await teller(name);
+        await tell(1);
+        await hears(page, [1]);
+        const id = await page.evaluate(() => socket.id);
+        await page.goto("about:blank");
+        await tell(2, 3);
+        await back(page, "first");
+        await tell(4);
+        await hears(page, [1, 2, 3, 4]);
+        assert.deepEqual(await page.evaluate(() => [socket.id, sessions]), [id, [false]]);
+        await page.reload();
+        await session(page);
+        assert.deepEqual(await page.evaluate(() => [recovery.restored, socket.id]), [true, id]);
+      });
+
+      check(`what a page could not send is sent by the one that somebody goes back to, and once${how}`, async () => {
+        const [name, made] = [room(), await context({ keepsPages: true, offline: true, locks })];
+        const page = await visit(made);
+        await Promise.all([join(page, name), mark(page, "first")]);
+        await server.kill();
+        await page.evaluate((it) => { recovery.send("room:emit", it, "note", 1); }, name);
+        await page.goto(`${address()}?second`);
+        await seen(() => page.evaluate(() => window.recovery?.pending.length === 1), "what the first has left");
+        await page.evaluate((it) => { recovery.send("room:emit", it, "note", 2); }, name);
+        await seen(() => page.evaluate(() => window.recovery?.pending.length === 2), "what the second has to say");
+        await back(page, "first");
+        await server.start();
+        await seen(() => page.evaluate(() => recovery.pending.length === 0), "all answers");
+        assert.deepEqual(await kept(name), [1, 2]);
+        // Both say all of it, whether the browser kept the second or loads it: each has one effect.
+        await page.evaluate(() => { setTimeout(() => history.forward(), 0); });
+        const isDone = () => location.search === "?second" && window.sessions.length > 0 && recovery.pending.length === 0;
+        await seen(() => page.evaluate(isDone).catch(() => false), "all answers, again");
+        assert.deepEqual(await kept(name), [1, 2]);
+      });
+    }
+
+    check("without locks a page is who it was when it is loaded again, and one that it opens is somebody else", async () => {
+      const [name, made] = [room(), await context({ locks: false })];
+      const one = await visit(made);
+      await join(one, name);
+      const id = await one.evaluate(() => socket.id);
+      const tell = await teller(name);
+      await tell(1);
+      await hears(one, [1]);
+      const [two] = await Promise.all([made.waitForEvent("page"), one.evaluate(() => { window.open(location.href); })]);
+      await session(two);
+      assert.deepEqual(await two.evaluate(() => [recovery.restored, typeof navigator.locks]), [false, "undefined"]);
+      assert.notEqual(await two.evaluate(() => socket.id), id);
+      await one.reload();
+      await session(one);
+      assert.deepEqual(await one.evaluate(() => [recovery.restored, socket.id]), [true, id]);
+      await tell(2);
+      await hears(one, [2]);
+    });
+
+    check("what is refused for now stays in the outbox and is sent again under its key", async () => {
+      const [name, made] = [room(), await context()];
+      const refusals = [{ code: "busy" }, { code: "storage_full", retry_after: 30 }];
+      const keys = [];
+      await made.routeWebSocket(/socket\.io/, (way) => {
+        const to = way.connectToServer();
+        way.onMessage((message) => {
+          const key = /"\$key":"(\w+)"/.exec(String(message));
+          if (key) keys.push(key[1]);
+          to.send(message);
+        });
+        to.onMessage((message) => {
+          const id = /^43(\d+)\[/.exec(String(message))?.[1];
+          const refusal = id && refusals.shift();
+          way.send(refusal ? `43${id}[${JSON.stringify({ ok: false, message: "not now", ...refusal })}]` : message);
+        });
+      });
+      const page = await visit(made);
+      const answer = await page.evaluate((it) => recovery.send("room:emit", it, "note", 7), name);
+      assert.equal(answer.ok, true, JSON.stringify(answer));
+      assert.equal(keys.length, 3);
+      assert.equal(new Set(keys).size, 1);
+      assert.deepEqual(await page.evaluate(() => recovery.pending), []);
+      assert.deepEqual(await kept(name), [7]);
     });
 
     check("an outbox has bounds and says so", async () => {

@@ -9,6 +9,10 @@
     }
     return value;
   };
+  // The server has done nothing then, and not used up the key.
+  const passing = ["busy", "storage_full", "unavailable"];
+  const passes = (answer) => Boolean(answer) && answer.ok !== true && (passing.includes(answer.code) || (answer.code && answer.retry_after > 0));
+  const longestPause = 60e3;
   const failure = (code, message) => Object.assign(new Error(message), { code });
 
   /**
@@ -22,7 +26,7 @@
     const locks = root.navigator && root.navigator.locks;
     // Without locks two pages with one copy would never know: then it lies there only while no page has it.
     const leaves = !locks && Boolean(root.document);
-    const waiting = new Map();
+    const [waiting, pauses] = [new Map(), new Map()];
     let state = { id: random(), pid: null, offset: null, outbox: [] };
     let [bytes, connects, isReady, isAfresh, release, told] = [0, 0, false, false, () => {}, null];
     const timers = {};
@@ -47,11 +51,16 @@
         return new Promise((done) => { release = done; });
       }).catch(() => resolve(false));
     });
-    const ready = (async () => {
+    /** What the page before has left. */
+    const left = () => {
       let kept = null;
       try { kept = JSON.parse(storage.getItem(place)); } catch (_) { /* Somebody else's. */ }
       if (leaves) storage.removeItem(place);
-      if (kept && Array.isArray(kept.outbox) && (!locks || await hold(kept.id))) state = kept;
+      return kept && Array.isArray(kept.outbox) ? kept : null;
+    };
+    const ready = (async () => {
+      const kept = left();
+      if (kept && (!locks || await hold(kept.id))) state = kept;
       else if (locks) await hold(state.id);
       bytes = state.outbox.reduce((sum, entry) => sum + JSON.stringify(entry).length, 0);
       isReady = true;
@@ -100,16 +109,25 @@
       if (waiting.has(key)) waiting.get(key)(answer);
       else if (onanswer) onanswer(event, args, answer);
       waiting.delete(key);
+      pauses.delete(key);
     };
     const emit = (entry) => {
       const connect = connects;
       socket.timeout(answerWithin).emit(entry.event, ...entry.args, { $key: entry.key }, (error, answer) => {
         if (!state.outbox.includes(entry)) return;
-        if (!error) settle(entry, answer);
-        else if (socket.connected && connect === connects) emit(entry);
+        if (!error && !passes(answer)) return settle(entry, answer);
+        const again = () => { if (state.outbox.includes(entry) && socket.connected && connect === connects) emit(entry); };
+        if (error) return again();
+        const pause = Math.min(pauses.get(entry.key) || 1e3, longestPause);
+        pauses.set(entry.key, 2 * pause);
+        const timer = setTimeout(again, Math.min(answer.retry_after > 0 ? answer.retry_after : pause, longestPause));
+        if (timer.unref) timer.unref();
       });
     };
-    /** Sends an event until it is answered, over connections and pages. The answer's first value; the server handles it once. */
+    /**
+     * Sends an event until it is answered, over connections and pages; a refusal that passes is no answer. The answer's first value; the
+     * server handles it once.
+     */
     const send = (event, ...args) => ready.then(() => new Promise((resolve) => {
       const text = JSON.stringify({ key: random(), event, args }, plain);
       if (state.outbox.length >= maxCount || bytes + text.length > maxBytes) {
@@ -158,10 +176,20 @@
       try { if (isReady) write(); } catch (_) { /* As above. */ }
       release();
     };
+    /** Takes over what a page behind this one had to say. That both say what both have does no harm: it has its key. */
+    const adopt = () => {
+      const [kept, keys] = [left(), state.outbox.map(({ key }) => key)];
+      for (const entry of kept && kept.id === state.id ? kept.outbox : []) {
+        if (keys.includes(entry.key)) continue;
+        state.outbox.push(entry);
+        bytes += JSON.stringify(entry).length;
+        if (socket.connected && connects) emit(entry);
+      }
+      save();
+    };
     const show = async ({ persisted }) => {
       if (!persisted) return;
-      if (leaves) storage.removeItem(place);
-      if (!locks || await hold(state.id)) return;
+      if (!locks || await hold(state.id)) return adopt();
       // Another page went on with it meanwhile: this one becomes somebody new.
       [state, isAfresh, bytes] = [{ id: random(), pid: null, offset: null, outbox: [] }, true, 0];
       await hold(state.id);
@@ -173,6 +201,8 @@
     if (root.addEventListener && root.document) {
       root.addEventListener("pagehide", hide);
       root.addEventListener("pageshow", show);
+      // Who goes back may be shown before the page behind has left.
+      if (leaves) root.addEventListener("storage", ({ key, newValue }) => { if (key === place && newValue) adopt(); });
     }
 
     const recovery = {
