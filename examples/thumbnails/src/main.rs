@@ -1,5 +1,8 @@
-//! How do I keep heavy work out of my handlers, and tell whoever waits how far it is? By a queue with workers in the same process. Run it, open
-//! <http://localhost:3000> and choose a few pictures.
+//! How do I keep heavy work out of my handlers, and have a program in another language do it? By a queue, with workers in the same process or
+//! wherever else. Run it, open <http://localhost:3000> and choose a few pictures: they are worked on here.
+//!
+//! With `cargo run -p posthaste-example-thumbnails -- --worker python` nobody works here, and pictures wait for `examples/thumbnails/worker.py`.
+//! Start it before or after choosing some, start several, stop one in the middle of its work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +10,7 @@ use std::time::Duration;
 use axum::{Router, response::Html, routing::get};
 use bytes::Bytes;
 use posthaste::queue::{Config, MemoryQueues};
-use posthaste::{Data, Delivery, Job, JobError, QueueError, Server, SocketId, WorkQueues};
+use posthaste::{Data, Delivery, Job, JobError, QueueError, QueueVerb, Server, SocketId, WorkQueues};
 use serde::{Deserialize, Serialize};
 
 /// Pixels, four bytes each, row by row.
@@ -32,12 +35,18 @@ const SIDE: usize = 96;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // In memory: `posthaste-backend-embedded` has queues on the disk, which outlive the process.
-    let queues = WorkQueues::new(Arc::new(MemoryQueues::new(MemoryQueues::limits(), 1))).without_namespace();
+    let store = Arc::new(MemoryQueues::new(MemoryQueues::limits(), 1));
+    // Other programs may take pictures, and nothing else. Which of them are workers, a middleware of `/queues` would say.
+    let queues = WorkQueues::new(store).permit(|_, verb, queue| verb == QueueVerb::Consume && queue == "thumbnails");
     let io = Server::builder().queues(queues).max_payload(20_000_000).build()?;
     let thumbnails = io.queue("thumbnails");
     // Whoever comes when a hundred pictures wait is told so at once.
     thumbnails.configure(Config { max_messages: 100, attempts: 3, ..Config::default() }).await?;
-    thumbnails.worker(2, shrink).start();
+    match std::env::args().skip(1).collect::<Vec<_>>().join(" ").as_str() {
+        "" => drop(thumbnails.worker(2, shrink).start()),
+        "--worker python" => println!("now start python examples/thumbnails/worker.py"),
+        _ => return Err("usage: posthaste-example-thumbnails [--worker python]".into()),
+    }
     io.on("picture", picture);
 
     let page = Router::new().route("/", get(|| async { Html(include_str!("../index.html")) }));
