@@ -2,9 +2,10 @@
 
 import { chromium } from "playwright-core";
 
-/** A Chromium that was just started: the one that CHROMIUM names, or Debian's. */
-export function launchChromium() {
+/** A Chromium that was just started: the one that CHROMIUM names, or Debian's. `keepsPages`: pages that are left stay alive for who goes back. */
+export function launchChromium({ keepsPages = false } = {}) {
   return chromium.launch({
+    ignoreDefaultArgs: keepsPages ? ["--disable-back-forward-cache"] : [],
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     timeout: 120_000,
     args: [

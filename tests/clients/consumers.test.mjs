@@ -5,27 +5,15 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, afterEach, before, describe } from "node:test";
-import { io } from "socket.io-client";
-import { ask, check, next, opened, programOf, sleep, StandaloneServer, temporaryFolder, until } from "./harness.mjs";
+import { check, must, next, opened, programOf, sleep, StandaloneServer, temporaryFolder, until } from "./harness.mjs";
 
 const program = programOf("POSTHASTE_BIN");
 
 if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
   describe("consumers over a restart [ours]", () => {
     const server = new StandaloneServer({ command: [program] });
-    let sockets = [];
 
-    const connect = async (options = {}) => {
-      const socket = io(`${server.urls.socketio}/queues`, { forceNew: true, transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 200, ...options });
-      sockets.push(socket);
-      await opened(socket);
-      return socket;
-    };
-    const must = async (socket, ...call) => {
-      const answer = await ask(socket, ...call);
-      assert.equal(answer.ok, true, `${JSON.stringify(call)}: ${JSON.stringify(answer)}`);
-      return answer;
-    };
+    const connect = (options) => server.connect("/queues", options);
     const restart = async (...expected) => {
       const back = expected.map((socket) => next(socket, "connect"));
       await server.kill();
@@ -34,10 +22,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     };
 
     before(() => server.start());
-    afterEach(() => {
-      for (const socket of sockets) socket.disconnect();
-      sockets = [];
-    });
+    afterEach(() => server.disconnectAll());
     after(() => server.stop());
 
     for (const transports of [["websocket"], ["polling"]]) {
@@ -123,9 +108,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       const strict = new StandaloneServer({ command: [program] }, { command: "serve", options: ["--config", config] });
       try {
         await strict.start();
-        const worker = io(`${strict.urls.socketio}/queues`, { forceNew: true, transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 200 });
-        sockets.push(worker);
-        await opened(worker);
+        const worker = await strict.connect("/queues");
         await must(worker, "q:consume", "work");
         for (const [work, consumers] of [["anyone", 1], ["deny", 0]]) {
           rules(work);

@@ -18,10 +18,12 @@ it("a full disk takes no more jobs, says when to try again, and what is there is
   const server = new Killed(program, folder, await freePort(), { data: path.join(disk.path, "data") });
   await server.start();
   const socket = io(`${server.url}/queues`, { transports: ["websocket"], reconnection: false });
+  const keyed = io(server.url, { transports: ["websocket"], reconnection: false });
+  const say = () => ask(keyed, "room:emit", "demo:full", "note", "x".repeat(1_000), { $key: "one" });
   const post = (target, body) => fetch(`${server.url}/api/v1/${target}`, { method: "POST", body: body && JSON.stringify(body) });
   const depth = async () => (await fetch(`${server.url}/api/v1/queues/q/stats`)).json();
   try {
-    await opened(socket);
+    await Promise.all([opened(socket), opened(keyed)]);
     for (const number of [1, 2, 3, 4]) assert.equal((await ask(socket, "q:put", "q", number)).ok, true);
     const pulled = await (await post("queues/q/lease?max=1")).json();
 
@@ -29,6 +31,7 @@ it("a full disk takes no more jobs, says when to try again, and what is there is
     let refused;
     await until(async () => !(refused = await ask(socket, "q:put", "q", 5)).ok, "it is full");
     assert.deepEqual([refused.code, refused.retry_after > 0], ["storage_full", true]);
+    assert.equal((await say()).code, "storage_full");
     const response = await post("queues/q/messages", { payload: 5 });
     assert.equal(response.status, 507);
     assert.equal((await response.json()).code, "storage_full");
@@ -53,6 +56,10 @@ it("a full disk takes no more jobs, says when to try again, and what is there is
 
     disk.free();
     await until(async () => (await ask(socket, "q:put", "q", 6)).ok, "there is room again");
+    // What was refused for now did not use up its key. Rooms look at the disk when they please, not when queues do.
+    let said;
+    await until(async () => (said = await say()).ok, "rooms see the room, too");
+    assert.equal(said.dup, undefined, JSON.stringify(said));
     // What was done is done, and nothing else is there.
     await server.kill();
     await server.start();
@@ -60,6 +67,7 @@ it("a full disk takes no more jobs, says when to try again, and what is there is
     assert.equal(ready + leased, 1);
   } finally {
     socket.disconnect();
+    keyed.disconnect();
     await server.kill();
     disk.close();
     rmSync(folder, { recursive: true, force: true });

@@ -4,6 +4,7 @@
 // binary that CONFORMANCE_BIN names, started as `$CONFORMANCE_BIN --port N`. Every suite runs against each subject with
 // the same assertions; that is how ours is held to the real server. SUBJECTS=ours,node narrows the choice.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { Agent } from "node:http";
@@ -207,11 +208,7 @@ export class ConformanceServer {
       autoConnect: false,
       ...options,
     });
-    this.onCleanup(() => {
-      socket.io.reconnection(false);
-      socket.disconnect();
-      socket.io.engine?.close();
-    });
+    this.onCleanup(() => hangUp(socket));
     return socket;
   }
 
@@ -250,6 +247,7 @@ export class StandaloneServer {
   #process;
   #folder = temporaryFolder();
   #starts = 0;
+  #sockets = [];
 
   constructor(subject, { command = "dev", options = ["--json"] } = {}) {
     this.command = subject.command;
@@ -272,14 +270,37 @@ export class StandaloneServer {
     });
   }
 
+  /** A client of a namespace that comes back soon when the connection is lost. */
+  async connect(nsp = "", options = {}) {
+    const quick = { forceNew: true, transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 200 };
+    const socket = io(this.urls.socketio + nsp, { ...quick, ...options });
+    this.#sockets.push(socket);
+    await opened(socket);
+    return socket;
+  }
+
+  /** Ends all that `connect` gave. */
+  disconnectAll() {
+    this.#sockets.forEach(hangUp);
+    this.#sockets = [];
+  }
+
   kill() {
     return this.#process.kill();
   }
 
   async stop() {
+    this.disconnectAll();
     await this.#process?.kill();
     rmSync(this.#folder, { recursive: true, force: true });
   }
+}
+
+/** Ends a client's connection with all its namespaces, and its attempts to come back. */
+function hangUp(socket) {
+  socket.io.reconnection(false);
+  socket.disconnect();
+  socket.io.engine?.close();
 }
 
 /** Resolves when a client socket is connected, rejects with the refusal. Connects it when it does not already try. */
@@ -325,6 +346,13 @@ export function call(socket, event, ...args) {
 /** Emits with an acknowledgement and gives its first argument. */
 export async function ask(socket, event, ...args) {
   const [answer] = await call(socket, event, ...args);
+  return answer;
+}
+
+/** Asks what has to be answered with `{ok: true}`. */
+export async function must(socket, ...call) {
+  const answer = await ask(socket, ...call);
+  assert.equal(answer.ok, true, `${JSON.stringify(call)}: ${JSON.stringify(answer)}`);
   return answer;
 }
 

@@ -7,8 +7,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { io } from "socket.io-client";
-import { ask, check, opened, programOf, StandaloneServer, temporaryFolder, until } from "./harness.mjs";
+import { ask, check, must, opened, programOf, StandaloneServer, temporaryFolder, until } from "./harness.mjs";
 
 const program = programOf("POSTHASTE_BIN");
 const python = programOf("PYTHON_BIN");
@@ -54,19 +53,8 @@ emit = "anyone"
 if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
   describe("routes [ours]", () => {
     const server = new StandaloneServer({ command: [program] }, { command: "serve", options: ["--config", config] });
-    let sockets = [];
 
-    const connect = async (nsp = "", options = {}) => {
-      const socket = io(server.urls.socketio + nsp, { forceNew: true, transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 200, ...options });
-      sockets.push(socket);
-      await opened(socket);
-      return socket;
-    };
-    const must = async (socket, ...call) => {
-      const answer = await ask(socket, ...call);
-      assert.equal(answer.ok, true, `${JSON.stringify(call)}: ${JSON.stringify(answer)}`);
-      return answer;
-    };
+    const connect = (nsp, options) => server.connect(nsp, options);
     const worker = async (queue, work, options = {}) => {
       const socket = await connect("/queues");
       socket.on("job", async (job, meta, done) => done(await work(job, meta)));
@@ -78,10 +66,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       writeFileSync(config, RULES);
       await server.start();
     });
-    afterEach(() => {
-      for (const socket of sockets) socket.disconnect();
-      sockets = [];
-    });
+    afterEach(() => server.disconnectAll());
     after(async () => {
       await server.stop();
       rmSync(folder, { recursive: true, force: true });
@@ -152,7 +137,6 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     check("a client may wait for what it works off itself, over one connection", async () => {
       const shop = await connect();
       const queues = shop.io.socket("/queues");
-      sockets.push(queues);
       await opened(queues);
       queues.on("job", (job, meta, done) => done(job.args[0].n));
       const answers = Array.from({ length: 300 }, (_, n) => ask(shop, "order:new", { customer: "ann", n }));

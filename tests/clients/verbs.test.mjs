@@ -6,8 +6,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { io } from "socket.io-client";
-import { ask, check, collect, next, opened, programOf, StandaloneServer, temporaryFolder, until } from "./harness.mjs";
+import { ask, check, collect, must, next, programOf, StandaloneServer, temporaryFolder, until } from "./harness.mjs";
 
 const program = programOf("POSTHASTE_BIN");
 const python = programOf("PYTHON_BIN");
@@ -51,31 +50,17 @@ durable = { max_messages = 3 }
 if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
   describe("verbs of rooms [ours]", () => {
     const server = new StandaloneServer({ command: [program] }, { command: "serve", options: ["--config", config] });
-    let sockets = [];
     let rooms = 0;
 
     const room = () => `chat:${(rooms += 1)}`;
-    const connect = async (options = {}) => {
-      const socket = io(server.urls.socketio, { forceNew: true, transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 200, ...options });
-      sockets.push(socket);
-      await opened(socket);
-      return socket;
-    };
-    const must = async (socket, ...call) => {
-      const answer = await ask(socket, ...call);
-      assert.equal(answer.ok, true, `${JSON.stringify(call)}: ${JSON.stringify(answer)}`);
-      return answer;
-    };
+    const connect = (options) => server.connect("", options);
     const textsOf = (events) => events.map(({ args }) => args[0]);
 
     before(async () => {
       writeFileSync(config, RULES);
       await server.start();
     });
-    afterEach(() => {
-      for (const socket of sockets) socket.disconnect();
-      sockets = [];
-    });
+    afterEach(() => server.disconnectAll());
     after(async () => {
       await server.stop();
       rmSync(folder, { recursive: true, force: true });
@@ -203,6 +188,28 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       assert.deepEqual({ texts: textsOf(history), offset, complete, gap }, { texts: [4, 5], offset: receipts[4].offset, complete: true, gap: false });
       const since = await must(late, "room:join", name, { after: receipts[1].offset });
       assert.deepEqual(textsOf(since.history), [3, 4, 5]);
+    });
+
+    check("binary values come in pages that the client takes, and what only looks like one stays what it was", async () => {
+      const name = room();
+      const ada = await connect();
+      const lookalike = { _placeholder: true, num: 0 };
+      const sent = [lookalike, ...Array.from({ length: 11 }, (_, i) => Buffer.from([i])), lookalike, "last"];
+      const receipts = [];
+      for (const value of sent) receipts.push(await must(ada, "room:emit", name, "chat", value));
+      const lost = collect(ada, "disconnect");
+      const joined = await must(ada, "room:join", name, { history: 1_000 });
+      const [found, counts] = [textsOf(joined.history), [joined.history.length]];
+      for (let page = { complete: joined.complete, next: joined.offset }; !page.complete;) {
+        page = await must(ada, "room:history", name, { after: page.next });
+        found.push(...textsOf(page.events));
+        counts.push(page.events.length);
+      }
+      assert.deepEqual(found, sent);
+      assert.deepEqual(counts, [1, 10, 1, 2]);
+      const last = await must(ada, "room:history", name, { limit: 13 });
+      assert.deepEqual([textsOf(last.events), last.complete, last.next], [sent.slice(1, 11), false, receipts[10].offset]);
+      assert.deepEqual(lost, []);
     });
 
     check("whoever joins while others write hears every event, and knows by its offset what it has already", async () => {
