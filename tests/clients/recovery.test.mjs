@@ -269,7 +269,9 @@ eachSubject("recovery", (server) => {
       if (gone) await leave(first, observer);
       const rivals = await Promise.all(Array.from({ length: 6 }, () => RawSocket.session(server, RECOVERING)));
       for (const rival of rivals) rival.send(`40${JSON.stringify({ pid: first.pid, offset })}`);
-      const answers = await Promise.all(rivals.map(answered));
+      // Whoever comes later closes those before, perhaps before they are answered.
+      const ended = ({ socket }) => new Promise((resolve) => socket.addEventListener("close", () => resolve({})));
+      const answers = await Promise.all(rivals.map((rival) => Promise.race([answered(rival), ended(rival)])));
       const isOpen = ({ socket }) => socket.readyState === socket.OPEN;
       const same = () => rivals.filter((rival, i) => answers[i].sid === first.sid && isOpen(rival));
       await until(() => same().length <= 1, "the end of all but one");

@@ -1,6 +1,6 @@
 //! The shard of a namespace.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use posthaste_adapter::{Flags, Packet, Room, Rooms, Target};
 use posthaste_history::store::{
     Answer, Message, Put, Receipt, Retention, Shard, Store, StoreError, StreamName, Timestamp, Write, wait,
 };
-use posthaste_history::{Budget, Epoch, Offset, OffsetKey, Pid, Position};
+use posthaste_history::{Budget, Epoch, Offset, OffsetKey, Position};
 use tokio::sync::watch;
 
 use super::pages::Pages;
@@ -45,8 +45,6 @@ pub(crate) struct Keeper {
     told: Mutex<HashMap<StreamName, bool>>,
     /// Sessions that the store was too far behind to take.
     untaken: Untaken,
-    /// Sessions that are being taken up.
-    taken: Mutex<HashSet<Pid>>,
     /// The position of the last event.
     news: watch::Sender<u64>,
     /// Inboxes that are read here.
@@ -101,7 +99,6 @@ impl Keeper {
             rules: RwLock::default(),
             told: Mutex::default(),
             untaken: Untaken::default(),
-            taken: Mutex::default(),
             news: watch::Sender::new(head.pos),
             readers: Readers::default(),
             pages: Pages::default(),
@@ -327,26 +324,9 @@ impl Keeper {
         Timestamp(now().0.saturating_add(away))
     }
 
-    /// Takes the right to take a session up, unless somebody has it.
-    pub(crate) fn take(self: &Arc<Self>, pid: Pid) -> Option<Taking> {
-        lock(&self.taken).insert(pid).then(|| Taking { keeper: self.clone(), pid })
-    }
-
     /// Whether a room may be a stream. Others are rooms like any, but nothing of them is kept.
     pub(crate) fn takes(&self, stream: &StreamName) -> bool {
         stream.len() <= self.max_name
-    }
-}
-
-/// The right to take up a session, until it is dropped.
-pub(crate) struct Taking {
-    keeper: Arc<Keeper>,
-    pub(crate) pid: Pid,
-}
-
-impl Drop for Taking {
-    fn drop(&mut self) {
-        lock(&self.keeper.taken).remove(&self.pid);
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) use form::Form;
 pub use history::{History, HistoryPage, HistoryStart, StoredEvent};
 pub(crate) use inbox::has_inbox;
 pub use inbox::{Inbox, InboxMode, UserOperator};
-pub(crate) use keeper::{BUSY, Keeper, Taking, everybody, inbox_of, now, offset_key, room_of, stream_of};
+pub(crate) use keeper::{BUSY, Keeper, everybody, inbox_of, now, offset_key, room_of, stream_of};
 pub(crate) use pages::{NoPart, PAGE};
 use posthaste_history::Budget;
 use posthaste_history::store::{Durability, Store};

@@ -9,8 +9,8 @@ use posthaste_engine::{CloseReason, ConnectionId, Revision};
 use posthaste_history::{Gap, PidText};
 use posthaste_socket_proto::{encode_connect, encode_connect_error, encode_disconnect, encode_legacy_connect};
 
+use super::comeback::Comeback;
 use super::resolve::INVALID;
-use super::resume::Comeback;
 use super::{Early, Handle, Local};
 use crate::encode::with_plain_packet;
 use crate::error::ConnectError;
@@ -35,7 +35,7 @@ impl Local {
         if let Some(only) = namespace.0.router().parser.filter(|only| !only.takes(parser)) {
             return self.refuse(id, &namespace.0.name, &only.refusal());
         }
-        if self.is_legacy(id) || !self.resume(id, namespace, auth) && !self.revive(id, namespace, auth) {
+        if self.is_legacy(id) || !self.come_back(id, namespace, auth) {
             self.begin(id, namespace, auth);
         }
     }

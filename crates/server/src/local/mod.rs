@@ -12,6 +12,7 @@
 
 mod acks;
 mod behind;
+mod comeback;
 mod connect;
 mod dialects;
 mod dispatch;
@@ -94,7 +95,7 @@ pub(crate) struct Local {
     /// What sockets were told before they joined, by their serial number.
     early: RefCell<FxHashMap<u32, Early>>,
     /// Sessions that are being taken up, and by whom.
-    claims: RefCell<Vec<(ConnectionId, Rc<resume::Claim>)>>,
+    claims: RefCell<Vec<(ConnectionId, Rc<comeback::Claim>)>>,
     /// How many calls of outgoing listeners are on the stack.
     showing: Cell<usize>,
     entropy: RefCell<Entropy>,

@@ -7,6 +7,7 @@
 //!
 //! What was not durable is gone with the process that sent it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use posthaste_adapter::{Packet, RawEvent};
@@ -15,12 +16,12 @@ use posthaste_history::store::{Range, StoreError};
 use posthaste_history::{Gap, NotRecovered, gaps, recover};
 
 use super::Local;
-use super::resume::Comeback;
+use super::comeback::{Afresh, Comeback, Comer};
 use super::stored::StoredTrail;
-use crate::durable::{Keeper, NoPart, PAGE, Taking, Whose, now, room_of};
+use crate::durable::{Keeper, NoPart, PAGE, Whose, now, room_of};
 use crate::how::How;
 use crate::namespace::Namespace;
-use crate::recovery::{Place, Wish};
+use crate::recovery::Place;
 use crate::socket::Socket;
 
 /// How often a replay is continued with what happened meanwhile before the client starts afresh.
@@ -28,61 +29,17 @@ const ROUNDS: usize = 64;
 /// What tells a client of what it missed for good.
 const GAP: &str = "sio:gap";
 
-/// Why a client starts afresh.
-enum Afresh {
-    /// Nothing is known of it, or nothing that helps.
-    Unknown,
-    /// A part of what it missed is forgotten: it is told.
-    Gaps(Vec<Gap>),
-    /// It has gone again, or was refused.
-    Gone,
-}
-
 impl Local {
-    /// Looks for the session that a client asks for in the store, if there is one. Returns whether the client is being seen to.
-    pub(super) fn revive(&self, id: ConnectionId, namespace: &Namespace, auth: Option<&str>) -> bool {
-        let keeper = namespace.0.journal.as_ref().and_then(|journal| journal.kept());
-        let (Some(keeper), Some(wish)) = (keeper, auth.and_then(Wish::read)) else { return false };
-        let Some(taking) = keeper.take(wish.pid) else { return false };
-        let Some(this) = self.this.upgrade() else { return false };
-        let (namespace, keeper, auth) = (namespace.clone(), keeper.clone(), auth.map(Box::<str>::from));
-        let serial = self.next_serial();
-        let reviving = async move {
-            let afresh = match this.take_from_store(id, serial, &namespace, &keeper, auth.clone(), &wish, taking).await
-            {
-                Ok(()) | Err(Afresh::Gone) => None,
-                Err(Afresh::Unknown) => Some(Vec::new()),
-                Err(Afresh::Gaps(gaps)) => Some(gaps),
-            };
-            if let Some(gaps) = afresh
-                && this.with_client(id, |_| ()).is_some()
-            {
-                this.begin_with(id, &namespace, auth.as_deref(), gaps);
-            }
-            // Its half here was made to know what has been delivered, which nobody may need after all.
-            if let Some(local) = this.namespace(namespace.0.number()) {
-                this.leave_if_empty(&local);
-            }
-        };
-        self.worker.start(id, serial, Box::pin(reviving));
-        true
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what one client's coming back is about")]
-    async fn take_from_store(
-        &self,
-        id: ConnectionId,
-        serial: u32,
-        namespace: &Namespace,
-        keeper: &Arc<Keeper>,
-        auth: Option<Box<str>>,
-        wish: &Wish,
-        taking: Taking,
-    ) -> Result<(), Afresh> {
-        let Some(journal) = &namespace.0.journal else { return Err(Afresh::Unknown) };
+    /// Takes up a session that only the store knows, if there is one.
+    pub(super) async fn revive(self: &Rc<Self>, comer: &Comer<'_>) -> Result<(), Afresh> {
+        let Comer { id, serial, namespace, ref auth, ref wish, .. } = *comer;
+        let journal = namespace.0.journal.as_ref().ok_or(Afresh::Unknown)?;
+        let keeper = journal.kept().ok_or(Afresh::Unknown)?;
         // Behind what was noted of it when its connection was closed, perhaps just now.
         keeper.shard().commit(now(), Vec::new()).await.map_err(unread)?;
         let record = keeper.shard().session(now(), wish.pid).await.map_err(unread)?.ok_or(Afresh::Unknown)?;
+        // Whoever has gone again by now ends nothing that the next attempt may find.
+        let request = self.with_client(id, |client| client.request.clone()).ok_or(Afresh::Gone)?;
         let start =
             recover(keeper.head(), &record, journal.offered(wish).stored).map_err(|why| self.not_recovered(why))?;
         let mut stored = StoredTrail::restored(record).ok_or(Afresh::Unknown)?;
@@ -101,8 +58,7 @@ impl Local {
             keeper.end_questions(stored.id);
             return Err(Afresh::Gaps(forgotten));
         }
-        let request = self.with_client(id, |client| client.request.clone()).ok_or(Afresh::Gone)?;
-        let socket = Socket::resumed(stored.id, id, serial, namespace.0.clone(), request, auth, None);
+        let socket = Socket::resumed(stored.id, id, serial, namespace.0.clone(), request, auth.clone(), None);
         socket.restore_data(stored.data.clone());
         if !self.ask_middlewares(&self.middlewares(namespace), &socket).await {
             return Err(Afresh::Gone);
@@ -115,7 +71,7 @@ impl Local {
         keeper.load_questions(stored.id).await.map_err(unread)?;
         match self.replay_stored(id, namespace, keeper, &mut stored, start).await {
             Ok(()) => {
-                self.accept(&socket, Comeback::Revived(taking, Box::new(stored)));
+                self.accept(&socket, Comeback::Revived(wish.pid, Box::new(stored)));
                 Ok(())
             }
             Err(afresh) => {
@@ -177,11 +133,6 @@ impl Local {
             }
         }
         Err(self.not_recovered(NotRecovered::TooMuch))
-    }
-
-    fn not_recovered(&self, why: NotRecovered) -> Afresh {
-        tracing::debug!(%why, "a session was not recovered");
-        Afresh::Unknown
     }
 
     /// Tells a new socket what its client missed for good.

@@ -13,6 +13,7 @@ use posthaste_history::{
     Trail, replay_start,
 };
 
+use super::attempts::Attempts;
 use super::place::{Offered, OffsetText, Place};
 use super::shared::Shared;
 use super::{Away, Recovery, Wish};
@@ -41,6 +42,8 @@ pub(crate) struct Journal {
     epoch: Epoch,
     /// What outlives the process, or why nothing does.
     keeper: Result<Arc<Keeper>, DurableError>,
+    /// Who is about to take which session up.
+    pub(super) attempts: Attempts,
     state: Mutex<State>,
 }
 
@@ -114,7 +117,8 @@ impl Journals {
             bytes: 0,
             parked: 0,
         };
-        let journal = Arc::new(Journal { shared: self.shared.clone(), epoch, keeper, state: Mutex::new(state) });
+        let (shared, attempts) = (self.shared.clone(), Attempts::default());
+        let journal = Arc::new(Journal { shared, epoch, keeper, attempts, state: Mutex::new(state) });
         self.shared.add(&journal);
         journal
     }

@@ -4,13 +4,14 @@
 //!   emit ─► Journal (one per namespace, one lock) ─┬─ position, offset behind the arguments, log
 //!                                                  └─ mail to every worker, in the order of the log
 //!   connection lost ─► left ─► Journal.park        rooms, values and position under the client's secret pid
-//!   CONNECT with pid ─► Journal.claim ─► replay, in pages ─► CONNECT with the old id ─► live again
+//!   CONNECT with pid ─► Journal.attempt ─► Journal.claim ─► replay, in pages ─► CONNECT with the old id ─► live again
 //! ```
 //!
 //! The rules are values of `posthaste-history`; here are the lock and the bounds that all namespaces share. The log's order is the
 //! order of delivery on every worker because positions are given, and mail is posted, under that lock. So each worker's half of a
 //! namespace knows one number, *applied*: everything up to it has been delivered here.
 
+mod attempts;
 mod away;
 mod journal;
 mod place;
@@ -19,6 +20,7 @@ mod wish;
 
 use std::time::Duration;
 
+pub(crate) use attempts::{Attempt, Earlier};
 pub(crate) use away::Away;
 pub(crate) use journal::{Claimed, Journal, Journals, Kept, Published, random};
 pub(crate) use place::{OffsetText, Place};

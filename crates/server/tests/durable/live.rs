@@ -54,16 +54,16 @@ async fn nothing_is_lost_or_doubled_between_replay_and_live_events() {
 }
 
 #[tokio::test]
-async fn of_two_that_claim_a_session_one_gets_it() {
+async fn of_two_that_claim_a_session_the_later_gets_it() {
     let (remains, _running, peer) = scene().await;
     let (next, sockets) = remains.serve();
     for number in 0..100 {
         next.io.to("room").emit("event", &number).await.unwrap();
     }
-    let (one, two) = tokio::join!(peer.memory.back(next.addr), peer.memory.back(next.addr));
-    // Either at once, and one of them is somebody new; or one after the other, and the first of them is closed for the second.
-    assert!([&one, &two].iter().any(|back| back.recovered && back.peer.id == peer.id));
-    assert!([&one, &two].iter().all(|back| back.recovered == (back.peer.id == peer.id)));
+    let (one, two) = tokio::join!(peer.memory.try_back(next.addr), peer.memory.try_back(next.addr));
+    // The earlier is closed for the later, perhaps before it is told that it was recovered.
+    let both: Vec<_> = [one, two].into_iter().flatten().collect();
+    assert!(!both.is_empty() && both.iter().all(|back| back.recovered && back.peer.id == peer.id));
     let is_it = |socket: &posthaste::Socket| socket.id().to_string() == peer.id && socket.is_connected();
     posthaste_testkit::eventually("one socket has the id", async || {
         sockets.all().iter().filter(|it| is_it(it)).count() == 1

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
 
+mod attempts;
 mod between;
 mod device;
 mod disk;

@@ -90,9 +90,19 @@ impl Memory {
 
     /// As [`Memory::back`], with more in its auth.
     pub(crate) async fn back_with(&self, addr: SocketAddr, auth: Value) -> Back {
+        connected(self.ask_with(addr, auth).await, self.clone()).await
+    }
+
+    /// As [`Memory::back`]; `None` if its connection is closed before there is an answer.
+    pub(crate) async fn try_back(&self, addr: SocketAddr) -> Option<Back> {
+        try_connected(self.ask_with(addr, json!({})).await, self.clone()).await
+    }
+
+    /// Asks, and does not wait for the answer.
+    pub(crate) async fn ask_with(&self, addr: SocketAddr, auth: Value) -> Client {
         let mut client = Client::open(addr, Transport::WebSocket).await;
         client.send(&self.wish_with(auth)).await;
-        connected(client, self.clone()).await
+        client
     }
 
     /// The packet it asks for its session with.
@@ -124,10 +134,14 @@ impl Memory {
     }
 }
 
-async fn connected(mut client: Client, mut memory: Memory) -> Back {
+async fn connected(client: Client, memory: Memory) -> Back {
+    try_connected(client, memory).await.expect("its connection was closed")
+}
+
+async fn try_connected(mut client: Client, mut memory: Memory) -> Option<Back> {
     let mut missed = Vec::new();
     loop {
-        let Message::Text(text) = client.message().await.unwrap() else { panic!("no attachments here") };
+        let Message::Text(text) = client.message().await.ok()? else { panic!("no attachments here") };
         let Some(answer) = text.strip_prefix('0') else {
             missed.push(memory.hear(&text));
             continue;
@@ -136,7 +150,7 @@ async fn connected(mut client: Client, mut memory: Memory) -> Back {
         let (id, pid) = (answer["sid"].as_str().unwrap().to_owned(), answer["pid"].as_str().unwrap().to_owned());
         let recovered = pid == memory.pid;
         memory.pid = pid;
-        return Back { peer: Peer { client, id, memory }, missed, recovered };
+        return Some(Back { peer: Peer { client, id, memory }, missed, recovered });
     }
 }
 
