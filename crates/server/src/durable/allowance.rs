@@ -94,6 +94,17 @@ impl Allowances {
         }
     }
 
+    /// Waits as [`Allowances::spend`] does for what is about to be read, of which no more than `most` bytes may come: whoever has to wait has it
+    /// read afterwards. Of a small budget a quarter is enough: the last that is read may be more than there is.
+    ///
+    /// # Cancel safety
+    /// Safe: what was not waited for was not spent.
+    pub(crate) async fn reserve(self: &Arc<Self>, whose: Whose, most: usize) -> Reserved {
+        let most = (most as u64).min(self.budget.burst_bytes / 4);
+        self.spend(&whose, usize::try_from(most).unwrap_or(usize::MAX)).await;
+        Reserved { allowances: self.clone(), whose, cost: self.budget.time_for(most) }
+    }
+
     /// Takes so much, and says how long to wait with what it was taken for.
     fn take(&self, whose: &Whose, cost: Duration, now: Instant) -> Duration {
         let mut state = self.lock();
@@ -116,6 +127,35 @@ impl Allowances {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What may be read for somebody now. What was not spent of it when it is dropped is given back.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    allowances: Arc<Allowances>,
+    whose: Whose,
+    cost: Duration,
+}
+
+impl Reserved {
+    /// So much was read, and is sent. What is more than was reserved is waited for by whoever comes next.
+    pub(crate) fn settle(mut self, bytes: usize) {
+        let spent = self.allowances.budget.time_for(bytes as u64);
+        let more = spent.saturating_sub(self.cost);
+        if more > Duration::ZERO {
+            self.allowances.take(&self.whose, more, Instant::now());
+        }
+        self.cost = self.cost.saturating_sub(spent);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.cost > Duration::ZERO {
+            self.allowances.give_back(&self.whose, self.cost);
+        }
     }
 }
 
@@ -170,6 +210,30 @@ mod tests {
             assert_eq!(take(&allowances, &Whose::Identity(number.to_string().into()), 100, at), 0);
         }
         assert!(allowances.lock().full_at.len() <= FIRST_SWEEP);
+    }
+
+    #[tokio::test]
+    async fn what_was_reserved_and_not_read_is_given_back() {
+        let (allowances, ada) = (Arc::new(Allowances::new(BUDGET)), ada());
+        let owed = || {
+            allowances
+                .lock()
+                .full_at
+                .get(&ada)
+                .map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
+        };
+        let is_about = |bytes: u64| owed().abs_diff(BUDGET.time_for(bytes)) < Duration::from_millis(500);
+        allowances.reserve(ada.clone(), 200).await.settle(50);
+        assert!(is_about(50), "{:?}", owed());
+        drop(allowances.reserve(ada.clone(), 200).await);
+        assert!(is_about(50), "{:?}", owed());
+        let reserved = allowances.reserve(ada.clone(), 1_000_000).await;
+        assert!(is_about(300), "a quarter of what may be sent at once: {:?}", owed());
+        reserved.settle(1_450);
+        assert!(is_about(1_500), "{:?}", owed());
+        let waiting = tokio::time::timeout(Duration::ZERO, allowances.reserve(ada.clone(), 10));
+        assert!(waiting.await.is_err(), "what was too much is waited for by the next");
+        assert!(is_about(1_500), "{:?}", owed());
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use posthaste_adapter::{RawEvent, Room};
 use posthaste_history::store::{Message, Page, Range, StreamName, Timestamp};
 use posthaste_history::{Budget, Offset, Position};
 
+use super::allowance::Reserved;
 use super::keeper::stream_of;
 use super::{DurableError, Form, Keeper, Whose};
 use crate::namespace::Namespace;
@@ -54,6 +55,21 @@ pub struct HistoryPage {
     pub pos: u64,
 }
 
+/// The right to send a page again: [`History::reserve`]. Dropped unsettled, nothing counts.
+#[must_use]
+#[derive(Debug)]
+pub struct HistoryReservation(Reserved);
+
+impl HistoryReservation {
+    /// Counts a page that is sent.
+    pub fn settle(self, page: &HistoryPage) {
+        let bytes = |stored: &StoredEvent| {
+            stored.event.all().raw().len() + stored.event.attachments().iter().map(bytes::Bytes::len).sum::<usize>()
+        };
+        self.0.settle(page.events.iter().map(bytes).sum());
+    }
+}
+
 /// An event as it was stored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -99,13 +115,13 @@ impl History {
         Ok(self.page_of(page, after, until, named))
     }
 
-    /// Counts a page as [sent again](crate::ReplayBudget) to the client of a socket: to be awaited before it is, for a client that has had
-    /// too much has to wait.
-    pub async fn charge(&self, socket: &Socket, page: &HistoryPage) {
-        let bytes = |stored: &StoredEvent| {
-            stored.event.all().raw().len() + stored.event.attachments().iter().map(bytes::Bytes::len).sum::<usize>()
-        };
-        self.keeper.allowances().spend(&Whose::of(socket), page.events.iter().map(bytes).sum()).await;
+    /// Waits until a page may be [sent again](crate::ReplayBudget) to the client of a socket: a client that has had too much has to wait, and
+    /// what it waits for is not read before. `max` is what [`History::page`] will be asked for.
+    ///
+    /// # Cancel safety
+    /// Safe: what was not waited for was not spent.
+    pub async fn reserve(&self, socket: &Socket, max: Budget) -> HistoryReservation {
+        HistoryReservation(self.keeper.allowances().reserve(Whose::of(socket), max.max_bytes).await)
     }
 
     /// Whether a text has the form of an offset, as [`HistoryStart`] takes it: that of a durable event, or what a live one carries. Whether

@@ -273,7 +273,7 @@ impl Keeper {
     }
 
     /// How much may be sent again to whom.
-    pub(crate) fn allowances(&self) -> &Allowances {
+    pub(crate) const fn allowances(&self) -> &Arc<Allowances> {
         &self.allowances
     }
 

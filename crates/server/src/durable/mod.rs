@@ -29,15 +29,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use allowance::ReplayBudget;
-pub(crate) use allowance::{Allowances, Whose};
+pub(crate) use allowance::{Allowances, Reserved, Whose};
 pub use ask::{DurableAck, DurableSocketOperator};
 pub use emit::{DurableOperator, Stored, StoredAt};
 pub(crate) use form::Form;
-pub use history::{History, HistoryPage, HistoryStart, StoredEvent};
+pub use history::{History, HistoryPage, HistoryReservation, HistoryStart, StoredEvent};
 pub(crate) use inbox::has_inbox;
 pub use inbox::{Inbox, InboxMode, UserOperator};
 pub(crate) use keeper::{BUSY, Keeper, everybody, inbox_of, now, offset_key, room_of, stream_of};
-pub(crate) use pages::{NoPart, PAGE};
+pub(crate) use pages::{NoPart, PAGE, PART_BYTES};
 use posthaste_history::Budget;
 use posthaste_history::store::{Durability, Store};
 pub(crate) use questions::{FIRST_ID, decode as decode_question, questions_of};

@@ -21,7 +21,7 @@ use super::Form;
 /// A page as it is read, and a part as it is sent: then the worker's other connections have a turn.
 pub(crate) const PAGE: Budget = Budget { max_bytes: 64 * 1024, max_events: 512 };
 /// Bytes of frames in a part: events as they are sent are longer than as they are stored.
-const PART_BYTES: usize = 2 * PAGE.max_bytes;
+pub(crate) const PART_BYTES: usize = 2 * PAGE.max_bytes;
 /// What pages take in memory at most.
 const MOST_BYTES: usize = 32 << 20;
 /// What an event takes besides its frames, and a page besides its events. Estimates.

@@ -89,6 +89,8 @@ impl Local {
         let Some(this) = self.this.upgrade() else { return };
         let (id, serial) = (socket.0.connection, socket.0.serial);
         let filling = async move {
+            let whose = Whose::of(&socket);
+            let Some(reserved) = this.may_read(id, &keeper, whose, MOST.max_bytes).await else { return };
             let page = match keeper.shard().read(vec![wanted.range.clone()], MOST).await {
                 Ok(page) => page,
                 Err(error) => {
@@ -96,10 +98,7 @@ impl Local {
                     return refuse(&socket, ack, ("unavailable", "the server's store does not answer"));
                 }
             };
-            let bytes = page.messages.iter().map(|message| message.payload.len()).sum();
-            if !this.affords(id, &keeper, &Whose::of(&socket), bytes).await {
-                return;
-            }
+            reserved.settle(page.messages.iter().map(|message| message.payload.len()).sum());
             let Some((answer, attachments)) = this.filled(&socket, &keeper, &wanted, page) else {
                 return refuse(&socket, ack, NOT_MEMBER);
             };

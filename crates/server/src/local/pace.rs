@@ -1,5 +1,6 @@
 //! How fast a long replay goes.
 
+use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use posthaste_engine_proto::session::deadline_after;
 use posthaste_history::Budget;
 
 use super::Local;
-use crate::durable::{Keeper, Whose};
+use crate::durable::{Keeper, Reserved, Whose};
 
 /// How long a client that does not read is left alone, at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
@@ -19,13 +20,29 @@ const LOOK: Duration = Duration::from_secs(1);
 impl Local {
     /// Waits until so much may be sent again to somebody. Returns whether his connection is there.
     pub(super) async fn affords(&self, id: ConnectionId, keeper: &Keeper, whose: &Whose, bytes: usize) -> bool {
-        let mut spent = pin!(keeper.allowances().spend(whose, bytes));
-        while tokio::time::timeout(LOOK, &mut spent).await.is_err() {
-            if !self.is_seen_to(id) {
-                return false;
+        self.while_seen_to(id, keeper.allowances().spend(whose, bytes)).await.is_some()
+    }
+
+    /// Waits until a page may be read and sent again to somebody; `None` if his connection is gone.
+    pub(super) async fn may_read(
+        &self,
+        id: ConnectionId,
+        keeper: &Keeper,
+        whose: Whose,
+        most: usize,
+    ) -> Option<Reserved> {
+        self.while_seen_to(id, keeper.allowances().reserve(whose, most)).await
+    }
+
+    async fn while_seen_to<T>(&self, id: ConnectionId, waiting: impl Future<Output = T>) -> Option<T> {
+        let mut waiting = pin!(waiting);
+        loop {
+            match tokio::time::timeout(LOOK, &mut waiting).await {
+                Ok(done) => return Some(done),
+                Err(_) if !self.is_seen_to(id) => return None,
+                Err(_) => {}
             }
         }
-        true
     }
 
     /// A client that asked to join is being replayed to: it need not have joined in the usual time. Returns whether it is there.

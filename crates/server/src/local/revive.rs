@@ -18,7 +18,7 @@ use posthaste_history::{Gap, NotRecovered, gaps, recover};
 use super::Local;
 use super::comeback::{Afresh, Comeback, Comer};
 use super::stored::StoredTrail;
-use crate::durable::{Keeper, NoPart, PAGE, Whose, now, room_of};
+use crate::durable::{Keeper, NoPart, PAGE, PART_BYTES, Whose, now, room_of};
 use crate::how::How;
 use crate::namespace::Namespace;
 use crate::recovery::Place;
@@ -103,6 +103,7 @@ impl Local {
                 return Ok(());
             }
             while through < goal {
+                let reserved = self.may_read(id, keeper, whose.clone(), PART_BYTES).await.ok_or(Afresh::Gone)?;
                 let ranges = stored.owed(keeper, through, goal);
                 let part =
                     keeper.pages().part(&**keeper.shard(), &ranges, goal, offset).await.map_err(|why| match why {
@@ -114,7 +115,8 @@ impl Local {
                 if sent > keeper.settings().max_replay {
                     return Err(self.not_recovered(NotRecovered::TooMuch));
                 }
-                if !self.affords(id, keeper, &whose, part.bytes()).await || !self.is_seen_to(id) {
+                reserved.settle(part.bytes());
+                if !self.is_seen_to(id) {
                     return Err(Afresh::Gone);
                 }
                 for event in part.events() {

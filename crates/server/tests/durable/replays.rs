@@ -260,3 +260,31 @@ async fn what_is_asked_for_again_counts_as_well() {
     }
     assert!(start.elapsed() > THIRD, "{:?}", start.elapsed());
 }
+
+/// What waits takes no memory but its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_to_wait_is_read_afterwards() {
+    let remains = Remains::new();
+    let counting = Arc::new(Counting::default());
+    let store = Arc::new(Through(remains.durable().store, counting.clone()));
+    let replay_budget = ReplayBudget { burst_bytes: 1_000, bytes_per_second: 1 };
+    let (running, _) =
+        remains.serve_with(Retention::ROOM, |durable| Durable { store, replay_budget, ..durable }, |_| {});
+    let mut peer = Peer::join(running.addr).await;
+    peer.client.ask(r#"["enter","room"]"#, "[]").await;
+    running.io.to("room").emit("event", &"x".repeat(5_000)).await.unwrap();
+    peer.event().await;
+    peer.client.send(r#"21["sio:fill","room",null,null]"#).await;
+    assert!(peer.client.text().await.starts_with(r#"31[{"ok":true"#));
+    let before = counting.reads();
+    for number in 2..6 {
+        peer.client.send(&format!(r#"2{number}["sio:fill","room",null,null]"#)).await;
+    }
+    peer.sync().await;
+    // Another room's reader, who has used nothing up, is not held up.
+    let mut other = Peer::join(running.addr).await;
+    other.client.ask(r#"["enter","room"]"#, "[]").await;
+    other.client.send(r#"21["sio:fill","room",null,null]"#).await;
+    assert!(other.client.text().await.starts_with(r#"31[{"ok":true"#));
+    assert_eq!(counting.reads() - before, 1, "nothing was read for those that wait");
+}

@@ -33,9 +33,10 @@ pub(crate) async fn page_for(
     limit: usize,
 ) -> Result<Page, Refusal> {
     let history = socket.namespace().history(room).map_err(|error| refusal(&error))?;
+    let reserved = history.reserve(socket, budget(limit)).await;
     let mut page = read(&history, start, limit).await.map_err(|error| refusal(&error))?;
     fit_into_packet(&mut page);
-    history.charge(socket, &page).await;
+    reserved.settle(&page);
     Ok(Page::new(page, Binary::Attached))
 }
 
@@ -45,7 +46,7 @@ pub(crate) async fn read(
     start: HistoryStart<'_>,
     limit: usize,
 ) -> Result<HistoryPage, DurableError> {
-    let budget = Budget { max_events: limit, max_bytes: MAX_BYTES };
+    let budget = budget(limit);
     match history.page(start, budget).await {
         Err(DurableError::Offset) => {
             let start = match start {
@@ -58,6 +59,10 @@ pub(crate) async fn read(
         }
         read => read,
     }
+}
+
+const fn budget(limit: usize) -> Budget {
+    Budget { max_events: limit, max_bytes: MAX_BYTES }
 }
 
 /// What a client gives for an offset, if it could be one.
