@@ -124,6 +124,25 @@ impl Packet {
         Self::from_frames(out.into())
     }
 
+    /// What [`Packet::with_last_argument`] was called for: the same event without the text at its end.
+    ///
+    /// # Panics
+    /// For an event that does not end with a text behind its name.
+    #[must_use]
+    pub fn without_last_argument(&self) -> Self {
+        let (text, rest) = self.split();
+        // Within a text a quote is escaped: one behind a comma is its beginning.
+        let end =
+            text.windows(2).rposition(|pair| pair == b",\"").expect("invariant: an event with an offset ends with it");
+        let mut out = Vec::with_capacity(self.frames.len());
+        let start = FrameStart::begin(&mut out, Opcode::Text);
+        out.extend_from_slice(&text[..end]);
+        out.push(b']');
+        start.finish(&mut out);
+        out.extend_from_slice(&rest);
+        Self::from_frames(out.into())
+    }
+
     /// The payload of the text frame, and the frames behind it.
     fn split(&self) -> (Bytes, Bytes) {
         let mut frames = self.frames.clone();

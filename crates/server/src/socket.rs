@@ -18,6 +18,7 @@ use crate::handshake::Handshake;
 use crate::how::How;
 use crate::local::{self, Local};
 use crate::namespace::{Namespace, NamespaceInner};
+use crate::recovery::refuses_offsets;
 use crate::sent::Sent;
 use crate::server::Server;
 use crate::values::Values;
@@ -41,6 +42,8 @@ pub(crate) struct SocketInner {
     phase: AtomicU8,
     recovered: bool,
     pub(crate) revision: Revision,
+    /// Whether its client wants offsets, where there are any.
+    pub(crate) takes_offsets: bool,
     /// What there is to find in `values` for the event path, as bits: see `listeners`.
     pub(crate) listening: AtomicU8,
     /// What the application keeps with the socket; absent until something is. Shared with the socket that this one was before its
@@ -74,6 +77,7 @@ impl Socket {
         revision: Revision,
         auth: Option<Box<str>>,
     ) -> Self {
+        let takes_offsets = revision == Revision::V4 && !auth.as_deref().is_some_and(refuses_offsets);
         Self(Arc::new(SocketInner {
             id,
             connection,
@@ -84,6 +88,7 @@ impl Socket {
             phase: AtomicU8::new(Phase::Joining as u8),
             recovered: false,
             revision,
+            takes_offsets,
             listening: AtomicU8::new(0),
             values: OnceLock::new(),
         }))

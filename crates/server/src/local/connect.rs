@@ -19,6 +19,7 @@ use crate::handler::BoxedCheck;
 use crate::how::How;
 use crate::namespace::Namespace;
 use crate::reason::DisconnectReason;
+use crate::recovery::Journal;
 use crate::socket::{Identity, Phase, Socket};
 
 /// What a client is told when the application's code panicked.
@@ -153,7 +154,9 @@ impl Local {
         }
         socket.set_phase(Phase::Connected);
         self.worker.vouch(id);
-        if namespace.shared.journal.as_ref().is_some_and(|journal| journal.kept().is_some()) {
+        let keeps = |journal: &Arc<Journal>| journal.kept().is_some();
+        // Who is told no offsets, and so can tell none, is asked by pings how far it has come.
+        if namespace.shared.journal.as_ref().is_some_and(|it| keeps(it) || !socket.0.takes_offsets) {
             self.worker.follow_heartbeat(id);
         }
         let text = socket.id().to_text();

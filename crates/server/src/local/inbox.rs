@@ -216,6 +216,7 @@ impl Local {
         keeper.readers().enter(&inbox, self.worker.index());
         let mode = match (settings.mode, socket.0.revision) {
             (InboxMode::Pong, Revision::V3) => InboxMode::Ack,
+            (InboxMode::Offset, Revision::V4) if !socket.0.takes_offsets => InboxMode::Ack,
             (mode, _) => mode,
         };
         let window = (mode == InboxMode::Ack).then(|| Window::new(settings.window));
@@ -427,6 +428,9 @@ impl Local {
                         asked
                     }
                     None => {
+                        if !socket.0.takes_offsets && socket.0.revision == Revision::V4 {
+                            return Some((packet, How { volatile: false, compress }));
+                        }
                         let rooms = self.applied(&socket.namespace());
                         let rooms = journal.offset(rooms);
                         if pump.pongs.is_some() {

@@ -240,8 +240,9 @@ impl Local {
         }
         let mut slots = self.slots.take();
         slots.clear();
+        let mut bare = Vec::new();
         match &broadcast.answers {
-            None => namespace.membership.borrow_mut().select(&broadcast.target, |_, slot| slots.push(slot)),
+            None => bare = namespace.select(&broadcast.target, &mut slots),
             Some((id, answers)) => {
                 let mut asked = Vec::new();
                 let sockets = namespace.sockets.borrow();
@@ -262,6 +263,9 @@ impl Local {
                 Some(_) => Cow::Borrowed(&broadcast.packet),
             };
             self.deliver_packet(&packet, &slots, How::from(&broadcast.target.flags));
+        }
+        if !bare.is_empty() {
+            self.deliver_packet(&broadcast.packet, &bare, How::from(&broadcast.target.flags));
         }
         self.slots.replace(slots);
     }

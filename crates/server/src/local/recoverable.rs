@@ -5,10 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use posthaste_adapter::{Broadcast, Member, Packet, Room, Target};
 use posthaste_engine::{Revision, Worker, WorkerHandle};
 use posthaste_history::store::{Answer, Receipt, SessionRecord};
 use posthaste_history::{Audience, Pid, Trail};
+use rustc_hash::FxHashSet;
 
 use super::inbox::Inboxes;
 use super::questions::Reasked;
@@ -32,6 +34,8 @@ pub(super) struct Tracking {
     applied: Cell<Place>,
     /// By member.
     tracked: RefCell<Vec<Option<Box<Tracked>>>>,
+    /// Those whose clients take no offsets.
+    bare: RefCell<FxHashSet<Member>>,
     pub(super) inboxes: Inboxes,
     pub(super) questions: Reasked,
 }
@@ -42,6 +46,8 @@ struct Tracked {
     trail: Trail<Room>,
     /// What outlives the process.
     stored: Option<Box<StoredTrail>>,
+    /// What had been sent when the last ping was, if that was not answered yet.
+    pinged: Option<Place>,
 }
 
 impl Tracking {
@@ -60,6 +66,7 @@ impl Tracking {
             journal: journal.clone(),
             applied: Cell::new(applied),
             tracked: RefCell::default(),
+            bare: RefCell::default(),
             inboxes: Inboxes::default(),
             questions: Reasked::default(),
         }
@@ -92,7 +99,12 @@ impl Tracking {
         if tracked.len() <= place {
             tracked.resize_with(place + 1, || None);
         }
-        tracked[place] = Some(Box::new(Tracked { pid, trail, stored }));
+        tracked[place] = Some(Box::new(Tracked { pid, trail, stored, pinged: None }));
+    }
+
+    /// The client of a socket takes no offsets.
+    pub(super) fn leave_bare(&self, member: Member) {
+        self.bare.borrow_mut().insert(member);
     }
 
     pub(super) fn joined(&self, member: Member, room: &Room) {
@@ -117,21 +129,20 @@ impl Tracking {
 
     /// A ping follows everything that a socket was sent so far.
     pub(super) fn pinged(&self, member: Member) {
-        if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize)
-            && let Some(stored) = &mut tracked.stored
-        {
-            stored.pinged = Some(self.applied.get());
+        if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize) {
+            tracked.pinged = Some(self.applied.get());
         }
     }
 
     /// The last ping was answered.
     pub(super) fn ponged(&self, member: Member) {
         if let Some(Some(tracked)) = self.tracked.borrow_mut().get_mut(member.0 as usize)
-            && let Some(stored) = &mut tracked.stored
-            && let Some(pinged) = stored.pinged.take()
+            && let Some(pinged) = tracked.pinged.take()
         {
             tracked.trail.confirm(pinged.pos);
-            stored.trail.confirm(pinged.stored);
+            if let Some(stored) = &mut tracked.stored {
+                stored.trail.confirm(pinged.stored);
+            }
         }
     }
 
@@ -216,9 +227,10 @@ impl Tracking {
 
     /// A socket is gone: from the moment its session is kept, nothing is logged for it alone.
     pub(super) fn left(&self, member: Member, socket: &Socket, reason: DisconnectReason) {
+        self.bare.borrow_mut().remove(&member);
         let tracked = self.tracked.borrow_mut().get_mut(member.0 as usize).and_then(Option::take);
         let Some(tracked) = tracked else { return socket.set_phase(Phase::Gone) };
-        let Tracked { pid, trail, stored } = *tracked;
+        let Tracked { pid, trail, stored, .. } = *tracked;
         if !reason.is_recoverable() {
             if let Some(keeper) = self.journal.kept() {
                 keeper.note_session(pid, None);
@@ -401,10 +413,12 @@ impl Local {
             tracking.deliver(published);
         }
         let mut slots = self.slots.take();
-        slots.clear();
-        namespace.membership.borrow_mut().select(target, |_, slot| slots.push(slot));
+        let bare = namespace.select(target, &mut slots);
         if !slots.is_empty() {
             self.deliver_packet(&published.packet, &slots, How::from(&target.flags));
+        }
+        if !bare.is_empty() {
+            self.deliver_packet(&published.packet.without_last_argument(), &bare, How::from(&target.flags));
         }
         self.slots.replace(slots);
         // Behind it, or what a listener sends would overtake what it was shown, and clients would note the wrong offset.
@@ -420,11 +434,21 @@ impl Local {
             tracking.deliver(published);
         }
         if socket.phase() != Phase::Gone {
-            self.send(socket.0.connection, published.packet.frames(), how);
+            self.send_with_offset(socket, published.packet.frames(), how);
             if socket.0.namespace.is_watched() {
                 self.show_sent(socket, published.packet.frames());
             }
         }
+    }
+
+    /// Sends the frames of an event that ends with its offset; without it to a client that does not take any. Returns whether its connection is
+    /// there.
+    pub(super) fn send_with_offset(&self, socket: &Socket, frames: &Bytes, how: How) -> bool {
+        if socket.0.takes_offsets {
+            return self.send(socket.0.connection, frames, how);
+        }
+        let packet = Packet::from_frames(frames.clone()).without_last_argument();
+        self.send(socket.0.connection, packet.frames(), how)
     }
 
     /// Sends what is not logged, with the offset of what the socket was sent before: it must not be taken for anything later.
@@ -439,9 +463,9 @@ impl Local {
                 namespace.and_then(|namespace| namespace.tracking.as_deref().map(Tracking::applied)).unwrap_or_default()
             }
         };
-        let packet = match socket.0.revision {
-            Revision::V4 => packet.with_last_argument(journal.offset(place).as_str()),
-            Revision::V3 => packet.clone(),
+        let packet = match socket.0.takes_offsets {
+            true => packet.with_last_argument(journal.offset(place).as_str()),
+            false => packet.clone(),
         };
         let sent = self.send(socket.0.connection, packet.frames(), how);
         if socket.0.namespace.is_watched() {
@@ -452,6 +476,18 @@ impl Local {
 }
 
 impl LocalNamespace {
+    /// Puts the members of a target into `slots`, and returns those that take no offsets.
+    pub(super) fn select(&self, target: &Target, slots: &mut Vec<u32>) -> Vec<u32> {
+        slots.clear();
+        let mut bare = Vec::new();
+        let is_bare = self.tracking.as_ref().map(|tracking| tracking.bare.borrow()).filter(|bare| !bare.is_empty());
+        self.membership.borrow_mut().select(target, |member, slot| match &is_bare {
+            Some(all) if all.contains(&member) => bare.push(slot),
+            _ => slots.push(slot),
+        });
+        bare
+    }
+
     /// A volatile broadcast, with the offset of what was delivered here before; as they are when clients are not
     /// recovered.
     pub(super) fn with_current_offset<'a>(&self, packet: &'a Packet) -> Cow<'a, Packet> {

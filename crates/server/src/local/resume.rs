@@ -109,7 +109,7 @@ impl Local {
                 Some(keeper) if round < ROUNDS => self.affords(id, keeper, &whose, bytes).await,
                 _ => true,
             };
-            if !is_affordable || !self.replay(id, &missed, in_pages).await {
+            if !is_affordable || !self.replay(&socket, &missed, in_pages).await {
                 // Lost again. What it was sent it has not heard: the session waits on.
                 self.turn_away(&socket);
                 return Err(Afresh::Gone);
@@ -178,20 +178,20 @@ impl Local {
         self.enter(namespace).tracking.as_deref().map(Tracking::applied).unwrap_or_default()
     }
 
-    /// Sends frames to a connection. Returns whether it is there.
-    async fn replay(&self, id: ConnectionId, frames: &[Bytes], in_pages: bool) -> bool {
+    /// Sends a socket what its client missed. Returns whether its connection is there.
+    async fn replay(&self, socket: &Socket, frames: &[Bytes], in_pages: bool) -> bool {
         let mut page = 0;
         for frames in frames {
             if page > PAGE && in_pages {
                 page = 0;
                 tokio::task::yield_now().await;
             }
-            if !self.send(id, frames, How::USUAL) {
+            if !self.send_with_offset(socket, frames, How::USUAL) {
                 return false;
             }
             page += frames.len();
         }
-        self.with_client(id, |_| ()).is_some()
+        self.with_client(socket.0.connection, |_| ()).is_some()
     }
 
     fn skips_middlewares(&self) -> bool {
@@ -255,6 +255,9 @@ impl LocalNamespace {
                 pid
             }
         };
+        if !socket.0.takes_offsets {
+            tracking.leave_bare(member);
+        }
         for room in rooms {
             tracking.joined(member, room);
         }

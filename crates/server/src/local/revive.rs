@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use posthaste_adapter::{Packet, RawEvent};
-use posthaste_engine::ConnectionId;
 use posthaste_history::store::{Range, StoreError};
 use posthaste_history::{Gap, NotRecovered, gaps, recover};
 
@@ -69,7 +68,7 @@ impl Local {
             return Err(Afresh::Unknown);
         }
         keeper.load_questions(stored.id).await.map_err(unread)?;
-        match self.replay_stored(id, namespace, keeper, &mut stored, start).await {
+        match self.replay_stored(&socket, namespace, keeper, &mut stored, start).await {
             Ok(()) => {
                 self.accept(&socket, Comeback::Revived(wish.pid, Box::new(stored)));
                 Ok(())
@@ -84,12 +83,13 @@ impl Local {
     /// Sends a client what it missed behind `start`, up to what this worker's sockets have been sent. Nothing is waited for behind that.
     async fn replay_stored(
         &self,
-        id: ConnectionId,
+        socket: &Socket,
         namespace: &Namespace,
         keeper: &Arc<Keeper>,
         stored: &mut StoredTrail,
         start: u64,
     ) -> Result<(), Afresh> {
+        let id = socket.0.connection;
         let journal = namespace.0.journal.as_ref().ok_or(Afresh::Unknown)?;
         let offset = |stored| journal.offset(Place { pos: 0, stored });
         let whose = Whose::new(Some(stored.identity.clone()), stored.id);
@@ -121,7 +121,9 @@ impl Local {
                 }
                 for event in part.events() {
                     let how = How { volatile: false, compress: event.compress };
-                    if !stored.is_excepted(&event.except, event.pos) && !self.send(id, &event.frames, how) {
+                    if !stored.is_excepted(&event.except, event.pos)
+                        && !self.send_with_offset(socket, &event.frames, how)
+                    {
                         return Err(Afresh::Gone);
                     }
                 }

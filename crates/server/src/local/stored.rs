@@ -10,7 +10,7 @@ use posthaste_history::{Pid, Trail};
 use super::Local;
 use super::queues::NotedConsumers;
 use crate::durable::{Keeper, everybody, now, room_of, stream_of};
-use crate::recovery::{Journals, Place};
+use crate::recovery::Journals;
 use crate::server::Inner;
 
 /// How many sessions are written in one commit.
@@ -29,8 +29,6 @@ pub(crate) struct StoredTrail {
     pub(crate) trail: Trail<StreamName>,
     /// Whether it is older than this process. What its client has heard since it came back only an offset of this process tells.
     pub(crate) is_revived: bool,
-    /// What had been sent when the last ping was, if that was not answered yet.
-    pub(crate) pinged: Option<Place>,
 }
 
 impl StoredTrail {
@@ -38,7 +36,7 @@ impl StoredTrail {
     pub(crate) fn new(id: SocketId, identity: Arc<str>, data: Arc<str>, keeper: &Keeper, stored: u64) -> Self {
         let mut trail = Trail::new(keeper.position(stored));
         trail.join(everybody(), stored);
-        Self { id, identity, data, consumers: None, trail, is_revived: false, pinged: None }
+        Self { id, identity, data, consumers: None, trail, is_revived: false }
     }
 
     /// One that was stored; `None` if it is damaged.
@@ -48,7 +46,7 @@ impl StoredTrail {
         let (id, consumers) = id.split_once('\t').map_or((id, None), |(id, consumers)| (id, Some(consumers)));
         let (id, data) = (SocketId::parse(id)?, data.into());
         let consumers = consumers.map(|text| Box::new(NotedConsumers::from_text(text.to_owned())));
-        Some(Self { id, identity, data, consumers, trail, is_revived: true, pinged: None })
+        Some(Self { id, identity, data, consumers, trail, is_revived: true })
     }
 
     /// The stream of its own events.

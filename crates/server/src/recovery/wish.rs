@@ -36,6 +36,19 @@ impl Wish {
     }
 }
 
+/// Whether a client's auth says that it has no place for offsets behind the arguments of events: `offsets` is `"off"`.
+pub(crate) fn refuses_offsets(auth: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Fields<'a> {
+        #[serde(borrow)]
+        offsets: Option<&'a RawValue>,
+    }
+    // Most say nothing of it.
+    auth.contains("\"offsets\"")
+        && serde_json::from_str::<Fields<'_>>(auth)
+            .is_ok_and(|fields| fields.offsets.and_then(text).is_some_and(|said| said == "off"))
+}
+
 /// What a value of auth says, if it is a text.
 pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
@@ -46,6 +59,16 @@ pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offsets_are_sent_unless_they_are_refused() {
+        for auth in [r#"{"offsets":"off"}"#, r#"{"token":"x","offsets":"\u006fff","pid":"p"}"#] {
+            assert!(refuses_offsets(auth), "{auth}");
+        }
+        for auth in ["{}", r#"{"offsets":"on"}"#, r#"{"offsets":false}"#, r#"{"a":{"offsets":"off"}}"#, "\"offsets\""] {
+            assert!(!refuses_offsets(auth), "{auth}");
+        }
+    }
 
     #[test]
     fn a_wish_is_a_pid_of_ours_and_any_text() {

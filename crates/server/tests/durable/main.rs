@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
 
 mod attempts;
+mod bare;
 mod between;
 mod device;
 mod disk;
