@@ -291,9 +291,9 @@ impl Shard for EmbeddedShard {
     }
 
     fn stats(&self) -> Stats {
-        let Totals { streams, messages, bytes } = self.0.lock_heads().totals();
+        let Totals { streams, filled, messages, bytes } = self.0.lock_heads().totals();
         let (groups, syncs) = (self.0.groups.load(Ordering::Relaxed), self.0.syncs.load(Ordering::Relaxed));
-        Stats { streams, messages, bytes, groups, syncs }
+        Stats { streams, filled, messages, bytes, groups, syncs }
     }
 
     fn follow(&self, follower: Option<Follower>) {

@@ -11,8 +11,8 @@ use crate::pid::Pid;
 use crate::position::{Epoch, Position};
 use crate::recovery::{Budget, NotRecovered, gaps, recover};
 use crate::store::{
-    Durability, Message, Put, Range, Receipt, Retention, SessionRecord, Shard, Store, StoreError, StreamName,
-    Timestamp, WindowLimits, Write, wait,
+    Durability, Message, Put, Range, Receipt, Retention, SessionRecord, Shard, Store, StoreError, StreamInfo,
+    StreamName, Timestamp, WindowLimits, Write, wait,
 };
 use crate::trail::Trail;
 
@@ -390,8 +390,11 @@ impl Run {
             self.recover(session, Offered::Nothing)?;
         }
         let (stats, streams) = (self.shard.stats(), self.model.streams.values());
-        let expected = streams.map(|stream| stream.info()).fold((0, 0), |(a, b), it| (a + it.messages, b + it.bytes));
-        let found = (stats.messages, stats.bytes);
+        let add = |(filled, messages, bytes), it: StreamInfo| {
+            (filled + u64::from(it.messages > 0), messages + it.messages, bytes + it.bytes)
+        };
+        let expected = streams.map(|stream| stream.info()).fold((0, 0, 0), add);
+        let found = (stats.filled, stats.messages, stats.bytes);
         ensure("statistics are those of the content", found == expected, || {
             format!("{found:?} instead of {expected:?}")
         })

@@ -235,8 +235,8 @@ impl Shard for MemoryShard {
 
     fn stats(&self) -> Stats {
         let state = lock(&self.0);
-        let Totals { streams, messages, bytes } = state.heads.totals();
-        Stats { streams, messages, bytes, ..state.stats }
+        let Totals { streams, filled, messages, bytes } = state.heads.totals();
+        Stats { streams, filled, messages, bytes, ..state.stats }
     }
 
     fn follow(&self, follower: Option<Follower>) {

@@ -265,6 +265,8 @@ pub struct StreamInfo {
 pub struct Stats {
     /// Streams that are known, empty ones included.
     pub streams: u64,
+    /// Streams that something is kept of.
+    pub filled: u64,
     /// Messages in all streams.
     pub messages: u64,
     /// Their [`Put::cost`].

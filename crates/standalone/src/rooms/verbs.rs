@@ -19,8 +19,10 @@ use crate::rooms::rules::{Rule, Rules};
 const MAX_ROOMS: usize = 256;
 /// The longest `info`, in bytes of JSON.
 const MAX_INFO_BYTES: usize = 1024;
-/// The most rooms that something is kept of, those that were emptied since included: each takes memory, and clients name them.
-const MAX_STREAMS: u64 = 100_000;
+/// The most rooms that something is kept of: clients name them.
+const MAX_FILLED: u64 = 100_000;
+/// The most that something was ever kept of: of those that are empty now the store keeps where they ended, on the disk.
+const MAX_STREAMS: u64 = 10_000_000;
 
 /// The rooms of a namespace.
 #[derive(Clone)]
@@ -179,12 +181,13 @@ impl Verbs {
 
     /// Whether something may be kept of a room: of each that something is kept of already.
     async fn check_streams(&self, namespace: &Namespace, room: &str) -> Result<(), Refusal> {
-        if self.shard.stats().streams < MAX_STREAMS {
+        let stats = self.shard.stats();
+        if stats.filled < MAX_FILLED && stats.streams < MAX_STREAMS {
             return Ok(());
         }
         let page = reading::page(namespace, room, HistoryStart::Oldest, 1).await?;
         if page.events.is_empty() {
-            return Err(Refusal::new(Code::TooMany, format!("something is kept of {MAX_STREAMS} rooms already")));
+            return Err(Refusal::new(Code::TooMany, format!("something is kept of {} rooms already", stats.filled)));
         }
         Ok(())
     }

@@ -202,6 +202,7 @@ impl Heads {
             }
             if head.n == head.floor_n {
                 head.oldest = Some(now);
+                self.totals.filled += 1;
             }
             self.totals.messages += 1;
             self.totals.bytes += cost;

@@ -128,6 +128,7 @@ impl Heads {
             self.ahead.remove(&head.id);
         }
         let forgotten = head.floor_n - before;
+        self.totals.filled -= u64::from(forgotten > 0 && head.floor_n == head.n);
         self.totals.messages -= forgotten;
         self.totals.bytes -= bytes_before - head.bytes;
         let due = head.due(self.default);

@@ -30,6 +30,8 @@ use crate::store::window::{Remembered, Window, WindowLimits};
 pub struct Totals {
     /// Streams.
     pub streams: u64,
+    /// Those that something is kept of.
+    pub filled: u64,
     /// Messages that are kept.
     pub messages: u64,
     /// Their cost.
@@ -99,6 +101,7 @@ impl Heads {
     pub fn count(&mut self, head: &StreamHead) {
         self.next_stream = self.next_stream.max(head.id + 1);
         self.totals.streams += 1;
+        self.totals.filled += u64::from(head.n > head.floor_n);
         self.totals.messages += head.n - head.floor_n;
         self.totals.bytes += head.bytes;
         let due = head.due(self.default);
