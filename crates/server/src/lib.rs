@@ -64,8 +64,8 @@ pub use ack::{Ack, AckFuture, AckStream, Acks, AcksFuture};
 pub use config::{Builder, ServerConfig};
 pub use durable::{
     Durable, DurableAck, DurableError, DurableOperator, DurableSocketOperator, History, HistoryPage,
-    HistoryReservation, HistoryStart, Inbox, InboxMode, ReplayBudget, RoomPattern, RoomPatternError, Stored, StoredAt,
-    StoredEvent, UserOperator,
+    HistoryReservation, HistoryStart, Inbox, InboxMode, ReplayBudget, RoomPattern, RoomPatternError, RoomPolicy,
+    Stored, StoredAt, StoredEvent, UserOperator,
 };
 pub use error::{AckError, BuildError, ConnectError, EventError, ExtractError, FetchError, JoinError, SendError};
 pub use extract::{AckId, Auth, Data, Event, FromConnect, FromDisconnect, FromEvent, Rooms, State};

@@ -91,7 +91,7 @@ impl Operator {
     /// Needs [`Builder::durable`](crate::Builder::durable). It reaches the sockets of this node.
     pub fn durable(self) -> DurableOperator {
         let Self { namespace, target, .. } = self;
-        DurableOperator { namespace, target, key: None }
+        DurableOperator { namespace, target, key: None, durability: None }
     }
 
     /// Not kept, also where a room it goes to is [durable](crate::Server::durable_rooms): who types, who is there. Who is away hears of
@@ -119,7 +119,7 @@ impl Operator {
             Ok(frames) => {
                 let packet = Packet::from_frames(frames);
                 if !is_passing && !target.flags.volatile && namespace.0.is_durable(&target.rooms) {
-                    let stored = DurableOperator { namespace, target, key: None }.put(&packet);
+                    let stored = DurableOperator { namespace, target, key: None, durability: None }.put(&packet);
                     return Sent::pending(async { Ok(stored.await.map(drop)?) });
                 }
                 let sent = Sent::by(namespace.0.adapter().broadcast(Broadcast { target, packet, answers: None }));

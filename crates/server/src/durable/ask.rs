@@ -137,7 +137,7 @@ impl DurableSocketOperator {
         let Self { socket, flags } = self;
         let rooms = std::iter::once(Room::from(socket.id())).collect();
         let target = Target { rooms, flags: *flags, ..Target::default() };
-        DurableOperator { namespace: socket.namespace(), target, key: None }
+        DurableOperator { namespace: socket.namespace(), target, key: None, durability: None }
     }
 }
 

@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use posthaste_adapter::{IntoRooms, Packet, Target};
 use posthaste_history::Offset;
-use posthaste_history::store::{Answer, Durability, Receipt, Retention};
+use posthaste_history::store::{Answer, Durability, Receipt};
 use posthaste_socket_proto::{EmitArgs, encode_event};
 
-use super::{DurableError, Keeper, RoomPattern, RoomPatternError, Rule};
+use super::{DurableError, Keeper, RoomPattern, RoomPatternError, RoomPolicy, Rule};
 use crate::encode::packet_frames;
 use crate::namespace::Namespace;
 use crate::server::Server;
@@ -31,6 +31,7 @@ pub struct DurableOperator {
     pub(crate) namespace: Namespace,
     pub(crate) target: Target,
     pub(crate) key: Option<Bytes>,
+    pub(crate) durability: Option<Durability>,
 }
 
 impl DurableOperator {
@@ -59,6 +60,13 @@ impl DurableOperator {
         self
     }
 
+    /// Has it sent as soon as this is reached, where more would be waited for; [`StoredAt::durability`] says what was. An event that is not
+    /// worth a sync, a position on a map say, is kept all the same, but for a power cut.
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
     /// Commits an event, and has it sent when it is committed. It is taken, in the order of the calls, before this returns; awaiting it
     /// tells where it is. Dropping the future takes nothing back.
     ///
@@ -73,9 +81,9 @@ impl DurableOperator {
     }
 
     pub(crate) fn put(self, packet: &Packet) -> Stored {
-        let Self { namespace, target, key } = self;
+        let Self { namespace, target, key, durability } = self;
         match namespace.0.keeper() {
-            Ok(keeper) => Stored::pending(keeper.put(&target, packet, key), keeper),
+            Ok(keeper) => Stored::pending(keeper.put(&target, packet, key, durability), keeper),
             Err(error) => Stored::failed(error),
         }
     }
@@ -147,7 +155,7 @@ impl StoredAt {
 macro_rules! declares {
     ($name:ty, $namespace:expr) => {
         impl $name {
-            /// Keeps what is emitted to rooms that match `pattern` (`orders`, `chat:*`, `chat:{id}`), as much as `retention` says. Of several
+            /// Keeps what is emitted to rooms that match `pattern` (`orders`, `chat:*`, `chat:{id}`), as `policy` says: a [`RoomPolicy`], or a [`Retention`](crate::store::Retention) alone. Of several
             /// patterns the first that matches a room counts.
             ///
             /// Whatever names such a room among its targets is stored, unless it is volatile or asks for an answer: `emit` is then ready when
@@ -155,10 +163,10 @@ macro_rules! declares {
             ///
             /// # Errors
             /// [`DurableError::NoStore`] without [`Builder::durable`](crate::Builder::durable), [`DurableError::Pattern`] when it does not parse.
-            pub fn durable_rooms(&self, pattern: &str, retention: Retention) -> Result<&Self, DurableError> {
+            pub fn durable_rooms(&self, pattern: &str, policy: impl Into<RoomPolicy>) -> Result<&Self, DurableError> {
                 let pattern = RoomPattern::parse(pattern)?;
                 let namespace: Namespace = $namespace(self);
-                namespace.0.keeper()?.add_rule(Rule { pattern, retention });
+                namespace.0.keeper()?.add_rule(Rule { pattern, policy: policy.into() });
                 Ok(self)
             }
         }

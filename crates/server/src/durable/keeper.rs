@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use posthaste_adapter::{Flags, Packet, Room, Rooms, Target};
 use posthaste_history::store::{
-    Answer, Message, Put, Receipt, Retention, Shard, Store, StoreError, StreamName, Timestamp, Write, wait,
+    Answer, Durability, Message, Put, Receipt, Retention, Shard, Store, StoreError, StreamName, Timestamp, Write, wait,
 };
 use posthaste_history::{Budget, Epoch, Offset, OffsetKey, Position};
 use tokio::sync::watch;
@@ -206,7 +206,13 @@ impl Keeper {
     }
 
     /// Commits an event; its target's sockets are sent it when that is done.
-    pub(crate) fn put(&self, target: &Target, packet: &Packet, key: Option<Bytes>) -> Answer<Vec<Receipt>> {
+    pub(crate) fn put(
+        &self,
+        target: &Target,
+        packet: &Packet,
+        key: Option<Bytes>,
+        wanted: Option<Durability>,
+    ) -> Answer<Vec<Receipt>> {
         let Target { rooms, except, flags } = target;
         let form = Form { except: except.clone(), compress: flags.compress, packet: packet.clone() };
         let mut streams: Vec<StreamName> = Vec::with_capacity(rooms.len().max(1));
@@ -215,16 +221,22 @@ impl Keeper {
             streams.push(EVERYBODY.into());
         }
         let rules = self.rules();
+        let most = self.settings.durability;
+        // In several rooms it is as durable as the strictest of them asks for.
+        let mut asked = None;
         for room in rooms {
             let stream = stream_of(room);
             if streams.contains(&stream) {
                 continue;
             }
             let rule = rules.iter().find(|rule| rule.pattern.matches(room).is_some());
-            writes.extend(rule.and_then(|rule| self.retain_as(&stream, rule.retention)));
+            let policy = rule.map(|rule| rule.policy);
+            asked = asked.max(policy.and_then(|policy| policy.durability).or(Some(most)));
+            writes.extend(policy.and_then(|policy| self.retain_as(&stream, policy.retention)));
             streams.push(stream);
         }
-        writes.push(Write::Put(Put { streams, payload: form.encode(), durability: self.settings.durability, key }));
+        let durability = asked.unwrap_or(most).min(wanted.unwrap_or(most)).min(most);
+        writes.push(Write::Put(Put { streams, payload: form.encode(), durability, key }));
         self.shard.commit(now(), writes)
     }
 

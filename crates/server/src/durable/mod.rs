@@ -43,7 +43,7 @@ use posthaste_history::store::{Durability, Store};
 pub(crate) use questions::{FIRST_ID, decode as decode_question, questions_of};
 pub(crate) use readers::Readers;
 pub(crate) use rules::Rule;
-pub use rules::{RoomPattern, RoomPatternError};
+pub use rules::{RoomPattern, RoomPatternError, RoomPolicy};
 
 /// How durable events and sessions are kept: [`Builder::durable`](crate::Builder::durable).
 ///

@@ -1,6 +1,6 @@
 //! Which rooms are durable.
 
-use posthaste_history::store::Retention;
+use posthaste_history::store::{Durability, Retention};
 
 /// A pattern of room names: `chat`, `chat:*`, `chat:{id}`.
 ///
@@ -112,11 +112,27 @@ impl RoomPattern {
     }
 }
 
+/// How durable rooms are kept: [`Server::durable_rooms`](crate::Server::durable_rooms). A [`Retention`] alone keeps so much, as durably as
+/// [`Durable::durability`](crate::Durable::durability) says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomPolicy {
+    /// How much.
+    pub retention: Retention,
+    /// What has to be reached before an event is sent; by default what holds for the server, and never more than that.
+    pub durability: Option<Durability>,
+}
+
+impl From<Retention> for RoomPolicy {
+    fn from(retention: Retention) -> Self {
+        Self { retention, durability: None }
+    }
+}
+
 /// A rule: rooms that match are kept so.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) pattern: RoomPattern,
-    pub(crate) retention: Retention,
+    pub(crate) policy: RoomPolicy,
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use posthaste::Inbox;
-use posthaste::store::Store;
+use posthaste::store::{Durability, Store};
+use posthaste::{Inbox, RoomPolicy};
 use posthaste_backend_embedded::{Config, EmbeddedStore};
 use posthaste_testkit::eventually;
 use serde_json::{Value, json};
@@ -129,4 +129,32 @@ async fn questions_are_open_when_the_store_is_opened_again_until_they_are_answer
         back.peer.sync().await;
     })
     .await;
+}
+
+/// Whoever has a receipt that says less gets it earlier; what says more is never less.
+#[tokio::test]
+async fn rooms_and_events_may_ask_for_less_than_a_sync_and_get_no_less_than_the_strictest_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::new(folder.path());
+    // Nothing is synced that nobody waits for.
+    config.sync_interval = std::time::Duration::from_secs(3_600);
+    let store = Arc::new(EmbeddedStore::open(config).unwrap());
+    let shard = store.shard("/").unwrap();
+    let (running, _) = Remains::of(store.clone()).serve();
+    let io = &running.io;
+    let os = RoomPolicy { durability: Some(Durability::Os), ..RoomPolicy::default() };
+    io.durable_rooms("map:*", os).unwrap();
+    let reached = async |operator: posthaste::DurableOperator| {
+        let syncs = shard.stats().syncs;
+        let stored = operator.emit("event", &()).await.unwrap();
+        (stored.durability, shard.stats().syncs - syncs)
+    };
+    assert_eq!(reached(io.to("room").durable()).await, (Durability::Disk, 1));
+    // Before the first that a power cut could take back, the store notes on the disk that there is such.
+    reached(io.to("map:1").durable()).await;
+    assert_eq!(reached(io.to("map:1").durable()).await, (Durability::Os, 0));
+    assert_eq!(reached(io.to("map:1").durable().durability(Durability::Disk)).await, (Durability::Os, 0));
+    assert_eq!(reached(io.to("room").durable().durability(Durability::Os)).await, (Durability::Os, 0));
+    assert_eq!(reached(io.to("map:1").to("room").durable()).await, (Durability::Disk, 1));
+    assert_eq!(reached(io.to("map:1").to("unnamed").durable()).await, (Durability::Disk, 1));
 }

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use posthaste::RoomPattern;
-use posthaste::store::Retention;
+use posthaste::store::{Durability, Retention};
+use posthaste::{RoomPattern, RoomPolicy};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
@@ -26,8 +26,8 @@ pub(crate) struct Rule {
     pub(crate) history: Access,
     /// Whether members are told who else is there, comes and goes.
     pub(crate) presence: bool,
-    /// How much is kept of what is emitted; `None`: nothing.
-    pub(crate) durable: Option<Retention>,
+    /// How what is emitted is kept; `None`: not at all.
+    pub(crate) durable: Option<RoomPolicy>,
     /// Events that are not kept, and not sent to members that cannot take them at once.
     pub(crate) volatile: BTreeSet<String>,
 }
@@ -58,7 +58,7 @@ impl Rules {
             emit: Access::Anyone,
             history: Access::Anyone,
             presence: true,
-            durable: Some(Retention { max_age_ms: u64::MAX, ..Retention::ROOM }),
+            durable: Some(Retention { max_age_ms: u64::MAX, ..Retention::ROOM }.into()),
             volatile: BTreeSet::from(["typing".to_owned()]),
         };
         Self(vec![open("demo"), open("demo:*")])
@@ -123,9 +123,9 @@ impl<'de> Deserialize<'de> for Access {
     }
 }
 
-/// `true`, `false` or how much.
+/// `true`, `false` or how.
 #[derive(Default)]
-struct Durable(Option<Retention>);
+struct Durable(Option<RoomPolicy>);
 
 /// How much is kept of a room; what is left out is as with `durable = true`.
 #[derive(Default, Deserialize)]
@@ -134,6 +134,16 @@ struct Kept {
     max_age: Option<Span>,
     max_messages: Option<u64>,
     max_bytes: Option<ByteSize>,
+    class: Option<Class>,
+}
+
+/// What an event survives before it is sent.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Class {
+    Memory,
+    Os,
+    Disk,
 }
 
 impl<'de> Deserialize<'de> for Durable {
@@ -143,11 +153,11 @@ impl<'de> Deserialize<'de> for Durable {
             type Value = Durable;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("true, false or { max_age, max_messages, max_bytes }")
+                f.write_str("true, false or { max_age, max_messages, max_bytes, class }")
             }
 
             fn visit_bool<E>(self, is_durable: bool) -> Result<Durable, E> {
-                Ok(Durable(is_durable.then_some(Retention::ROOM)))
+                Ok(Durable(is_durable.then(RoomPolicy::default)))
             }
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Durable, A::Error> {
@@ -161,7 +171,12 @@ impl<'de> Deserialize<'de> for Durable {
                 if retention.max_age_ms == 0 || retention.max_messages == 0 || retention.max_bytes == 0 {
                     return Err(A::Error::custom("a room that keeps nothing is written `durable = false`"));
                 }
-                Ok(Durable(Some(retention)))
+                let durability = kept.class.map(|class| match class {
+                    Class::Memory => Durability::Memory,
+                    Class::Os => Durability::Os,
+                    Class::Disk => Durability::Disk,
+                });
+                Ok(Durable(Some(RoomPolicy { retention, durability })))
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -200,18 +215,23 @@ mod tests {
             rules(&format!("[[room]]\nmatch = 'a'\ndurable = {text}")).of("a").and_then(|rule| rule.durable)
         };
         assert_eq!(durable("false"), None);
-        assert_eq!(durable("true"), Some(Retention::ROOM));
-        assert_eq!(durable("{}"), Some(Retention::ROOM));
+        assert_eq!(durable("true"), Some(RoomPolicy::default()));
+        assert_eq!(durable("{}"), Some(Retention::ROOM.into()));
         assert_eq!(
             durable("{ max_age = '7d', max_messages = 100_000, max_bytes = '64KiB' }"),
-            Some(Retention {
-                max_age_ms: 7 * 86_400_000,
-                max_messages: 100_000,
-                max_bytes: 64 << 10,
-                until_passed: false
-            })
+            Some(
+                Retention {
+                    max_age_ms: 7 * 86_400_000,
+                    max_messages: 100_000,
+                    max_bytes: 64 << 10,
+                    until_passed: false
+                }
+                .into()
+            )
         );
-        assert_eq!(durable("{ max_messages = 5 }"), Some(Retention { max_messages: 5, ..Retention::ROOM }));
+        let os = RoomPolicy { durability: Some(Durability::Os), ..RoomPolicy::default() };
+        assert_eq!(durable("{ class = 'os' }"), Some(os));
+        assert_eq!(durable("{ max_messages = 5 }"), Some(Retention { max_messages: 5, ..Retention::ROOM }.into()));
     }
 
     #[test]
@@ -223,8 +243,9 @@ mod tests {
         for (text, reason) in [
             ("history = 'anyone'", "have no history without `durable`"),
             ("durable = { max_messages = 0 }", "written `durable = false`"),
-            ("durable = 'yes'", "expected true, false or { max_age, max_messages, max_bytes }"),
+            ("durable = 'yes'", "expected true, false or { max_age, max_messages, max_bytes, class }"),
             ("durable = { max_age = 'week' }", "7d"),
+            ("durable = { class = 'fast' }", "expected one of `memory`, `os`, `disk`"),
         ] {
             let said = refusal(&format!("[[room]]\nmatch = 'a'\n{text}"));
             assert!(said.contains(reason), "{said}");

@@ -61,8 +61,8 @@ impl Verbs {
     /// Under these rules, whose durable rooms are declared to the namespace; `shard` is what it keeps them in.
     pub(crate) fn new(namespace: &Namespace, rules: Rules, shard: Arc<dyn Shard>) -> Result<Self, DurableError> {
         for rule in rules.iter() {
-            if let Some(retention) = rule.durable {
-                namespace.durable_rooms(rule.pattern.as_str(), retention)?;
+            if let Some(policy) = rule.durable {
+                namespace.durable_rooms(rule.pattern.as_str(), policy)?;
             }
         }
         Ok(Self { rules: rules.into(), shard, presence: Presence::default() })
