@@ -11,7 +11,8 @@ use posthaste_backend_embedded::EmbeddedStore;
 use crate::api::{Api, Desk};
 use crate::cli::ServeOptions;
 use crate::config::Config;
-use crate::{data, queues, rooms, stop};
+use crate::stop::Signals;
+use crate::{data, queues, rooms};
 
 /// Where to listen if nobody says.
 pub(crate) const DEFAULT_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
@@ -45,6 +46,7 @@ pub(crate) struct Running {
     io: Server,
     api: Arc<Api>,
     store: Arc<EmbeddedStore>,
+    signals: Signals,
 }
 
 impl Running {
@@ -64,8 +66,9 @@ impl Running {
         let rooms = rooms::open(&namespace, rooms, store.shard("/")?)?;
         queues::open_routes(&io, &routes)?;
         let api = Api::new(namespace, rooms, Desk::new(queues, rules));
+        let signals = Signals::listen()?;
         let listener = listen_at(addr, &io, app.merge(api.routes()))?;
-        Ok(Self { listener, io, api, store })
+        Ok(Self { listener, io, api, store, signals })
     }
 
     /// Runs until a signal, then closes in order.
@@ -73,8 +76,8 @@ impl Running {
     /// # Errors
     /// When what is kept could not be written.
     pub(crate) fn until_signal(self) -> anyhow::Result<()> {
-        let Self { listener, io, api, store } = self;
-        stop::until_signal(&io, &listener, || api.close())?;
+        let Self { listener, io, api, store, signals } = self;
+        signals.wait(&io, &listener, || api.close())?;
         store.close().context("the data folder could not be closed: what was kept last may be missing")
     }
 }

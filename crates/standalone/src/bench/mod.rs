@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{data, stop};
+use crate::data;
+use crate::stop::Signals;
 use anyhow::bail;
 use posthaste::store::{MemoryStore, Retention, WindowLimits};
 use posthaste::{Durable, Listener, Server};
@@ -48,9 +49,10 @@ fn serve(options: &AppOptions) -> anyhow::Result<()> {
     if options.data.is_some() {
         kept::install(&io)?;
     }
+    let signals = Signals::listen()?;
     let listener = crate::serve::listen_at(options.listen, &io, axum::Router::new())?;
     println!("listening on http://{}", listener.local_addr());
-    stop::until_signal(&io, &listener, || {})
+    signals.wait(&io, &listener, || {})
 }
 
 fn run_scenario(options: &Scenario) -> anyhow::Result<ExitCode> {
