@@ -6,7 +6,7 @@ import net from "node:net";
 export class Cable {
   #listener;
   #port;
-  /** One per connection: both its ends, whether it carries nothing any more, whether a GET waits for its answer. */
+  /** One per connection: both its ends, whether it carries nothing any more, since when a GET waits for its answer. */
   #wires = new Set();
   /** Whether new connections find nobody, or a hole. */
   #state = "open";
@@ -59,25 +59,26 @@ export class Cable {
     return this.#state === "closed";
   }
 
-  /** Whether some GET waits for its answer: a poll is under way. */
+  /** Whether some GET has waited for its answer for a moment: a poll is under way, and not about to be answered. */
   get isAwaited() {
-    return [...this.#wires].some(({ awaited }) => awaited);
+    const isLong = (since) => since !== undefined && performance.now() - since >= 50;
+    return [...this.#wires].some(({ awaited }) => isLong(awaited));
   }
 
   #connect(client) {
     if (this.#state === "closed") return client.destroy();
-    const wire = { client, server: net.connect(this.#port, "127.0.0.1"), dead: this.#state === "severed", awaited: false };
+    const wire = { client, server: net.connect(this.#port, "127.0.0.1"), dead: this.#state === "severed", awaited: undefined };
     this.#wires.add(wire);
     client.on("data", (data) => {
       const isGet = data.subarray(0, 4).toString("latin1") === "GET ";
-      wire.awaited = false;
+      wire.awaited = undefined;
       if (wire.dead) this.swallowed += data.length;
       // Not before it has left: on a connection that is not up yet a cut would take it back.
-      else wire.server.write(data, (error) => { wire.awaited = isGet && !error; });
+      else wire.server.write(data, (error) => { wire.awaited = isGet && !error ? performance.now() : undefined; });
     });
     wire.server.on("data", (data) => {
       if (wire.dead) return;
-      wire.awaited = false;
+      wire.awaited = undefined;
       const part = data.subarray(0, this.#budget);
       client.write(part);
       this.#budget -= part.length;
