@@ -84,11 +84,11 @@ fn view(queues: &Arc<dyn Queues>, now: &AtomicU64, last_id: MessageId) -> View {
         let seen = match look(Command::Get(id)) {
             Ok(Outcome::Messages(found)) => {
                 let found = &found[0];
-                let (payload, rest) = (found.payload.clone(), &found.rest);
-                let why = || rest.history.last().map(|(_, why)| String::from(&**why)).unwrap_or_default();
+                let (payload, rest, history) = (found.payload.clone(), found.rest, &found.history);
+                let why = || history.last().map(|(_, why)| String::from(&**why)).unwrap_or_default();
                 match found.state {
                     State::Dead => Seen::Dead { payload, failures: rest.failures, why: why() },
-                    _ => Seen::Open { payload, failures: rest.failures, history: rest.history.len() },
+                    _ => Seen::Open { payload, failures: rest.failures, history: history.len() },
                 }
             }
             Ok(Outcome::Ended(_, End::Done(result))) => Seen::Done(result.unwrap_or_default()),

@@ -224,6 +224,70 @@ fn checkpoints_let_go_of_groups_and_forget_nothing() {
     assert!(found.iter().all(|it| (it.rest.deliveries, it.rest.failures) == (1, 1)));
 }
 
+/// How many values of this kind queues have on the disk of a store that is closed.
+fn count_on_disk(config: &Config, kind: u8) -> usize {
+    let engine = fjall::Database::builder(config.path.join("data")).open().expect("the engine opens");
+    let queues = engine.keyspace("queues", fjall::KeyspaceCreateOptions::default).expect("a keyspace");
+    queues.prefix([kind]).count()
+}
+
+#[test]
+fn reasons_of_failures_are_on_the_disk_alone_until_their_message_ends() {
+    const KEPT: usize = 10;
+    let (folder, other) = (folder(), folder());
+    let config = config(&folder);
+    let scene = Scene::open(&config);
+    let allow = posthaste_queue::Config { attempts: u32::MAX, ..Default::default() };
+    assert_eq!(scene.ask(Command::Configure(work(), Box::new(allow))), Ok(Outcome::Done));
+    let ids = ["done", "redriven", "stays"].map(|payload| scene.put(payload, |_| {}));
+    scene.consume(1, 3);
+    let mut given = scene.deliveries(3);
+    let shared: Arc<str> = "x".repeat(Verdict::MAX_WHY).into();
+    for round in 0..12 {
+        for one in given.drain(..) {
+            let why = if round == 11 { format!("the last of {}", one.id).into() } else { shared.clone() };
+            scene.settle(&one, Verdict::Retry { after_ms: Some(0), why });
+        }
+        given = scene.deliveries(3);
+    }
+    scene.depth();
+    assert_eq!(Arc::strong_count(&shared), 1, "none of them is in memory");
+    let redriven = given.iter().position(|it| it.id == ids[1]).expect("it was given out");
+    scene.settle(&given.remove(redriven), Verdict::Dead { why: "given up".into() });
+    let history = |scene: &Scene, id: u64| match scene.ask(Command::Get(id)) {
+        Ok(Outcome::Messages(found)) => {
+            assert!(found[0].history.is_sorted_by_key(|(at, _)| *at), "the newest is last");
+            found[0].history.iter().map(|(_, why)| why.len()).collect::<Vec<_>>()
+        }
+        other => panic!("a message, not {other:?}"),
+    };
+    let long = |rest: &[&str]| {
+        let rest = rest.iter().map(|it| it.len());
+        [vec![Verdict::MAX_WHY; KEPT - rest.len()], rest.collect()].concat()
+    };
+    let expected = [long(&["the last of 1"]), long(&["the last of 2", "given up"]), long(&["the last of 3"])];
+    assert_eq!(ids.map(|id| history(&scene, id)), expected);
+
+    // As a crash leaves it, and as a close does.
+    let config = scene.crash(&other, &config);
+    let scene = Scene::open(&config);
+    assert_eq!(ids.map(|id| history(&scene, id)), expected);
+    scene.store.close().expect("it closes");
+    drop(scene);
+    assert_eq!(count_on_disk(&config, b'f'), 3 * KEPT);
+    let scene = Scene::open(&config);
+    assert_eq!(ids.map(|id| history(&scene, id)), expected);
+
+    let done = given.iter().position(|it| it.id == ids[0]).expect("it was given out");
+    scene.settle(&given[done], Verdict::Done(None));
+    let select = Select { states: vec![State::Dead], id: None, max: None };
+    assert_eq!(scene.ask(Command::Redrive(work(), select)), Ok(Outcome::Count(1)));
+    assert_eq!(history(&scene, ids[1]), [0; 0]);
+    scene.store.close().expect("it closes");
+    drop(scene);
+    assert_eq!(count_on_disk(&config, b'f'), KEPT);
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_accepted() {
     let folder = folder();
@@ -559,6 +623,12 @@ fn what_is_damaged_in_queues_is_loud_and_salvage_lists_it_and_goes_on() {
             ALL,
         ),
         (
+            "why a message failed",
+            |keyspace| spoil(&keyspace("queues"), &[key(b'f', 1), vec![0; 8]].concat()),
+            "why message 1 failed is not what was written",
+            ALL,
+        ),
+        (
             "the name of a queue",
             |keyspace| spoil(&keyspace("queues"), &key(b'q', 1)),
             "what is known of a queue is not what was written",
@@ -596,13 +666,13 @@ fn what_is_damaged_in_queues_is_loud_and_salvage_lists_it_and_goes_on() {
         let config = scene.crash(&other, &config);
         tampered(&config, tamper);
 
-        let is_late = *what == "one for later";
+        let is_late = matches!(*what, "one for later" | "why a message failed");
         let refused = EmbeddedStore::open(config.clone()).err();
         if let Some(error) = &refused {
             assert!(matches!(error, OpenError::Damaged { .. }), "{what}: {error}");
             assert!(error.to_string().contains(said) && error.to_string().contains("salvage"), "{what}: {error}");
         }
-        // What is far away is read when its time comes; who verifies reads everything.
+        // What is far away is read when its time comes, reasons when somebody looks; who verifies reads everything.
         assert!(refused.is_some() != is_late, "{what} is noticed: {refused:?}");
         let report = posthaste_backend_embedded::verify(config.clone(), &mut |_| ());
         assert!(report.map_or(true, |report| !report.damage.is_empty()), "{what} is found by who verifies");

@@ -26,6 +26,10 @@ impl Source for Nothing {
         Ok(None)
     }
 
+    fn reasons(&self, _: MessageId) -> Result<Vec<(Timestamp, Arc<str>)>, StoreError> {
+        Ok(Vec::new())
+    }
+
     fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
         Ok(None)
     }

@@ -31,6 +31,7 @@ pub mod contract;
 mod machine;
 mod memory;
 pub mod port;
+mod reasons;
 mod times;
 
 pub use machine::{Group, Limits, Machine, QueueRecord, Source, Steps};

@@ -1,7 +1,7 @@
 //! Queues that forget everything when the process ends.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use posthaste_history::store::{Answer, Durability, Reply, StoreError, Timestamp, reply};
@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::machine::{Group, Limits, Machine, Source, Steps};
 use crate::port::{Capabilities, Change, Command, Effect, Listener, MessageId, Outcome, Queues, Refusal, StoredPut};
+use crate::reasons::Reasons;
 
 /// What queues in memory can do.
 const CAPABILITIES: Capabilities = Capabilities {
@@ -67,6 +68,7 @@ struct Content {
     messages: FxHashMap<MessageId, Box<StoredPut>>,
     /// Messages that were put to be ready later, until they end.
     delayed: BTreeSet<(Timestamp, MessageId)>,
+    reasons: Reasons,
     results: FxHashMap<MessageId, (u32, Bytes, Timestamp)>,
     /// The same by their ends.
     ends: BTreeMap<(Timestamp, MessageId), ()>,
@@ -232,6 +234,7 @@ impl State {
 
 impl Content {
     fn keep(&mut self, change: Change) {
+        self.reasons.keep(&change);
         match change {
             Change::Put(stored) => {
                 if let Some(due) = stored.put.due {
@@ -289,6 +292,10 @@ impl Source for Content {
 
     fn message(&self, id: MessageId) -> Result<Option<StoredPut>, StoreError> {
         Ok(self.messages.get(&id).map(|stored| (**stored).clone()))
+    }
+
+    fn reasons(&self, id: MessageId) -> Result<Vec<(Timestamp, Arc<str>)>, StoreError> {
+        Ok(self.reasons.of(id))
     }
 
     fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {

@@ -2,7 +2,7 @@
 
 mod site;
 
-use posthaste_history::store::Timestamp;
+use posthaste_history::store::{StoreError, Timestamp};
 use posthaste_queue::*;
 use site::*;
 
@@ -44,7 +44,8 @@ fn the_last_failure_is_death_with_reasons() {
     assert_eq!(site.counts("q"), [0, 0, 0, 1]);
     let dead = &site.peek("q", State::Dead)[0];
     let history = [site.now - 2, site.now - 1, site.now].map(|at| (Timestamp(at), why.clone()));
-    assert_eq!(dead.rest, Rest { deliveries: 3, failures: 3, losses: 0, redriven: 0, history: history.to_vec() });
+    assert_eq!(dead.rest, Rest { deliveries: 3, failures: 3, losses: 0, redriven: 0 });
+    assert_eq!(dead.history, history);
     assert_eq!(&dead.payload[..], b"x");
     assert_eq!(site.depth("q").bytes, 0);
 }
@@ -72,7 +73,7 @@ fn a_release_and_a_lost_worker_are_no_failures_until_it_happens_too_often() {
     }
     assert_eq!(failures, [0, 0, 0, 1, 1, 1]);
     assert_eq!(site.counts("q"), [0, 0, 0, 1]);
-    assert_eq!(site.found(1).rest.history[0].1.as_ref(), "its worker was lost, 3 times");
+    assert_eq!(site.found(1).history[0].1.as_ref(), "its worker was lost, 3 times");
 
     site.done(Command::Consume(consumer(9, "r", 1)));
     site.put(message("r", ""));
@@ -89,16 +90,70 @@ fn reasons_are_cut_and_only_the_last_are_kept() {
     site.configure("q", Config { attempts: u32::MAX, backoff: Backoff::None, ..Config::default() });
     site.done(Command::Consume(consumer(1, "q", 1)));
     site.put(message("q", ""));
-    for _ in 0..12 {
+    let fail = |site: &mut Site, text: &str| {
         site.pass(1);
         let delivery = site.one();
-        let why = "ü".repeat(Verdict::MAX_WHY).into();
-        site.settle(&delivery, Verdict::Retry { after_ms: None, why }).unwrap();
+        site.settle(&delivery, Verdict::Retry { after_ms: None, why: text.into() }).unwrap();
+    };
+    (0..12).for_each(|_| fail(&mut site, "short"));
+    let found = site.found(1);
+    assert_eq!((found.history.len(), found.rest.failures), (Reason::MAX_KEPT, 12));
+    assert_eq!(found.history[9].0.0, site.now);
+    // In memory those of a message have no more together than one may have.
+    fail(&mut site, &"x".repeat(Verdict::MAX_WHY - 5));
+    assert_eq!(site.found(1).history.iter().map(|(_, why)| why.len()).collect::<Vec<_>>(), [5, 1_019]);
+    for _ in 0..2 {
+        fail(&mut site, &"ü".repeat(Verdict::MAX_WHY));
+        assert_eq!(site.found(1).history.iter().map(|(_, why)| why.len()).collect::<Vec<_>>(), [Verdict::MAX_WHY]);
     }
-    let rest = site.found(1).rest;
-    assert_eq!((rest.history.len(), rest.failures), (Rest::MAX_HISTORY, 12));
-    assert_eq!(rest.history[0].1.len(), Verdict::MAX_WHY);
-    assert_eq!(rest.history[9].0.0, site.now);
+}
+
+#[test]
+fn a_machine_does_not_hold_the_reasons_of_failures() {
+    let limits = MemoryQueues::limits();
+    let (mut machine, now) = (Machine::new(limits, 1), Timestamp(1_000));
+    machine.started(&mut Group::default(), 1, 1);
+    // What is written is let go of.
+    let mut ask = |command| {
+        let (mut group, mut next) = (Group::default(), Group::default());
+        let outcome = machine.add(&mut group, now, command, &Nothing).unwrap().unwrap();
+        (outcome, machine.show(group, &mut next, now))
+    };
+    let config = Config { attempts: 4, backoff: Backoff::None, ..Config::default() };
+    ask(Command::Configure(name("q"), Box::new(config)));
+    ask(Command::Put(vec![message("q", "")]));
+    let why: std::sync::Arc<str> = "x".repeat(Verdict::MAX_WHY).into();
+    let mut effects = ask(Command::Consume(consumer(1, "q", 1))).1;
+    for _ in 0..4 {
+        let Some(Effect::Granted(given)) = effects.last() else { panic!("{effects:?}") };
+        let verdict = Verdict::Retry { after_ms: None, why: why.clone() };
+        effects = ask(Command::Settle(vec![Settle { id: given.id, token: given.token, verdict }])).1;
+    }
+    let (Outcome::Depth(depth), _) = ask(Command::Stats(name("q"))) else { panic!() };
+    assert_eq!(depth.dead, 1);
+    drop(effects);
+    assert_eq!(std::sync::Arc::strong_count(&why), 1, "only the failures are counted");
+}
+
+/// A store that has nothing to tell.
+struct Nothing;
+
+impl Source for Nothing {
+    fn delayed(&self, _: (Timestamp, MessageId), _: usize) -> Result<Vec<(StoredPut, u64)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn message(&self, _: MessageId) -> Result<Option<StoredPut>, StoreError> {
+        Ok(None)
+    }
+
+    fn reasons(&self, _: MessageId) -> Result<Vec<(Timestamp, std::sync::Arc<str>)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, bytes::Bytes)>, StoreError> {
+        Ok(None)
+    }
 }
 
 #[test]

@@ -17,17 +17,32 @@ use site::{consumer, message, name};
 struct Disk {
     messages: BTreeMap<MessageId, StoredPut>,
     changes: Vec<Change>,
+    reasons: BTreeMap<MessageId, Vec<(Timestamp, Arc<str>)>>,
 }
 
 impl Disk {
     fn keep(&mut self, change: Change) {
         match &change {
             Change::Put(stored) => _ = self.messages.insert(stored.id, (**stored).clone()),
-            Change::Ended { id, .. } => _ = self.messages.remove(id),
+            Change::Ended { id, reasons, .. } => {
+                self.messages.remove(id);
+                self.forget_reasons(*id, *reasons);
+            }
+            Change::Redriven { id, reasons } => self.forget_reasons(*id, *reasons),
+            Change::Returned { id, at, cause: Cause::Failed(reason), .. } | Change::Died { id, at, reason, .. } => {
+                let kept = self.reasons.entry(*id).or_default();
+                kept.push((*at, reason.text.clone()));
+                assert_eq!(kept.len(), reason.number as usize, "reasons have their numbers");
+            }
             Change::Deleted { queue } => self.messages.retain(|_, stored| stored.queue != *queue),
             _ => {}
         }
         self.changes.push(change);
+    }
+
+    fn forget_reasons(&mut self, id: MessageId, count: u32) {
+        let kept = self.reasons.remove(&id).unwrap_or_default();
+        assert!(kept.len() <= count as usize, "{count} of {kept:?} are forgotten");
     }
 }
 
@@ -40,6 +55,10 @@ impl Source for Disk {
 
     fn message(&self, id: MessageId) -> Result<Option<StoredPut>, StoreError> {
         Ok(self.messages.get(&id).cloned())
+    }
+
+    fn reasons(&self, id: MessageId) -> Result<Vec<(Timestamp, Arc<str>)>, StoreError> {
+        Ok(self.reasons.get(&id).cloned().unwrap_or_default())
     }
 
     fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
@@ -198,7 +217,7 @@ fn rebuilt(disk: &Disk, from: Option<&Checkpoint>, now: u64) -> Machine {
         next = checkpoint.next;
         checkpoint.queues.iter().for_each(|queue| machine.restore_queue(queue.clone()));
         for (stored, record) in &checkpoint.messages {
-            machine.restore(stored, stored.put.cost(), record.clone());
+            machine.restore(stored, stored.put.cost(), *record);
         }
         checkpoint.schedules.iter().for_each(|(name, scheduled)| machine.restore_schedule(name, scheduled.clone()));
         checkpoint.remembered.iter().for_each(|change| machine.replay(change, disk).unwrap());

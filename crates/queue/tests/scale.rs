@@ -58,6 +58,10 @@ impl Source for Later {
         Ok(None)
     }
 
+    fn reasons(&self, _: MessageId) -> Result<Vec<(Timestamp, Arc<str>)>, StoreError> {
+        Ok(Vec::new())
+    }
+
     fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
         self.others.set(self.others.get() + 1);
         Ok(None)

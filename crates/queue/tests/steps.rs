@@ -54,6 +54,10 @@ impl Source for Kept {
         Ok(self.0.iter().find(|stored| stored.id == id).cloned())
     }
 
+    fn reasons(&self, _: MessageId) -> Result<Vec<(Timestamp, Arc<str>)>, StoreError> {
+        Ok(Vec::new())
+    }
+
     fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
         Ok(None)
     }

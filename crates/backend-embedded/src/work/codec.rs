@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use posthaste_history::store::{Durability, Timestamp};
-use posthaste_queue::{Backoff, Cause, Change, Dedup, DedupMode, Place, Put, Record, Rest, StoredPut};
+use posthaste_queue::{Backoff, Cause, Change, Dedup, DedupMode, Place, Put, Reason, Record, Rest, StoredPut};
 
 fn put_number(to: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
@@ -196,14 +196,9 @@ fn backoff(from: &mut &[u8]) -> Option<Backoff> {
 /// What happened to a message since it was put.
 pub(super) fn encode_record(record: &Record) -> Vec<u8> {
     let mut to = Vec::with_capacity(48);
-    let Rest { deliveries, failures, losses, redriven, history } = &record.rest;
+    let Rest { deliveries, failures, losses, redriven } = record.rest;
     for count in [deliveries, failures, losses, redriven] {
-        put_number(&mut to, u64::from(*count));
-    }
-    put_number(&mut to, history.len() as u64);
-    for (at, why) in history {
-        put_number(&mut to, at.0);
-        put_bytes(&mut to, why.as_bytes());
+        put_number(&mut to, u64::from(count));
     }
     match record.place {
         Place::From(at) => {
@@ -226,10 +221,7 @@ pub(super) fn decode_record(mut from: &[u8]) -> Option<Record> {
     let from = &mut from;
     let mut count = || number(from).and_then(|count| u32::try_from(count).ok());
     let (deliveries, failures, losses, redriven) = (count()?, count()?, count()?, count()?);
-    let mut rest = Rest { deliveries, failures, losses, redriven, history: Vec::new() };
-    for _ in 0..number(from)? {
-        rest.history.push((time(from)?, text(from)?));
-    }
+    let rest = Rest { deliveries, failures, losses, redriven };
     let place = match from.try_get_u8().ok()? {
         0 => Place::From(time(from)?),
         1 => Place::Leased {
@@ -243,6 +235,26 @@ pub(super) fn decode_record(mut from: &[u8]) -> Option<Record> {
         _ => return None,
     };
     from.is_empty().then_some(Record { rest, place })
+}
+
+/// Why a message failed, and when.
+pub(super) fn encode_reason(at: Timestamp, reason: &Reason) -> Vec<u8> {
+    let mut to = Vec::with_capacity(12 + reason.text.len());
+    put_number(&mut to, reason.number.into());
+    put_number(&mut to, at.0);
+    to.extend_from_slice(reason.text.as_bytes());
+    to
+}
+
+pub(super) fn decode_reason(mut from: &[u8]) -> Option<(Timestamp, Reason)> {
+    let number = u32::try_from(number(&mut from)?).ok()?;
+    let at = time(&mut from)?;
+    Some((at, Reason { number, text: std::str::from_utf8(from).ok()?.into() }))
+}
+
+/// What stands for a reason in a group: it is stored as one.
+fn elsewhere() -> Reason {
+    Reason { number: 0, text: "".into() }
 }
 
 /// A change as a group has it: of a message that was put only its number and when it is due, since the rest is stored as a message.
@@ -316,20 +328,14 @@ pub(super) fn encode_change(to: &mut Vec<u8>, change: &Change) {
         Change::Returned { id, at, due, cause } => {
             begin(kind::RETURNED, &[*id, at.0, due.0]);
             match cause {
-                Cause::Failed(why) => {
-                    to.push(0);
-                    put_bytes(to, why.as_bytes());
-                }
+                Cause::Failed(_) => to.push(0),
                 Cause::Released => to.push(1),
                 Cause::Lost => to.push(2),
             }
         }
-        Change::Died { id, at, why, is_failure } => {
-            begin(kind::DIED, &[*id, at.0, (*is_failure).into()]);
-            put_bytes(to, why.as_bytes());
-        }
-        Change::Redriven { id } => begin(kind::REDRIVEN, &[*id]),
-        Change::Ended { id, queue, cost, due, result } => {
+        Change::Died { id, at, reason: _, is_failure } => begin(kind::DIED, &[*id, at.0, (*is_failure).into()]),
+        Change::Redriven { id, reasons: _ } => begin(kind::REDRIVEN, &[*id]),
+        Change::Ended { id, queue, cost, due, result, reasons: _ } => {
             begin(kind::ENDED, &[*id, (*queue).into(), *cost]);
             put_option(to, due.map(|due| due.0));
             put_option(to, result.as_ref().map(|(_, until)| until.0));
@@ -396,7 +402,7 @@ fn decode_change(from: &mut &[u8]) -> Option<Written> {
         kind::RETURNED => {
             let (id, at, due) = (number(from)?, time(from)?, time(from)?);
             let cause = match from.try_get_u8().ok()? {
-                0 => Cause::Failed(text(from)?),
+                0 => Cause::Failed(elsewhere()),
                 1 => Cause::Released,
                 2 => Cause::Lost,
                 _ => return None,
@@ -405,15 +411,15 @@ fn decode_change(from: &mut &[u8]) -> Option<Written> {
         }
         kind::DIED => {
             let (id, at, is_failure) = (number(from)?, time(from)?, number(from)? == 1);
-            Change::Died { id, at, is_failure, why: text(from)? }
+            Change::Died { id, at, is_failure, reason: elsewhere() }
         }
-        kind::REDRIVEN => Change::Redriven { id: number(from)? },
+        kind::REDRIVEN => Change::Redriven { id: number(from)?, reasons: 0 },
         kind::ENDED => {
             let (id, queue, cost) = (number(from)?, queue(from)?, number(from)?);
             let due = option(from)?.map(Timestamp);
             let until = option(from)?.map(Timestamp);
             // The result itself is stored as one.
-            Change::Ended { id, queue, cost, due, result: until.map(|until| (Bytes::new(), until)) }
+            Change::Ended { id, queue, cost, due, result: until.map(|until| (Bytes::new(), until)), reasons: 0 }
         }
         kind::TOKENS => Change::Tokens(number(from)?),
         kind::REMEMBERED => {

@@ -1,6 +1,7 @@
 //! What queues have on the disk.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::{OwnedWriteBatch, Slice};
@@ -12,10 +13,10 @@ use crate::content::Content;
 use crate::error::read_failed;
 use crate::work::bodies::Bodies;
 use crate::work::codec::{decode_message, encode_message};
-use crate::work::keys;
+use crate::work::{keys, reasons};
 
 /// What the engine adds to a value in its journal, about.
-const ITEM_BYTES: u64 = 48;
+pub(super) const ITEM_BYTES: u64 = 48;
 /// Keys and results that are too old are let go in steps of so many.
 const FORGET_STEP: usize = 128;
 
@@ -32,7 +33,7 @@ pub(super) struct Disk {
     pub(super) has_room: Cell<bool>,
 }
 
-fn damaged(what: &str, id: MessageId) -> StoreError {
+pub(super) fn damaged(what: &str, id: MessageId) -> StoreError {
     StoreError::Damaged(format!("{what} of message {id} is not what was written"))
 }
 
@@ -238,6 +239,10 @@ impl Source for Disk {
         let key = keys::later(Timestamp(due), id);
         let Some(value) = self.content.queues.get(&key).map_err(read_failed)? else { return Ok(None) };
         message(id, &key, &value).map(Some)
+    }
+
+    fn reasons(&self, id: MessageId) -> Result<Vec<(Timestamp, Arc<str>)>, StoreError> {
+        reasons::read(&self.content, id)
     }
 
     fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {

@@ -76,13 +76,14 @@ pub(crate) struct EmbeddedQueues(pub(crate) Arc<Inner>);
 
 /// What a command counts for while it waits.
 fn size(command: &Command) -> usize {
-    let result = |settle: &Settle| match &settle.verdict {
-        Verdict::Done(Some(result)) => result.len(),
+    let said = |settle: &Settle| match &settle.verdict {
+        Verdict::Done(Some(value)) | Verdict::Progress(value) => value.len(),
+        Verdict::Retry { why, .. } | Verdict::Dead { why } => why.len(),
         _ => 0,
     };
     match command {
         Command::Put(puts) => puts.iter().map(|put| put.cost() as usize).sum(),
-        Command::Settle(settles) => settles.iter().map(|settle| 128 + result(settle)).sum(),
+        Command::Settle(settles) => settles.iter().map(|settle| 128 + said(settle)).sum(),
         Command::Schedule { schedule, .. } => schedule.put.cost() as usize,
         _ => 256,
     }

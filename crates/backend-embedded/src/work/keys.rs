@@ -5,6 +5,7 @@
 //!   queues   c                                checkpoint
 //!            q queue                          name, config, switches, what it has for later
 //!            s message                        its record, if it is not as it was put
+//!            f message place                  why it failed: the last few times, in turns
 //!            l due message                    what was put for later
 //!            d message                        when that is
 //!            m message                        it has to be in memory nevertheless
@@ -21,7 +22,7 @@
 use std::sync::Arc;
 
 use posthaste_history::store::Timestamp;
-use posthaste_queue::MessageId;
+use posthaste_queue::{MessageId, Reason};
 
 pub(super) const CHECKPOINT: &[u8] = b"c";
 
@@ -42,6 +43,16 @@ pub(super) fn queue(queue: u32) -> Vec<u8> {
 
 pub(super) fn record(id: MessageId) -> Vec<u8> {
     with(b's', &[id])
+}
+
+/// Of one more than are kept, the newest takes the place of the oldest.
+pub(super) fn reason(id: MessageId, number: u32) -> Vec<u8> {
+    with(b'f', &[id, u64::from(number.saturating_sub(1)) % Reason::MAX_KEPT as u64])
+}
+
+/// All of a message.
+pub(super) fn reasons(id: MessageId) -> Vec<u8> {
+    with(b'f', &[id])
 }
 
 pub(super) fn later(due: Timestamp, id: MessageId) -> Vec<u8> {

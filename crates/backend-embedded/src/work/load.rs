@@ -405,7 +405,7 @@ fn replay(
             | Change::Touched { id, .. }
             | Change::Returned { id, .. }
             | Change::Died { id, .. }
-            | Change::Redriven { id } => {
+            | Change::Redriven { id, .. } => {
                 if gone.contains(id) || damage.has_hole() {
                     continue;
                 }

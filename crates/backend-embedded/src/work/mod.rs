@@ -7,7 +7,7 @@
 //! - **One thread decides**, for all queues, and has in memory which message is where. Payloads are on the disk; those that will be
 //!   needed soon are in memory as well.
 //! - **A message is written once**, with everything that is said about it; what happens to it is a few bytes in the record of its
-//!   group. A checkpoint writes down where messages are that are not as they were put.
+//!   group, and why it failed is beside it. A checkpoint writes down where messages are that are not as they were put.
 //! - **Nothing is lost unseen**, as with streams: groups have numbers without holes, records have checksums, and a start counts.
 
 mod bodies;
@@ -17,6 +17,7 @@ mod disk;
 mod handle;
 mod keys;
 mod load;
+mod reasons;
 mod salvage;
 mod schedules;
 mod time;

@@ -12,7 +12,7 @@ use crate::content::Content;
 use crate::error::{read_failed, write_failed};
 use crate::work::handle::Inner;
 use crate::work::load::{Damage, Losses, load};
-use crate::work::{NUMBER, disk, keys};
+use crate::work::{NUMBER, disk, keys, reasons};
 
 /// Tokens that may have been given are passed over, however many starts of the store are among what is lost.
 const LEAP: u64 = 1 << 40;
@@ -33,6 +33,7 @@ pub(crate) fn salvage(content: &Content, config: &Config) -> Result<Vec<String>,
     let mut committer = load(inner, &mut damage)?;
     let Damage::Listed(mut losses) = damage else { return Ok(Vec::new()) };
     nameless(content, &committer.machine.queues().iter().map(|queue| queue.queue).collect(), &mut losses)?;
+    reasons::salvage(content, &committer.machine, &mut losses)?;
     let tokens =
         committer.machine.remembered().filter_map(|it| if let Change::Tokens(it) = it { Some(it) } else { None });
     let tokens = tokens.max().unwrap_or(0) + LEAP;

@@ -13,9 +13,9 @@ use crate::error::write_failed;
 use crate::work::NUMBER;
 use crate::work::codec::{begin_changes, encode_change, encode_record};
 use crate::work::committer::Committer;
-use crate::work::keys;
 use crate::work::load::{Checkpoint, encode_queue};
 use crate::work::schedules::Writing;
+use crate::work::{keys, reasons};
 
 const FREE_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks for keys and results whose time is over, when the last has found none that is left.
@@ -67,6 +67,7 @@ impl Committer {
         let ephemeral: FxHashSet<MessageId> = group.changes.iter().filter_map(ended).collect();
         let mut keys_said = FxHashSet::default();
         let mut schedules = Writing::default();
+        let mut reasons = reasons::Writing::default();
         for change in group.changes.iter_mut().rev() {
             if let Change::Remembered { queue, key, .. } = change
                 && keys_said.insert((*queue, key.clone()))
@@ -86,9 +87,11 @@ impl Committer {
             }
         }
         for change in &group.changes {
+            reasons.note(change);
             encode_change(&mut changes, change);
             self.note(&mut batch, change);
         }
+        self.put_bytes += reasons.write(&content, &mut batch);
         let number = self.written + 1;
         let record = GroupRecord {
             shard: NUMBER,
@@ -115,7 +118,7 @@ impl Committer {
             | Change::Touched { id, .. }
             | Change::Returned { id, .. }
             | Change::Died { id, .. }
-            | Change::Redriven { id } => drop(self.moved.insert(*id)),
+            | Change::Redriven { id, .. } => drop(self.moved.insert(*id)),
             Change::Ended { id, queue, due, .. } => {
                 match due {
                     Some(_) => drop(self.altered.insert(*queue)),

@@ -152,9 +152,12 @@ impl Run {
         let counts = (one.rest.deliveries, one.rest.failures, one.rest.losses);
         let expected = (message.deliveries, message.failures, message.losses);
         ensure("a message is counted", counts == expected, show)?;
-        let last = one.rest.history.last().map(|(_, why)| why);
-        let is_told = message.why.is_none() || last == message.why.as_ref();
-        ensure("a message says why it failed", is_told && one.rest.history.len() <= crate::Rest::MAX_HISTORY, show)?;
+        let newest = message.history.len().saturating_sub(crate::Reason::MAX_KEPT);
+        let expected = &message.history[newest..];
+        let mut pairs = one.history.iter().zip(expected);
+        let is_told = one.history.len() == expected.len()
+            && pairs.all(|((_, found), expected)| expected.as_ref().is_none_or(|expected| expected == found));
+        ensure("a message says why it failed", is_told, show)?;
         let until = match message.place {
             Place::From(first, last) if last > now => one.until.is_some_and(|until| (first..=last).contains(&until.0)),
             Place::Leased { deadline, .. } => one.until == Some(Timestamp(deadline)),

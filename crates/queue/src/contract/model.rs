@@ -52,8 +52,8 @@ pub(super) struct Message {
     pub(super) deliveries: u32,
     pub(super) failures: u32,
     pub(super) losses: u32,
-    /// What was last said of a failure, if anybody said something.
-    pub(super) why: Option<Arc<str>>,
+    /// What was said of each failure, if anybody said something; the newest last.
+    pub(super) history: Vec<Option<Arc<str>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -225,7 +225,7 @@ impl Model {
         let now = self.now;
         let Some(message) = self.find(id) else { return };
         (message.place, message.rests, message.losses) = (Place::Dead(now), false, 0);
-        message.why = why.clone();
+        message.history.push(why.clone());
         let queue = message.put.queue.clone();
         let config = self.config(&queue);
         self.told.push((Told::Dead(id, why), true));
@@ -254,10 +254,10 @@ impl Model {
         let config = self.config(&queue);
         let Some(message) = self.find(id) else { return };
         (message.failures, message.losses) = (message.failures + 1, 0);
-        message.why = why.clone();
         if message.failures >= message.put.attempts.unwrap_or(config.attempts) {
             return self.die(id, why);
         }
+        message.history.push(why);
         let own = message.put.backoff.as_deref();
         let rest = after.map_or_else(|| backoff(own.unwrap_or(&config.backoff), message.failures), |ms| (ms, ms));
         (message.place, message.rests) = (Place::From(now + rest.0, now + rest.1), true);
@@ -373,7 +373,8 @@ impl Model {
                 return if is_refused { Err("queue_full") } else { Ok(count as u64) };
             }
             if let Some(it) = self.find(message.id) {
-                (it.place, it.deliveries, it.failures, it.losses, it.why) = (Place::From(now, now), 0, 0, 0, None);
+                (it.place, it.deliveries, it.failures, it.losses) = (Place::From(now, now), 0, 0, 0);
+                it.history.clear();
                 it.put.expires = None;
             }
         }
@@ -474,8 +475,8 @@ impl Model {
 impl Message {
     pub(super) fn blank() -> Self {
         let put = Put::new(&"".into(), Bytes::new(), posthaste_history::store::Durability::Memory);
-        let (place, why) = (Place::From(0, 0), None);
-        Self { id: 0, put, at: 0, place, rests: false, deliveries: 0, failures: 0, losses: 0, why }
+        let (place, history) = (Place::From(0, 0), Vec::new());
+        Self { id: 0, put, at: 0, place, rests: false, deliveries: 0, failures: 0, losses: 0, history }
     }
 }
 

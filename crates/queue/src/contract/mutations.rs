@@ -28,6 +28,7 @@ fn every_loss_is_noticed() {
         (ForgetsLeases, "is there after a restart"),
         (ForgetsOrphans, "whoever had leases"),
         (ForgetsCounts, "a message is counted"),
+        (ForgetsReasons, "a message says why it failed"),
         (ForgetsEnds, "has ended is gone"),
         (ForgetsKeys, "a key that stands for a message"),
         (ForgetsSwitches, "counted right"),

@@ -8,8 +8,8 @@ use posthaste_history::store::{Answer, Durability, Timestamp};
 use super::model::{Consumer, Message, Model, Place as At, Told};
 use super::{Bed, Clock, Place};
 use crate::port::{
-    Capabilities, Command, ConsumerId, Delivery, Effect, End, Found, Listener, MessageId, Outcome, Queues, Receipt,
-    Refusal, Rest, Settled, State, Token, Verdict, name_is_good,
+    Capabilities, Command, ConsumerId, Delivery, Effect, End, Found, Listener, MessageId, Outcome, Queues, Reason,
+    Receipt, Refusal, Rest, Settled, State, Token, Verdict, name_is_good,
 };
 
 /// What is wrong with what survives.
@@ -20,6 +20,7 @@ pub(super) enum Loss {
     ForgetsLeases,
     ForgetsOrphans,
     ForgetsCounts,
+    ForgetsReasons,
     ForgetsEnds,
     ForgetsKeys,
     ForgetsSwitches,
@@ -81,6 +82,7 @@ impl Bed for Under {
             Some(Loss::LosesTheLast) => drop(disk.model.messages.pop()),
             Some(Loss::ForgetsLeases) => disk.model.messages.retain(|it| it.state(0) != State::Leased),
             Some(Loss::ForgetsCounts) => disk.model.messages.iter_mut().for_each(|it| it.failures = 0),
+            Some(Loss::ForgetsReasons) => disk.model.messages.iter_mut().for_each(|it| it.history.clear()),
             Some(Loss::ForgetsEnds) => disk.model.messages.append(&mut disk.ended),
             Some(Loss::ForgetsKeys) => disk.model.forget_keys(),
             Some(Loss::ForgetsSchedules) => disk.model.schedules.clear(),
@@ -245,7 +247,8 @@ impl Inside {
             At::From(_, until) | At::Leased { deadline: until, .. } => Some(Timestamp(until)),
             At::Dead(_) => None,
         };
-        let history = message.why.iter().map(|why| (Timestamp(0), why.clone())).collect();
+        let newest = message.history.len().saturating_sub(Reason::MAX_KEPT);
+        let history = message.history[newest..].iter().map(|why| (Timestamp(0), why.clone().unwrap_or_default()));
         let (deliveries, failures, losses) = (message.deliveries, message.failures, message.losses);
         Found {
             id: message.id,
@@ -256,7 +259,8 @@ impl Inside {
             priority: put.priority,
             key: put.key,
             // How often it had another chance is not asked.
-            rest: Rest { deliveries, failures, losses, redriven: 0, history },
+            rest: Rest { deliveries, failures, losses, redriven: 0 },
+            history: history.collect(),
             payload: put.payload,
             headers: put.headers,
         }

@@ -137,7 +137,7 @@ impl Machine {
         }
         for (stored, cost) in far {
             let (id, due) = (stored.id, stored.put.due);
-            self.change(group, Change::Ended { id, queue: number, cost, due, result: None });
+            self.change(group, Change::Ended { id, queue: number, cost, due, result: None, reasons: 0 });
             self.count_end(number, &End::Removed);
         }
         Ok(Ok(Outcome::Count(count)))
@@ -149,7 +149,8 @@ impl Machine {
         let mut count = 0;
         for id in self.selected(number, &dead) {
             let queue = self.queue(number);
-            let cost = self.messages.get(id).map_or(0, |message| message.cost.into());
+            let message = self.messages.get(id);
+            let (cost, reasons) = message.map_or((0, 0), |message| (message.cost.into(), message.reasons()));
             let is_full = queue.counts.messages() + 1 > queue.config.max_messages
                 || queue.counts.bytes + cost > queue.config.max_bytes;
             if is_full && queue.config.overflow == Overflow::Reject {
@@ -162,7 +163,7 @@ impl Machine {
             if is_full {
                 break; // what would have to go for it are messages that had no chance yet
             }
-            self.change(group, Change::Redriven { id });
+            self.change(group, Change::Redriven { id, reasons });
             count += 1;
         }
         self.promise(group);
@@ -183,7 +184,7 @@ impl Machine {
         let Some(stored) = self.far_message(id, source)? else { return Ok(Err(Refusal::UnknownMessage(id))) };
         self.promise(group);
         let (queue, cost, due) = (stored.queue, stored.put.cost(), stored.put.due);
-        self.change(group, Change::Ended { id, queue, cost, due, result: None });
+        self.change(group, Change::Ended { id, queue, cost, due, result: None, reasons: 0 });
         self.count_end(queue, &End::Removed);
         Ok(Ok(Outcome::Done))
     }

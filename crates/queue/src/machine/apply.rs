@@ -7,9 +7,9 @@ use posthaste_history::store::Timestamp;
 use super::Machine;
 use super::clock::Alarm;
 use super::lease::NewLease;
-use super::message::{Extra, NONE, Stage};
+use super::message::{NONE, Stage};
 use super::queue::Queue;
-use crate::port::{Cause, Change, Config, MessageId, QueueName, Rest, State, Verdict};
+use crate::port::{Cause, Change, Config, MessageId, QueueName, State, Verdict};
 
 impl Machine {
     /// Makes a change.
@@ -47,7 +47,7 @@ impl Machine {
             }
             Change::Touched { id, deadline } => self.set_deadline(*id, *deadline),
             Change::Returned { id, at, due, cause } => self.return_to(*id, *at, *due, cause),
-            Change::Died { id, at, why, is_failure } => {
+            Change::Died { id, at, is_failure, .. } => {
                 self.leave(*id);
                 let message = self.messages.get_mut(*id).expect("invariant: a message that died is there");
                 message.stage = Stage::Dead;
@@ -57,14 +57,13 @@ impl Machine {
                 extra.failures += u32::from(*is_failure);
                 extra.losses = 0;
                 extra.since = *at;
-                remember(extra, *at, why);
                 let key = extra.until_done.clone();
                 if let Some(key) = key {
                     self.queue_mut(queue).rare_mut().known.release(&key, *id);
                 }
                 self.enter(*id);
             }
-            Change::Redriven { id } => {
+            Change::Redriven { id, .. } => {
                 self.leave(*id);
                 let message = self.messages.get_mut(*id).expect("invariant: a message that is redriven is there");
                 message.stage = Stage::Ready;
@@ -72,7 +71,6 @@ impl Machine {
                 let (queue, at) = (message.queue, message.at);
                 let extra = message.extra_mut();
                 (extra.failures, extra.losses, extra.since) = (0, 0, at);
-                extra.history = Vec::new();
                 // Somebody wants it done, whatever it was worth when it was put.
                 (extra.redriven, extra.expires) = (extra.redriven.saturating_add(1), None);
                 let key = extra.until_done.clone();
@@ -185,11 +183,10 @@ impl Machine {
         message.lease = NONE;
         message.stage = if due > at { Stage::Resting } else { Stage::Ready };
         match cause {
-            Cause::Failed(why) => {
+            Cause::Failed(_) => {
                 let extra = message.extra_mut();
                 extra.failures = extra.failures.saturating_add(1);
                 extra.losses = 0;
-                remember(extra, at, why);
             }
             Cause::Lost => message.extra_mut().losses += 1,
             Cause::Released => {}
@@ -209,13 +206,6 @@ impl Machine {
         }
         self.come_back(queue, cost); // one that was to be ready later, and is not in memory
     }
-}
-
-fn remember(extra: &mut Extra, at: Timestamp, why: &Arc<str>) {
-    if extra.history.len() == Rest::MAX_HISTORY {
-        extra.history.remove(0);
-    }
-    extra.history.push((at, why.clone()));
 }
 
 /// A reason, as long as is kept.

@@ -32,7 +32,7 @@ impl Machine {
             Change::Returned { id, cause: Cause::Failed(_), .. } => self.count_of(*id, |it| it.failed += 1),
             Change::Returned { id, cause: Cause::Released, .. } => self.count_of(*id, |it| it.released += 1),
             Change::Died { id, .. } => self.count_of(*id, |it| it.died += 1),
-            Change::Redriven { id } => self.count_of(*id, |it| it.redriven += 1),
+            Change::Redriven { id, .. } => self.count_of(*id, |it| it.redriven += 1),
             _ => {}
         }
     }

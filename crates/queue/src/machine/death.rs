@@ -6,7 +6,7 @@ use posthaste_history::store::{StoreError, Timestamp};
 use rustc_hash::FxHashMap;
 
 use super::{Group, Machine, Source};
-use crate::port::{Change, Effect, End, MessageId, StoredPut};
+use crate::port::{Change, Effect, End, MessageId, Reason, StoredPut};
 
 impl Machine {
     /// Of these messages, those that are put into another queue if they die now: read before anything is changed.
@@ -56,9 +56,10 @@ impl Machine {
     ) {
         let message = self.messages.get(id).expect("invariant: a message that dies is there");
         let (number, durability) = (message.queue, message.durability());
+        let reason = Reason { number: message.failures().saturating_add(1), text: why.clone() };
         group.durability = group.durability.max(durability);
         let queue = self.queue(number).name.clone();
-        self.change(group, Change::Died { id, at: now, why: why.clone(), is_failure });
+        self.change(group, Change::Died { id, at: now, reason, is_failure });
         group.effects.push(Effect::Ended { queue, id, end: End::Dead(why.clone()) });
         let config = self.queue(number).config.clone();
         if let Some(name) = &config.dead_letter {

@@ -8,7 +8,7 @@ use crate::port::{Depth, End, Found, MessageId, Outcome, QueueName, Refusal, Res
 
 /// Most messages, or queues, of one look.
 const MAX: usize = 1_000;
-/// With as many bytes of payloads a look ends, but for a second message: no more are read.
+/// With as many bytes of payloads and reasons a look ends, but for a second message: no more are read.
 const MAX_BYTES: usize = 8 << 20;
 
 impl Machine {
@@ -85,7 +85,7 @@ impl Machine {
                 break;
             }
             let one = self.found(id, source)?;
-            bytes += one.as_ref().map_or(0, |one| one.payload.len());
+            bytes += one.as_ref().map_or(0, Found::bytes);
             found.extend(one);
         }
         Ok(Ok(Outcome::Messages(found)))
@@ -130,12 +130,14 @@ impl Machine {
                 priority: stored.put.priority,
                 key: stored.put.key,
                 rest: Rest::default(),
+                history: Vec::new(),
                 payload: stored.put.payload,
                 headers: stored.put.headers,
             }));
         };
         let state = message.stage.state();
         let stored = source.message(id)?.map(|stored| stored.put);
+        let history = if message.reasons() > 0 { source.reasons(id)? } else { Vec::new() };
         Ok(Some(Found {
             id,
             queue: self.queue(message.queue).name.clone(),
@@ -149,22 +151,28 @@ impl Machine {
             priority: message.priority,
             key: (message.key != NONE).then(|| self.keys.get(message.key)).flatten().map(|key| key.name.clone()),
             rest: message.rest(),
+            history,
             payload: stored.as_ref().map(|put| put.payload.clone()).unwrap_or_default(),
             headers: stored.map(|put| put.headers).unwrap_or_default(),
         }))
     }
 }
 
+impl Found {
+    /// What a look counts it for.
+    fn bytes(&self) -> usize {
+        self.payload.len() + self.history.iter().map(|(_, why)| why.len()).sum::<usize>()
+    }
+}
+
 impl Message {
     /// What happened to it so far.
     pub(super) fn rest(&self) -> Rest {
-        let history = self.extra.as_ref().map(|extra| extra.history.clone());
         Rest {
             deliveries: self.deliveries,
             failures: self.failures(),
             losses: self.losses(),
             redriven: self.extra.as_ref().map_or(0, |extra| extra.redriven),
-            history: history.unwrap_or_default(),
         }
     }
 }

@@ -64,7 +64,6 @@ pub(super) struct Extra {
     pub failures: u32,
     pub losses: u32,
     pub redriven: u32,
-    pub history: Vec<(Timestamp, Arc<str>)>,
 }
 
 impl Default for Message {
@@ -120,6 +119,11 @@ impl Message {
 
     pub(super) fn losses(&self) -> u32 {
         self.extra.as_ref().map_or(0, |extra| extra.losses)
+    }
+
+    /// How many reasons the store may have of it: one for each failure, and one for being given up.
+    pub(super) fn reasons(&self) -> u32 {
+        self.failures().saturating_add(u32::from(self.stage == Stage::Dead))
     }
 
     pub(super) fn durability(&self) -> Durability {

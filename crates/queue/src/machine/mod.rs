@@ -79,6 +79,12 @@ pub trait Source {
     /// [`StoreError`] if it cannot be read.
     fn result(&self, now: Timestamp, id: MessageId) -> Result<Option<(u32, bytes::Bytes)>, StoreError>;
 
+    /// Why a message that has not ended failed or died, and when: the newest of its [reasons](crate::Reason), the newest last.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn reasons(&self, id: MessageId) -> Result<Vec<(Timestamp, Arc<str>)>, StoreError>;
+
     /// Whether there is room for what schedules put. What is due waits for it.
     fn has_room(&self) -> bool {
         true

@@ -225,7 +225,7 @@ impl Machine {
             self.finish(group, id, End::Removed, None);
         } else if let Some(stored) = victims.get(&id).filter(|_| !self.messages.contains(id)) {
             let (cost, due) = (stored.put.cost(), stored.put.due);
-            self.change(group, Change::Ended { id, queue, cost, due, result: None });
+            self.change(group, Change::Ended { id, queue, cost, due, result: None, reasons: 0 });
             self.count_end(queue, &End::Removed);
         }
     }
@@ -300,6 +300,7 @@ impl Machine {
     ) {
         let message = self.messages.get(id).expect("invariant: a message that ends is there");
         let (queue, cost, due) = (message.queue, message.cost.into(), message.put_due());
+        let reasons = message.reasons();
         self.count_end(queue, &end);
         let is_told = match end {
             End::Done(_) => result.is_some(),
@@ -310,7 +311,7 @@ impl Machine {
             let queue = self.queue(queue).name.clone();
             group.effects.push(Effect::Ended { queue, id, end });
         }
-        self.change(group, Change::Ended { id, queue, cost, due, result });
+        self.change(group, Change::Ended { id, queue, cost, due, result, reasons });
     }
 
     /// How long a message's result is kept, in milliseconds.

@@ -56,12 +56,12 @@ impl Machine {
         self.take_in(message, cost, false);
         let (Some(record), Some(at)) = (record, self.messages.get(id).map(|message| message.at)) else { return };
         self.leave(id);
-        let Record { rest: Rest { deliveries, failures, losses, redriven, history }, place } = record;
+        let Record { rest: Rest { deliveries, failures, losses, redriven }, place } = record;
         let message = self.messages.get_mut(id).expect("invariant: a message was taken in a moment ago");
         message.deliveries = deliveries;
-        if failures > 0 || losses > 0 || redriven > 0 || !history.is_empty() {
+        if failures > 0 || losses > 0 || redriven > 0 {
             let extra = message.extra_mut();
-            (extra.failures, extra.losses, extra.redriven, extra.history) = (failures, losses, redriven, history);
+            (extra.failures, extra.losses, extra.redriven) = (failures, losses, redriven);
             extra.expires = extra.expires.filter(|_| redriven == 0);
         }
         match place {
@@ -107,7 +107,7 @@ impl Machine {
             | Change::Touched { id, .. }
             | Change::Returned { id, .. }
             | Change::Died { id, .. }
-            | Change::Redriven { id } => self.is_at_hand(*id, source)?,
+            | Change::Redriven { id, .. } => self.is_at_hand(*id, source)?,
             Change::Fired { name, .. } | Change::Unscheduled { name } => self.schedules.get(name).is_some(),
             Change::Ended { .. } | Change::Tokens(_) | Change::Scheduled { .. } => true,
         };

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::apply::cut;
 use super::{Group, Machine, Source};
 use crate::port::{
-    Backoff, Cause, Change, Effect, End, MessageId, Outcome, Refusal, Settle, Settled, StoredPut, Verdict,
+    Backoff, Cause, Change, Effect, End, MessageId, Outcome, Reason, Refusal, Settle, Settled, StoredPut, Verdict,
 };
 
 impl Machine {
@@ -122,7 +122,8 @@ impl Machine {
         let backoff = extra.and_then(|extra| extra.backoff.as_deref()).unwrap_or(&config.backoff);
         let rest = after_ms.unwrap_or_else(|| backoff.rest_ms(failures, chance(self.seed, id, failures)));
         let due = Timestamp(now.0.saturating_add(rest));
-        self.change(group, Change::Returned { id, at: now, due, cause: Cause::Failed(why.clone()) });
+        let reason = Reason { number: failures, text: why.clone() };
+        self.change(group, Change::Returned { id, at: now, due, cause: Cause::Failed(reason) });
     }
 
     /// A message came back without a word. That is a failure when it has happened too often.

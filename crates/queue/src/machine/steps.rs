@@ -162,7 +162,7 @@ impl Machine {
         }
         for (stored, cost) in far {
             let (id, due) = (stored.id, stored.put.due);
-            self.change(group, Change::Ended { id, queue: number, cost, due, result: None });
+            self.change(group, Change::Ended { id, queue: number, cost, due, result: None, reasons: 0 });
             self.count_end(number, &End::Removed);
         }
         (steps.left, steps.done) = (steps.left.saturating_sub(count), steps.done + count);

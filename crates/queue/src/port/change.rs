@@ -81,7 +81,7 @@ pub enum Change {
         /// When.
         at: Timestamp,
         /// Why.
-        why: Arc<str>,
+        reason: Reason,
         /// Whether it failed once more, or somebody gave it up.
         is_failure: bool,
     },
@@ -89,6 +89,8 @@ pub enum Change {
     Redriven {
         /// The message.
         id: MessageId,
+        /// So many [reasons](Reason) may be kept of it, which are forgotten.
+        reasons: u32,
     },
     /// It is gone: done, expired, removed.
     Ended {
@@ -102,6 +104,8 @@ pub enum Change {
         due: Option<Timestamp>,
         /// Its result, and until when that is kept.
         result: Option<(Bytes, Timestamp)>,
+        /// So many [reasons](Reason) may be kept of it, which are forgotten.
+        reasons: u32,
     },
     /// Tokens below this may have been given: at a start they go on from here, so that none is given twice.
     Tokens(Token),
@@ -145,11 +149,26 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// It failed.
-    Failed(Arc<str>),
+    Failed(Reason),
     /// It was given back.
     Released,
     /// Its worker was lost, or its lease ran out.
     Lost,
+}
+
+/// Why a message failed or died. The store keeps it, and whoever looks at the message [reads it](crate::Source::reasons) there: how often it
+/// failed is all that a machine has in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// Its number among those of the message, since that was put or redriven: from 1.
+    pub number: u32,
+    /// For people; at most [`Verdict::MAX_WHY`](crate::Verdict::MAX_WHY) bytes.
+    pub text: Arc<str>,
+}
+
+impl Reason {
+    /// So many are kept of a message, the newest.
+    pub const MAX_KEPT: usize = 10;
 }
 
 /// A message as it is stored.
@@ -175,7 +194,7 @@ impl StoredPut {
 }
 
 /// What happened to a message since it was put.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rest {
     /// How often it was given to somebody.
     pub deliveries: u32,
@@ -185,12 +204,10 @@ pub struct Rest {
     pub losses: u32,
     /// How often it was dead and had another chance: since the first of them it does not expire any more.
     pub redriven: u32,
-    /// Why it failed or died last, and when; the newest last, at most [`Rest::MAX_HISTORY`].
-    pub history: Vec<(Timestamp, Arc<str>)>,
 }
 
 /// What is stored of a message besides what was put, when that is not what it began with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// What happened to it.
     pub rest: Rest,
@@ -218,9 +235,4 @@ pub enum Place {
     },
     /// Dead since then.
     Dead(Timestamp),
-}
-
-impl Rest {
-    /// So many reasons are kept.
-    pub const MAX_HISTORY: usize = 10;
 }

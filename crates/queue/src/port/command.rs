@@ -84,8 +84,8 @@ pub enum Command {
     },
     /// What a queue was told to allow: [`Outcome::Config`](crate::Outcome::Config).
     Config(QueueName),
-    /// Messages, without changing anything: [`Outcome::Messages`](crate::Outcome::Messages). Fewer than asked for where their payloads are
-    /// large: beyond the first two, none is read behind 8 MiB.
+    /// Messages, without changing anything: [`Outcome::Messages`](crate::Outcome::Messages). Fewer than asked for where their payloads and
+    /// reasons are large: beyond the first two, none is read behind 8 MiB.
     Peek {
         /// The queue.
         queue: QueueName,

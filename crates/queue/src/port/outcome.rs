@@ -139,6 +139,9 @@ pub struct Found {
     pub key: Option<Arc<str>>,
     /// What happened to it so far.
     pub rest: Rest,
+    /// Why it failed or died last, and when; the newest last, at most [`Reason::MAX_KEPT`](crate::Reason::MAX_KEPT). A store in memory has fewer
+    /// of long ones.
+    pub history: Vec<(Timestamp, Arc<str>)>,
     /// What was put; empty if it could not be read.
     pub payload: Bytes,
     /// What was said about it.

@@ -256,7 +256,7 @@ impl Hub {
             Outcome::Ended(_, end) => Ok(Some(end)),
             // It is kept for a while, but not for whoever waits.
             Outcome::Messages(found) if found.first().is_some_and(|found| found.state == State::Dead) => {
-                let why = found[0].rest.history.last().map(|(_, why)| why.clone());
+                let why = found[0].history.last().map(|(_, why)| why.clone());
                 Ok(Some(End::Dead(why.unwrap_or_default())))
             }
             Outcome::Messages(found) if found.is_empty() => Err(Refusal::UnknownMessage(id).into()),

@@ -128,7 +128,7 @@ async fn deliveries_are_settled_one_by_one() {
     drop(within("five", deliveries.next()).await.unwrap());
     posthaste_testkit::eventually("two rest", async || depth(&queue).await == (0, 1, 2, 1)).await;
     let dead = queue.peek(State::Dead, 0, 10).await.unwrap();
-    assert_eq!(&*dead[0].rest.history[0].1, "no");
+    assert_eq!(&*dead[0].history[0].1, "no");
     let six = within("six", deliveries.next()).await.unwrap();
     drop(deliveries);
     posthaste_testkit::eventually("it is free", async || depth(&queue).await.0 == 1).await;

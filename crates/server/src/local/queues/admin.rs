@@ -223,7 +223,7 @@ fn shown(found: Vec<Found>) -> Option<Args<'static>> {
             key: message.key.as_deref(),
             deliveries: message.rest.deliveries,
             failures: message.rest.failures,
-            reason: message.rest.history.last().map(|(_, why)| &**why),
+            reason: message.history.last().map(|(_, why)| &**why),
             headers: serde_json::from_slice(&message.headers).ok(),
         };
         let mut member = serde_json::to_string(&shown).ok()?;

@@ -195,7 +195,7 @@ struct Failed {
 
 impl From<Found> for Message {
     fn from(it: Found) -> Self {
-        let Rest { deliveries, failures, history, .. } = it.rest;
+        let Rest { deliveries, failures, .. } = it.rest;
         Self {
             id: it.id,
             queue: it.queue,
@@ -206,8 +206,8 @@ impl From<Found> for Message {
             key: it.key,
             deliveries,
             failures,
-            reason: history.last().map(|(_, why)| why.clone()),
-            history: history.into_iter().map(|(at, why)| Failed { at: at.0, why }).collect(),
+            reason: it.history.last().map(|(_, why)| why.clone()),
+            history: it.history.into_iter().map(|(at, why)| Failed { at: at.0, why }).collect(),
             headers: payload::headers(&it.headers),
             payload: payload::shown(it.payload),
         }
@@ -235,7 +235,7 @@ pub(super) async fn peek(
     let count = found.len();
     let (mut messages, mut bytes) = (Vec::new(), 0);
     for found in found.into_iter().take(n) {
-        bytes += found.payload.len();
+        bytes += found.payload.len() + found.history.iter().map(|(_, why)| why.len()).sum::<usize>();
         if bytes > PAGE_BYTES && !messages.is_empty() {
             break;
         }
