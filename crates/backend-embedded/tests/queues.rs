@@ -97,7 +97,7 @@ impl Scene {
 
     fn payloads(&self, state: State) -> Vec<String> {
         match self.ask(Command::Peek { queue: work(), state, after: 0, max: 1_000 }) {
-            Ok(Outcome::Messages(found)) => {
+            Ok(Outcome::Page(found, None)) => {
                 found.iter().map(|it| String::from_utf8_lossy(&it.payload).into_owned()).collect()
             }
             other => panic!("messages, not {other:?}"),
@@ -216,7 +216,7 @@ fn checkpoints_let_go_of_groups_and_forget_nothing() {
     let scene = Scene::open(&config);
     let depth = scene.depth();
     assert_eq!((depth.ready, depth.leased, depth.delayed, depth.dead), (0, 0, 11, 0));
-    let Ok(Outcome::Messages(found)) =
+    let Ok(Outcome::Page(found, None)) =
         scene.ask(Command::Peek { queue: work(), state: State::Delayed, after: 0, max: 100 })
     else {
         panic!("messages")
@@ -286,6 +286,39 @@ fn reasons_of_failures_are_on_the_disk_alone_until_their_message_ends() {
     scene.store.close().expect("it closes");
     drop(scene);
     assert_eq!(count_on_disk(&config, b'f'), KEPT);
+}
+
+#[test]
+fn a_queue_shows_what_is_for_later_behind_that_of_others_also_after_a_restart() {
+    const OTHERS: usize = 66_000;
+    let (folder, other) = (folder(), folder());
+    let config = config(&folder);
+    let scene = Scene::open(&config);
+    let later = now().0 + 3_600_000;
+    for _ in 0..OTHERS / 6_000 {
+        let put = Put::new(&"other".into(), Bytes::from_static(b"other"), Durability::Memory);
+        let puts = vec![Put { due: Some(Timestamp(later)), ..put }; 6_000];
+        assert!(matches!(scene.ask(Command::Put(puts)), Ok(Outcome::Put(_))));
+    }
+    for payload in ["one", "two", "three"] {
+        scene.put(payload, |put| put.due = Some(Timestamp(later + 1)));
+    }
+    assert_eq!(scene.payloads(State::Delayed), ["one", "two", "three"]);
+    // More than are in memory are before them.
+    let config = scene.crash(&other, &config);
+    let scene = Scene::open(&config);
+    assert_eq!(scene.payloads(State::Delayed), ["one", "two", "three"]);
+    scene.store.close().expect("it closes");
+    drop(scene);
+    assert_eq!(count_on_disk(&config, b'n'), OTHERS + 3);
+
+    let scene = Scene::open(&config);
+    let select = Select { states: vec![State::Delayed], id: None, max: None };
+    assert_eq!(scene.ask(Command::Purge(work(), select)), Ok(Outcome::Count(3)));
+    assert_eq!((scene.depth().delayed, scene.payloads(State::Delayed).len()), (0, 0));
+    scene.store.close().expect("it closes");
+    drop(scene);
+    assert_eq!(count_on_disk(&config, b'n'), OTHERS);
 }
 
 #[test]
@@ -623,6 +656,16 @@ fn what_is_damaged_in_queues_is_loud_and_salvage_lists_it_and_goes_on() {
             ALL,
         ),
         (
+            "what happened to a message, and a list can be made anew",
+            |keyspace| {
+                let queues = keyspace("queues");
+                spoil(&queues, &key(b's', 1));
+                queues.remove([key(b'n', 1), 7u64.to_be_bytes().to_vec()].concat()).expect("removed");
+            },
+            "what happened to message 1 is not what was written",
+            ALL,
+        ),
+        (
             "why a message failed",
             |keyspace| spoil(&keyspace("queues"), &[key(b'f', 1), vec![0; 8]].concat()),
             "why message 1 failed is not what was written",
@@ -685,6 +728,7 @@ fn what_is_damaged_in_queues_is_loud_and_salvage_lists_it_and_goes_on() {
         }
         let report = posthaste_backend_embedded::verify(config.clone(), &mut |_| ()).expect("it opens");
         assert_eq!((report.damage, report.jobs), (Vec::new(), left.len() as u64), "{what}");
+        assert_eq!(count_on_disk(&config, b'n'), count_on_disk(&config, b'l'), "{what}");
         let scene = Scene::open(&config);
         assert_eq!(scene.ask(Command::Stop(1, Stop::Return)), Ok(Outcome::Done));
         if !left.is_empty() {

@@ -73,7 +73,7 @@ fn times(queues: &Arc<dyn Queues>) -> BTreeMap<String, Vec<u64>> {
     let mut after = 0;
     loop {
         let page = match ask(queues, Asked::Peek { queue: "q".into(), state: State::Ready, after, max: 1_000 }) {
-            Ok(Outcome::Messages(page)) => page,
+            Ok(Outcome::Page(page, _)) => page,
             other => panic!("{other:?}"),
         };
         let Some(last) = page.last() else { return times };

@@ -8,7 +8,9 @@ use posthaste_history::store::{Answer, Durability, Reply, StoreError, Timestamp,
 use rustc_hash::FxHashMap;
 
 use crate::machine::{Group, Limits, Machine, Source, Steps};
-use crate::port::{Capabilities, Change, Command, Effect, Listener, MessageId, Outcome, Queues, Refusal, StoredPut};
+use crate::port::{
+    Capabilities, Change, Command, Effect, Later, Listener, MessageId, Outcome, Queues, Refusal, StoredPut,
+};
 use crate::reasons::Reasons;
 
 /// What queues in memory can do.
@@ -68,6 +70,8 @@ struct Content {
     messages: FxHashMap<MessageId, Box<StoredPut>>,
     /// Messages that were put to be ready later, until they end.
     delayed: BTreeSet<(Timestamp, MessageId)>,
+    /// The same by queue.
+    delayed_of: BTreeSet<(u32, MessageId)>,
     reasons: Reasons,
     results: FxHashMap<MessageId, (u32, Bytes, Timestamp)>,
     /// The same by their ends.
@@ -239,6 +243,7 @@ impl Content {
             Change::Put(stored) => {
                 if let Some(due) = stored.put.due {
                     self.delayed.insert((due, stored.id));
+                    self.delayed_of.insert((stored.queue, stored.id));
                 }
                 self.messages.insert(stored.id, stored);
             }
@@ -246,6 +251,7 @@ impl Content {
                 self.messages.remove(&id);
                 if let Some(due) = due {
                     self.delayed.remove(&(due, id));
+                    self.delayed_of.remove(&(queue, id));
                 }
                 if let Some((result, until)) = result {
                     self.ends.insert((until, id), ());
@@ -256,6 +262,7 @@ impl Content {
                 self.messages.retain(|_, stored| stored.queue != queue);
                 let messages = &self.messages;
                 self.delayed.retain(|(_, id)| messages.contains_key(id));
+                self.delayed_of.retain(|(other, _)| *other != queue);
             }
             _ => {} // the machine knows
         }
@@ -288,6 +295,11 @@ impl Source for Content {
         let behind = self.delayed.range((Excluded(after), Unbounded)).take(max);
         let stored = behind.filter_map(|(_, id)| self.messages.get(id));
         Ok(stored.map(|stored| ((**stored).clone(), stored.put.cost())).collect())
+    }
+
+    fn delayed_of(&self, queue: u32, after: MessageId, max: usize) -> Result<Vec<Later>, StoreError> {
+        let behind = self.delayed_of.range((queue, after.saturating_add(1))..=(queue, MessageId::MAX)).take(max);
+        Ok(behind.filter_map(|(_, id)| self.messages.get(id)).map(|stored| Later::of(stored)).collect())
     }
 
     fn message(&self, id: MessageId) -> Result<Option<StoredPut>, StoreError> {

@@ -97,7 +97,7 @@ fn looking_shows_each_state_and_changes_nothing() {
     let states = [State::Ready, State::Leased, State::Delayed, State::Dead];
     assert_eq!(states.map(ids), [vec![3, 4], vec![2], vec![5], vec![1]]);
     let page = Command::Peek { queue: name("q"), state: State::Ready, after: 3, max: 1 };
-    assert!(matches!(site.ask(page), Ok(Outcome::Messages(found)) if found.len() == 1 && found[0].id == 4));
+    assert!(matches!(site.ask(page), Ok(Outcome::Page(found, _)) if found.len() == 1 && found[0].id == 4));
     assert_eq!(site.found(5).until, Some(Timestamp(site.now + 1_000)));
     assert_eq!(site.found(2).until, Some(Timestamp(site.now + 30_000)));
     assert_eq!(site.counts("q"), [2, 1, 1, 1]);
@@ -111,6 +111,9 @@ fn a_look_at_large_messages_reads_some_of_them() {
     let ids: Vec<MessageId> = (0..12).map(|_| site.put(message("q", &payload))).collect();
     let seen: Vec<MessageId> = site.peek("q", State::Ready).iter().map(|found| found.id).collect();
     assert_eq!(seen, ids[..8]);
+    let peek = |after| site.ask(Command::Peek { queue: name("q"), state: State::Ready, after, max: 100 });
+    assert!(matches!(peek(0), Ok(Outcome::Page(_, Some(next))) if next == ids[7]));
+    assert!(matches!(peek(ids[7]), Ok(Outcome::Page(found, None)) if found.len() == 4));
 }
 
 #[test]

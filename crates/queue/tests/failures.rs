@@ -143,6 +143,10 @@ impl Source for Nothing {
         Ok(Vec::new())
     }
 
+    fn delayed_of(&self, _: u32, _: MessageId, _: usize) -> Result<Vec<Later>, StoreError> {
+        Ok(Vec::new())
+    }
+
     fn message(&self, _: MessageId) -> Result<Option<StoredPut>, StoreError> {
         Ok(None)
     }

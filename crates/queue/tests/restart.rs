@@ -53,6 +53,12 @@ impl Source for Disk {
         Ok(sorted.into_values().take(max).map(|stored| (stored.clone(), stored.put.cost())).collect())
     }
 
+    fn delayed_of(&self, queue: u32, after: MessageId, max: usize) -> Result<Vec<Later>, StoreError> {
+        let behind = self.messages.range(after + 1..).map(|(_, stored)| stored);
+        let of_it = behind.filter(|stored| stored.queue == queue && stored.put.due.is_some());
+        Ok(of_it.take(max).map(Later::of).collect())
+    }
+
     fn message(&self, id: MessageId) -> Result<Option<StoredPut>, StoreError> {
         Ok(self.messages.get(&id).cloned())
     }
@@ -161,7 +167,7 @@ fn seen(machine: &mut Machine, disk: &Disk, now: u64) -> Seen {
         let counts = [depth.ready, depth.leased, depth.delayed, depth.dead];
         for (state, count) in states.into_iter().zip(counts) {
             let peek = Command::Peek { queue: queue.clone(), state, after: 0, max: 1_000 };
-            let Outcome::Messages(messages) = ask(peek) else { panic!() };
+            let Outcome::Page(messages, None) = ask(peek) else { panic!() };
             assert_eq!(messages.len() as u64, count, "{queue} {state:?}");
             found.extend(messages.into_iter().map(|message| (message.id, message)));
         }

@@ -50,6 +50,15 @@ impl Source for Kept {
         Ok(behind.take(max).map(|stored| (stored.clone(), stored.put.cost())).collect())
     }
 
+    fn delayed_of(&self, queue: u32, after: MessageId, max: usize) -> Result<Vec<Later>, StoreError> {
+        let of_it =
+            self.0.iter().filter(|stored| stored.queue == queue && stored.put.due.is_some() && stored.id > after);
+        let mut found: Vec<Later> = of_it.map(Later::of).collect();
+        found.sort_by_key(|later| later.id);
+        found.truncate(max);
+        Ok(found)
+    }
+
     fn message(&self, id: MessageId) -> Result<Option<StoredPut>, StoreError> {
         Ok(self.0.iter().find(|stored| stored.id == id).cloned())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::{OwnedWriteBatch, Slice};
 use posthaste_history::store::{StoreError, Timestamp};
-use posthaste_queue::{Change, Delivery, MessageId, Source, StoredPut};
+use posthaste_queue::{Change, Delivery, Later, MessageId, Source, StoredPut};
 
 use crate::codec::{seal, seal_whole, unseal};
 use crate::content::Content;
@@ -85,6 +85,9 @@ impl Disk {
             let queues = &self.content.queues;
             batch.insert(queues, &key[..], value);
             batch.insert(queues, &index[..], seal(&index, due.0.to_be_bytes().to_vec()));
+            let index = keys::due_of(message.queue, id);
+            batch.insert(queues, &index[..], seal(&index, encode_later(Later::of(message))));
+            bytes += ITEM_BYTES;
             if !message.may_be_far() {
                 let mark = keys::kept_at_hand(id);
                 batch.insert(queues, &mark[..], seal(&mark, Vec::new()));
@@ -99,6 +102,7 @@ impl Disk {
                     Some(due) => {
                         batch.remove(queues, &keys::later(*due, *id)[..]);
                         batch.remove(queues, &keys::due(*id)[..]);
+                        batch.remove(queues, &keys::due_of(*queue, *id)[..]);
                         batch.remove(queues, &keys::kept_at_hand(*id)[..]);
                     }
                 }
@@ -188,6 +192,15 @@ impl Disk {
     }
 }
 
+pub(super) fn encode_later(later: Later) -> Vec<u8> {
+    [later.due.0.to_be_bytes(), later.cost.to_be_bytes()].concat()
+}
+
+fn decode_later(id: MessageId, value: &[u8]) -> Option<Later> {
+    let (due, rest) = pair(value)?;
+    Some(Later { id, due: Timestamp(due), cost: pair(rest)?.0 })
+}
+
 /// The message that a key stands for, and until when.
 pub(super) fn remembered(key: &[u8], value: &[u8]) -> Option<(MessageId, Timestamp)> {
     let (id, rest) = pair(unseal(key, value)?)?;
@@ -226,6 +239,16 @@ impl Source for Disk {
             Ok((message.without_body(), cost))
         };
         entries.map(read).collect()
+    }
+
+    fn delayed_of(&self, queue: u32, after: MessageId, max: usize) -> Result<Vec<Later>, StoreError> {
+        let range = keys::due_of(queue, after.saturating_add(1))..=keys::due_of(queue, MessageId::MAX);
+        let read = |entry: fjall::Guard| {
+            let (key, value) = entry.into_inner().map_err(read_failed)?;
+            let id = keys::last(&key).unwrap_or(0);
+            unseal(&key, &value).and_then(|value| decode_later(id, value)).ok_or_else(|| damaged("the time", id))
+        };
+        self.content.queues.range(range).take(max).map(read).collect()
     }
 
     fn message(&self, id: MessageId) -> Result<Option<StoredPut>, StoreError> {

@@ -8,6 +8,7 @@
 //!            f message place                  why it failed: the last few times, in turns
 //!            l due message                    what was put for later
 //!            d message                        when that is
+//!            n queue message                  the same by queue, and what it counts for
 //!            m message                        it has to be in memory nevertheless
 //!            k queue key                      the message that a key stands for, and until when
 //!            K until queue key                the same, by time
@@ -61,6 +62,10 @@ pub(super) fn later(due: Timestamp, id: MessageId) -> Vec<u8> {
 
 pub(super) fn due(id: MessageId) -> Vec<u8> {
     with(b'd', &[id])
+}
+
+pub(super) fn due_of(queue: u32, id: MessageId) -> Vec<u8> {
+    with(b'n', &[queue.into(), id])
 }
 
 pub(super) fn kept_at_hand(id: MessageId) -> Vec<u8> {

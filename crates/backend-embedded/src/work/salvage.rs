@@ -1,10 +1,10 @@
 //! Going on without what is lost of work queues, and saying what that is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use posthaste_history::store::StoreError;
-use posthaste_queue::Change;
+use posthaste_queue::{Change, Later};
 
 use crate::codec::{seal, unseal};
 use crate::config::Config;
@@ -63,16 +63,18 @@ fn remove(content: &Content, batch: &mut fjall::OwnedWriteBatch, losses: &mut Lo
 /// Of messages that were put for later: those that can be read are found by their numbers, and nothing else is.
 fn delayed(content: &Content, losses: &mut Losses) -> Result<(), StoreError> {
     let mut batch = content.engine.batch();
-    let mut there = BTreeSet::new();
+    let mut there = BTreeMap::new();
     for entry in content.queues.prefix(b"l") {
         let (key, value) = entry.into_inner().map_err(read_failed)?;
         let id = keys::last(&key).unwrap_or(0);
-        if disk::message(id, &key, &value).is_err() {
+        let Ok(message) = disk::message(id, &key, &value) else {
             losses.said.push(format!("message {id}, which was put for later, is not what was written"));
             losses.queues.push(key.to_vec());
             continue;
-        }
-        there.insert(id);
+        };
+        there.insert(id, message.queue);
+        let index = keys::due_of(message.queue, id);
+        batch.insert(&content.queues, &index[..], seal(&index, disk::encode_later(Later::of(&message))));
         let (index, due) = (keys::due(id), keys::first(&key).unwrap_or(0));
         batch.insert(&content.queues, &index[..], seal(&index, due.to_be_bytes().to_vec()));
     }
@@ -80,7 +82,7 @@ fn delayed(content: &Content, losses: &mut Losses) -> Result<(), StoreError> {
         for entry in content.queues.prefix(kind) {
             let (key, value) = entry.into_inner().map_err(read_failed)?;
             let id = keys::last(&key).unwrap_or(0);
-            if there.contains(&id) {
+            if there.contains_key(&id) {
                 continue;
             }
             if kind == b"d"
@@ -89,6 +91,13 @@ fn delayed(content: &Content, losses: &mut Losses) -> Result<(), StoreError> {
             {
                 losses.said.push(format!("message {id}, which was put for later, is missing"));
             }
+            losses.queues.push(key.to_vec());
+        }
+    }
+    for entry in content.queues.prefix(b"n") {
+        let key = entry.key().map_err(read_failed)?;
+        let queue = keys::last(&key).and_then(|id| there.get(&id));
+        if queue.is_none_or(|queue| keys::first(&key) != Some(u64::from(*queue))) {
             losses.queues.push(key.to_vec());
         }
     }
@@ -106,7 +115,7 @@ fn delayed(content: &Content, losses: &mut Losses) -> Result<(), StoreError> {
 
 /// Messages of queues that nobody knows.
 fn nameless(content: &Content, known: &BTreeSet<u32>, losses: &mut Losses) -> Result<(), StoreError> {
-    let mut lost = std::collections::BTreeMap::<u32, u64>::new();
+    let mut lost = BTreeMap::<u32, u64>::new();
     for (keyspace, is_late) in [(&content.jobs, false), (&content.queues, true)] {
         for entry in keyspace.prefix(if is_late { &b"l"[..] } else { &[] }) {
             let (key, value) = entry.into_inner().map_err(read_failed)?;
@@ -117,7 +126,9 @@ fn nameless(content: &Content, known: &BTreeSet<u32>, losses: &mut Losses) -> Re
             }
             *lost.entry(message.queue).or_default() += 1;
             if is_late {
-                losses.queues.extend([key.to_vec(), keys::due(id), keys::kept_at_hand(id)]);
+                let indexes = [keys::due(id), keys::due_of(message.queue, id), keys::kept_at_hand(id)];
+                losses.queues.push(key.to_vec());
+                losses.queues.extend(indexes);
             } else {
                 losses.jobs.push(key.to_vec());
             }

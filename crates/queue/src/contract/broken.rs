@@ -299,7 +299,7 @@ impl Broken {
                 }
             }
             Outcome::Depth(depth) if self.fault == Fault::CountsWrong => depth.ready += 1,
-            Outcome::Messages(found) => {
+            Outcome::Messages(found) | Outcome::Page(found, _) => {
                 found.iter_mut().for_each(|one| self.show_found(&mut seen, now, one));
                 found.sort_by_key(|one| one.id);
                 if self.fault == Fault::HidesOne {

@@ -13,12 +13,23 @@ const DUE: &str = "what is due is put, once";
 const STATES: [State; 4] = [State::Ready, State::Delayed, State::Leased, State::Dead];
 
 impl Run {
+    /// A queue's messages of one state, in pages of at most `max`.
     pub(super) fn peek(&mut self, queue: &QueueName, state: State, max: usize) -> Result<Vec<Found>, Violation> {
-        let (queue, after) = (queue.clone(), 0);
-        match self.ask(Command::Peek { queue, state, after, max })? {
-            Ok(Outcome::Messages(found)) => Ok(found),
-            Err(Refusal::UnknownQueue(_)) => Ok(Vec::new()),
-            other => Err(violation("messages can be looked at", format!("{other:?}"))),
+        let (mut all, mut after) = (Vec::new(), 0);
+        loop {
+            let (found, next) = match self.ask(Command::Peek { queue: queue.clone(), state, after, max })? {
+                Ok(Outcome::Page(found, next)) => (found, next),
+                Err(Refusal::UnknownQueue(_)) => return Ok(Vec::new()),
+                other => return Err(violation("messages can be looked at", format!("{other:?}"))),
+            };
+            let rule = "messages are looked at page by page";
+            let last = found.last().map_or(after, |it| it.id);
+            ensure(rule, found.len() <= max, || format!("{} instead of {max}", found.len()))?;
+            all.extend(found);
+            let Some(next) = next else { return Ok(all) };
+            // One page after the other gets nearer to the end.
+            ensure(rule, next > after && next >= last, || format!("on behind {next}, from {after}, with {last}"))?;
+            after = next;
         }
     }
 
@@ -90,22 +101,11 @@ impl Run {
         ensure(rule, found == expected, || format!("{found:?} instead of {expected:?}"))
     }
 
-    /// A queue's messages of one state, page by page.
+    /// A queue's messages of one state, in small pages.
     pub(super) fn pages(&mut self, queue: &QueueName, state: State, max: usize) -> Result<(), Violation> {
         let rule = "messages are looked at page by page";
         let expected: Vec<MessageId> = self.peek(queue, state, usize::MAX)?.iter().map(|it| it.id).collect();
-        let (mut found, mut after) = (Vec::new(), 0);
-        while found.len() <= expected.len() {
-            let page = match self.ask(Command::Peek { queue: queue.clone(), state, after, max })? {
-                Ok(Outcome::Messages(page)) => page,
-                Err(Refusal::UnknownQueue(_)) => return Ok(()),
-                other => return Err(violation(rule, format!("{other:?}"))),
-            };
-            ensure(rule, page.len() <= max, || format!("{} instead of {max}", page.len()))?;
-            let Some(last) = page.last() else { break };
-            after = last.id;
-            found.extend(page.iter().map(|it| it.id));
-        }
+        let found: Vec<MessageId> = self.peek(queue, state, max)?.iter().map(|it| it.id).collect();
         ensure(rule, found == expected, || format!("{found:?} instead of {expected:?}"))
     }
 

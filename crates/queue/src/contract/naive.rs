@@ -416,7 +416,10 @@ impl Inside {
                 known(model, &queue)?;
                 let model = &self.disk.model;
                 let all = model.of(&queue).filter(|it| it.id > after && it.state(model.now) == state);
-                Ok(Outcome::Messages(all.take(max).map(|it| self.found(it)).collect()))
+                let has_more = all.clone().nth(max).is_some();
+                let found: Vec<Found> = all.take(max).map(|it| self.found(it)).collect();
+                let next = found.last().filter(|_| has_more).map(|it| it.id);
+                Ok(Outcome::Page(found, next))
             }
             Command::Get(id) => {
                 let result = model.results.iter().find(|it| it.0 == id).map(|it| (it.1.clone(), it.2.clone()));

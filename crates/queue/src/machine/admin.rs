@@ -3,7 +3,9 @@
 use posthaste_history::store::{StoreError, Timestamp};
 
 use super::{Group, Machine, Source};
-use crate::port::{Change, Config, Effect, End, MessageId, Outcome, Overflow, QueueName, Refusal, Select, State, Why};
+use crate::port::{
+    Change, Config, Effect, End, Later, MessageId, Outcome, Overflow, QueueName, Refusal, Select, State, Why,
+};
 
 impl Machine {
     pub(super) fn configure(
@@ -73,6 +75,13 @@ impl Machine {
         self.finish(group, id, End::Removed, None);
     }
 
+    /// Removes a message that is on the disk alone.
+    pub(super) fn take_out_far(&mut self, group: &mut Group, queue: u32, later: Later) {
+        let Later { id, due, cost } = later;
+        self.change(group, Change::Ended { id, queue, cost, due: Some(due), result: None, reasons: 0 });
+        self.count_end(queue, &End::Removed);
+    }
+
     /// Whoever has the message is told that it is gone.
     fn revoke(&mut self, group: &mut Group, id: MessageId) {
         if let (Some(lease), Some(message)) = (self.lease(id), self.messages.get(id)) {
@@ -123,22 +132,17 @@ impl Machine {
             _ if !select.states.contains(&State::Delayed) || left == 0 => {}
             Some(id) => {
                 let stored = self.far_message(id, source)?.filter(|stored| stored.queue == number);
-                far.extend(stored.map(|stored| {
-                    let cost = stored.put.cost();
-                    (stored, cost)
-                }));
+                far.extend(stored.map(|stored| Later::of(&stored)));
             }
-            None => far = self.far_members(number, left, usize::MAX, source)?,
+            None => far = self.far_members(number, 0, left, usize::MAX, source)?.0,
         }
         self.promise(group);
         let count = (ids.len() + far.len()) as u64;
         for id in ids {
             self.take_out(group, id);
         }
-        for (stored, cost) in far {
-            let (id, due) = (stored.id, stored.put.due);
-            self.change(group, Change::Ended { id, queue: number, cost, due, result: None, reasons: 0 });
-            self.count_end(number, &End::Removed);
+        for later in far {
+            self.take_out_far(group, number, later);
         }
         Ok(Ok(Outcome::Count(count)))
     }
@@ -183,9 +187,7 @@ impl Machine {
         }
         let Some(stored) = self.far_message(id, source)? else { return Ok(Err(Refusal::UnknownMessage(id))) };
         self.promise(group);
-        let (queue, cost, due) = (stored.queue, stored.put.cost(), stored.put.due);
-        self.change(group, Change::Ended { id, queue, cost, due, result: None, reasons: 0 });
-        self.count_end(queue, &End::Removed);
+        self.take_out_far(group, stored.queue, Later::of(&stored));
         Ok(Ok(Outcome::Done))
     }
 }

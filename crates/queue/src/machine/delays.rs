@@ -4,10 +4,12 @@ use posthaste_history::store::{StoreError, Timestamp};
 
 use super::message::{NONE, Stage};
 use super::{END, Machine, Source};
-use crate::port::{MessageId, State};
+use crate::port::{Later, MessageId, State};
 
 /// So many are read at once.
 const PAGE: usize = 4_096;
+/// Not fewer than so many of one queue.
+const LEAST: usize = 128;
 
 impl Machine {
     /// A message that will be ready later takes its place: in memory, unless others come before it.
@@ -133,33 +135,44 @@ impl Machine {
         self.covered = Default::default();
     }
 
-    /// Messages of a queue that are not in memory, by the time they will be ready, at most `max`, among the first `looks`.
+    /// Messages of a queue that are not in memory, by number, behind `after`, at most `max`, among the first `looks` of those that were put
+    /// to be ready later; and the last number that was looked at, unless there are none behind it.
     pub(super) fn far_members(
         &self,
         number: u32,
+        mut after: MessageId,
         max: usize,
-        looks: usize,
+        mut looks: usize,
         source: &impl Source,
-    ) -> Result<Vec<(crate::port::StoredPut, u64)>, StoreError> {
+    ) -> Result<(Vec<Later>, Option<MessageId>), StoreError> {
         let mut found = Vec::new();
         if self.queue(number).counts.far == 0 {
-            return Ok(found);
+            return Ok((found, None));
         }
-        let mut after = self.covered;
-        for _ in 0..looks.div_ceil(PAGE) {
-            let page = source.delayed(after, PAGE)?;
-            let is_last = page.len() < PAGE;
-            for (stored, cost) in page {
-                after = (stored.put.due.unwrap_or_default(), stored.id);
-                let is_here = self.messages.contains(stored.id) || self.ending.contains(&stored.id);
-                if stored.queue == number && !is_here && found.len() < max {
-                    found.push((stored, cost));
+        while found.len() < max && looks > 0 {
+            // Not many more than are wanted: most of those that are listed are not in memory.
+            let count = (max - found.len()).clamp(LEAST, PAGE).min(looks);
+            let page = source.delayed_of(number, after, count)?;
+            looks -= page.len();
+            let is_last = page.len() < count;
+            for later in page {
+                if found.len() >= max {
+                    return Ok((found, Some(after)));
+                }
+                after = later.id;
+                if self.is_far(later.id) {
+                    found.push(later);
                 }
             }
-            if is_last || found.len() >= max {
-                break;
+            if is_last {
+                return Ok((found, None));
             }
         }
-        Ok(found)
+        Ok((found, Some(after)))
+    }
+
+    /// Whether a message that the store lists as one to be ready later is on the disk alone.
+    pub(super) fn is_far(&self, id: MessageId) -> bool {
+        !self.messages.contains(id) && !self.ending.contains(&id)
     }
 }

@@ -8,6 +8,8 @@ use crate::port::{Depth, End, Found, MessageId, Outcome, QueueName, Refusal, Res
 
 /// Most messages, or queues, of one look.
 const MAX: usize = 1_000;
+/// So many messages are looked through at most to find those that are on the disk alone.
+const LOOKS: usize = 16_384;
 /// With as many bytes of payloads and reasons a look ends, but for a second message: no more are read.
 const MAX_BYTES: usize = 8 << 20;
 
@@ -73,22 +75,35 @@ impl Machine {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let max = max.min(MAX);
-        let mut ids = self.page(number, state, after, max);
-        if state == State::Delayed {
-            let far = self.far_members(number, usize::MAX, 100 * MAX, source)?;
-            ids.extend(far.into_iter().map(|(stored, _)| stored.id));
-            ids.sort_unstable();
+        if max == 0 {
+            return Ok(Ok(Outcome::Page(Vec::new(), None)));
         }
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        for id in ids.into_iter().filter(|id| *id > after).take(max) {
+        // One more, to know whether there are more.
+        let (mut ids, mut next) = (self.page(number, state, after, max + 1), None);
+        if state == State::Delayed {
+            let (far, looked_to) = self.far_members(number, after, max + 1, LOOKS, source)?;
+            ids.extend(far.into_iter().map(|later| later.id));
+            ids.sort_unstable();
+            if let Some(last) = looked_to {
+                ids.retain(|id| *id <= last); // those behind it come after some that were not looked at
+            }
+            next = looked_to;
+        }
+        if ids.len() > max {
+            ids.truncate(max);
+            next = ids.last().copied();
+        }
+        let (mut found, mut bytes) = (Vec::<Found>::new(), 0);
+        for id in ids {
             if bytes >= MAX_BYTES && found.len() > 1 {
+                next = found.last().map(|one| one.id);
                 break;
             }
             let one = self.found(id, source)?;
             bytes += one.as_ref().map_or(0, Found::bytes);
             found.extend(one);
         }
-        Ok(Ok(Outcome::Messages(found)))
+        Ok(Ok(Outcome::Page(found, next)))
     }
 
     pub(super) fn get(
@@ -111,7 +126,7 @@ impl Machine {
 
     /// A message that is not in memory, and has not ended.
     pub(super) fn far_message(&self, id: MessageId, source: &impl Source) -> Result<Option<StoredPut>, StoreError> {
-        if self.messages.contains(id) || self.ending.contains(&id) || self.far == 0 {
+        if !self.is_far(id) || self.far == 0 {
             return Ok(None);
         }
         let stored = source.message(id)?;

@@ -45,7 +45,8 @@ pub use restart::QueueRecord;
 pub use steps::Steps;
 
 use crate::port::{
-    Capabilities, Change, Command, Config, ConsumerId, Effect, MessageId, Outcome, QueueName, Refusal, StoredPut, Token,
+    Capabilities, Change, Command, Config, ConsumerId, Effect, Later, MessageId, Outcome, QueueName, Refusal,
+    StoredPut, Token,
 };
 use clock::Clock;
 use keys::Key;
@@ -66,6 +67,13 @@ pub trait Source {
     /// # Errors
     /// [`StoreError`] if they cannot be read.
     fn delayed(&self, after: (Timestamp, MessageId), max: usize) -> Result<Vec<(StoredPut, u64)>, StoreError>;
+
+    /// Messages of one queue that were put to be ready later, by number, behind `after`, at most `max`. Of those that have ended and of
+    /// those that are ready, leased or dead meanwhile the same holds as in [`Self::delayed`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    fn delayed_of(&self, queue: u32, after: MessageId, max: usize) -> Result<Vec<Later>, StoreError>;
 
     /// One message that has not ended, with its payload; `None` if there is none.
     ///

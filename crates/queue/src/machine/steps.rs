@@ -3,7 +3,7 @@
 use posthaste_history::store::{StoreError, Timestamp};
 
 use super::{Group, Machine, Source};
-use crate::port::{Change, Command, End, MessageId, Outcome, QueueName, Refusal, Select, State};
+use crate::port::{Change, Command, MessageId, Outcome, QueueName, Refusal, Select, State};
 
 /// So many messages in one step.
 const STEP: u64 = 1_000;
@@ -27,7 +27,7 @@ pub struct Steps {
     left: u64,
     done: u64,
     /// Those that are not in memory are looked at behind this one; `None` when that is over.
-    far: Option<(Timestamp, MessageId)>,
+    far: Option<MessageId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Machine {
         if select.id.is_some() || left == 0 || (left <= STEP && !has_far) {
             return None;
         }
-        let far = has_far.then_some((Timestamp(0), 0));
+        let far = has_far.then_some(0);
         let (queue, states) = (name.clone(), select.states);
         Some(Steps { kind, queue, states, before: self.next_id, left, done: 0, far })
     }
@@ -139,20 +139,13 @@ impl Machine {
         if ids.is_empty()
             && let Some(behind) = steps.far
         {
-            let behind = behind.max(self.covered);
-            let page = source.delayed(behind, LOOKS)?;
-            steps.far = page
-                .last()
-                .filter(|_| page.len() == LOOKS)
-                .map(|(stored, _)| (stored.put.due.unwrap_or_default(), stored.id));
-            let is_meant =
-                |id: MessageId| id < steps.before && !self.messages.contains(id) && !self.ending.contains(&id);
-            far = page;
-            far.retain(|(stored, _)| stored.queue == number && is_meant(stored.id));
+            far = source.delayed_of(number, behind, LOOKS)?;
+            steps.far = far.last().filter(|_| far.len() == LOOKS).map(|later| later.id);
+            far.retain(|later| later.id < steps.before && self.is_far(later.id));
             if far.len() > max {
                 far.truncate(max);
                 // On from there.
-                steps.far = far.last().map(|(stored, _)| (stored.put.due.unwrap_or_default(), stored.id));
+                steps.far = far.last().map(|later| later.id);
             }
             count = far.len() as u64;
         }
@@ -160,10 +153,8 @@ impl Machine {
         for id in ids {
             self.take_out(group, id);
         }
-        for (stored, cost) in far {
-            let (id, due) = (stored.id, stored.put.due);
-            self.change(group, Change::Ended { id, queue: number, cost, due, result: None, reasons: 0 });
-            self.count_end(number, &End::Removed);
+        for later in far {
+            self.take_out_far(group, number, later);
         }
         (steps.left, steps.done) = (steps.left.saturating_sub(count), steps.done + count);
         Ok(!is_over)

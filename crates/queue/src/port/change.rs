@@ -184,6 +184,14 @@ pub struct StoredPut {
     pub put: Put,
 }
 
+impl Later {
+    /// That of a message as it is stored.
+    #[must_use]
+    pub fn of(message: &StoredPut) -> Self {
+        Self { id: message.id, due: message.put.due.unwrap_or_default(), cost: message.put.cost() }
+    }
+}
+
 impl StoredPut {
     /// The same without payload and headers.
     #[must_use]
@@ -191,6 +199,17 @@ impl StoredPut {
         (self.put.payload, self.put.headers) = (Bytes::new(), Bytes::new());
         self
     }
+}
+
+/// What a store says of a message that was put to be ready later, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Later {
+    /// The message.
+    pub id: MessageId,
+    /// When it is ready.
+    pub due: Timestamp,
+    /// What it counts for: [`Put::cost`].
+    pub cost: u64,
 }
 
 /// What happened to a message since it was put.

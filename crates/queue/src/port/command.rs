@@ -84,8 +84,9 @@ pub enum Command {
     },
     /// What a queue was told to allow: [`Outcome::Config`](crate::Outcome::Config).
     Config(QueueName),
-    /// Messages, without changing anything: [`Outcome::Messages`](crate::Outcome::Messages). Fewer than asked for where their payloads and
-    /// reasons are large: beyond the first two, none is read behind 8 MiB.
+    /// Messages, without changing anything: [`Outcome::Page`](crate::Outcome::Page), which says where to go on. Fewer than asked for where
+    /// their payloads and reasons are large (beyond the first two, none is read behind 8 MiB), and where many others have to be looked
+    /// through to find them.
     Peek {
         /// The queue.
         queue: QueueName,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use posthaste_history::store::{Answer, Around, Durability, Timestamp};
 
-pub use change::{Cause, Change, Place, Reason, Record, Rest, StoredPut};
+pub use change::{Cause, Change, Later, Place, Reason, Record, Rest, StoredPut};
 pub use command::{
     Command, Consume, ConsumerId, Dedup, DedupMode, MessageId, Put, QueueName, Select, Settle, State, Stop, Token,
     Verdict, name_is_good,

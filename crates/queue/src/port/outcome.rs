@@ -33,8 +33,11 @@ pub enum Outcome {
     Queues(Vec<(QueueName, Depth)>),
     /// What a queue allows.
     Config(Box<Config>),
-    /// Messages by number.
+    /// Messages.
     Messages(Vec<Found>),
+    /// Messages by number, and behind which number to go on: `None` when these were the last. A page may be empty and not be the last: no
+    /// more messages are looked through at once.
+    Page(Vec<Found>, Option<MessageId>),
     /// How a message ended, and its queue.
     Ended(QueueName, End),
     /// Consumers.

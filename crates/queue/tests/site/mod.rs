@@ -130,7 +130,7 @@ impl Site {
 
     pub(crate) fn peek(&self, queue: &str, state: State) -> Vec<Found> {
         match self.ask(Command::Peek { queue: name(queue), state, after: 0, max: 100 }).unwrap() {
-            Outcome::Messages(found) => found,
+            Outcome::Page(found, _) => found,
             other => panic!("{other:?}"),
         }
     }

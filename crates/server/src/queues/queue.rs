@@ -159,14 +159,19 @@ impl Queue {
         }
     }
 
-    /// Messages in a state, behind the one numbered `after`, at most `max`: nothing is changed.
+    /// Messages in a state, behind the one numbered `after`, at most `max`: nothing is changed. None if there are no more.
     ///
     /// # Errors
     /// [`QueueError`]
-    pub async fn peek(&self, state: State, after: MessageId, max: usize) -> Result<Vec<Found>, QueueError> {
-        match self.hub()?.call(Command::Peek { queue: self.name.clone(), state, after, max }).await? {
-            Outcome::Messages(found) => Ok(found),
-            _ => Ok(Vec::new()),
+    pub async fn peek(&self, state: State, mut after: MessageId, max: usize) -> Result<Vec<Found>, QueueError> {
+        loop {
+            let peek = Command::Peek { queue: self.name.clone(), state, after, max };
+            match self.hub()?.call(peek).await? {
+                // Others have had to be looked through.
+                Outcome::Page(found, Some(next)) if found.is_empty() => after = next,
+                Outcome::Page(found, _) => return Ok(found),
+                _ => return Ok(Vec::new()),
+            }
         }
     }
 

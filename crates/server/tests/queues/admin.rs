@@ -41,10 +41,11 @@ async fn a_look_goes_on_where_it_ended() {
         ids.push(party.ok(json!(["q:put", "work", number])).await["id"].clone());
     }
     let page = party.ok(json!(["q:peek", "work", { "n": 3 }])).await;
+    assert_eq!(page["next"], ids[2]);
     let page = page["messages"].as_array().unwrap();
     assert_eq!((page.len(), &page[2]["id"], &page[2]["state"]), (3, &ids[2], &json!("ready")));
     let page = party.ok(json!(["q:peek", "work", { "n": 3, "after": ids[2] }])).await;
-    assert_eq!(page["messages"].as_array().unwrap().len(), 2);
+    assert_eq!((page["messages"].as_array().unwrap().len(), page.get("next")), (2, None));
     assert_eq!(party.stats("work").await["ready"], 5);
 }
 

@@ -1,7 +1,7 @@
 //! Looking at queues and looking after them.
 
 use bytes::Bytes;
-use posthaste_queue::{Command, Counted, Found, Outcome, QueueName, Select, State};
+use posthaste_queue::{Command, Counted, Found, MessageId, Outcome, QueueName, Select, State};
 use posthaste_socket_proto::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -161,13 +161,13 @@ pub(super) fn peek(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
     let answer = asking.local.ask_queues(asking.desk(), asking.number(), command);
     let reply = asking.reply;
     Ok(Box::pin(async move {
-        let found = match answer.await {
-            Ok(Ok(Outcome::Messages(found))) => found,
-            Ok(Ok(_)) => Vec::new(),
+        let (found, next) = match answer.await {
+            Ok(Ok(Outcome::Page(found, next))) => (found, next),
+            Ok(Ok(_)) => (Vec::new(), None),
             Ok(Err(refusal)) => return reply.refuse(refusal.into()),
             Err(error) => return reply.refuse(error.into()),
         };
-        match shown(found) {
+        match shown(found, next) {
             Some(answer) => reply.send(&answer),
             None => reply.refuse(Refused::new("unavailable", "the messages cannot be shown")),
         }
@@ -185,8 +185,8 @@ fn looked_at(asking: &Asking<'_>) -> Result<Command, Refused> {
     Ok(Command::Peek { queue, state, after, max })
 }
 
-/// `{"ok": true, "messages": [{id, payload, state, …}]}`: as many as fit, which is at least one.
-fn shown(found: Vec<Found>) -> Option<Args<'static>> {
+/// `{"ok": true, "messages": [{id, payload, state, …}], "next"?}`: as many as fit, which is at least one of them.
+fn shown(found: Vec<Found>, mut next: Option<MessageId>) -> Option<Args<'static>> {
     #[derive(Serialize)]
     struct Shown<'a> {
         id: u64,
@@ -210,6 +210,7 @@ fn shown(found: Vec<Found>) -> Option<Args<'static>> {
         let bytes = text.len() + parts.iter().map(Bytes::len).sum::<usize>();
         let too_much = bytes + message.payload.len() > PEEK_BYTES || parts.len() + args.attachments().len() > MAX_PARTS;
         if place > 0 && too_much {
+            next = Some(found[place - 1].id);
             break;
         }
         let (payload, more) = args.numbered_from(parts.len());
@@ -235,6 +236,10 @@ fn shown(found: Vec<Found>) -> Option<Args<'static>> {
         text.push_str(&format!(r#"{member},"payload":{payload}}}"#));
         parts.extend(more);
     }
-    text.push_str("]}]");
+    text.push(']');
+    if let Some(next) = next {
+        text.push_str(&format!(r#","next":{next}"#));
+    }
+    text.push_str("}]");
     Some(Args::decode(&text, parts).ok()?.into_owned())
 }

@@ -230,18 +230,17 @@ pub(super) async fn peek(
 ) -> Result<Response, Problem> {
     api.queues.access(&headers, Right::Manage, What::Queue(&queue))?;
     let n = check_page("n", part.n, 20)?;
-    let peek = Command::Peek { queue, state: part.state.into(), after: part.after, max: n + 1 };
-    let Outcome::Messages(found) = api.queues.ask(peek).await? else { return Err(Problem::UNEXPECTED) };
-    let count = found.len();
-    let (mut messages, mut bytes) = (Vec::new(), 0);
-    for found in found.into_iter().take(n) {
+    let peek = Command::Peek { queue, state: part.state.into(), after: part.after, max: n };
+    let Outcome::Page(found, mut next) = api.queues.ask(peek).await? else { return Err(Problem::UNEXPECTED) };
+    let (mut messages, mut bytes) = (Vec::<Message>::new(), 0);
+    for found in found {
         bytes += found.payload.len() + found.history.iter().map(|(_, why)| why.len()).sum::<usize>();
-        if bytes > PAGE_BYTES && !messages.is_empty() {
+        if let Some(last) = messages.last().filter(|_| bytes > PAGE_BYTES) {
+            next = Some(last.id);
             break;
         }
         messages.push(Message::from(found));
     }
-    let next = messages.last().filter(|_| messages.len() < count).map(|last| last.id);
     Ok(answer(StatusCode::OK, &Messages { messages, next }))
 }
 
