@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let dead = emails.peek(posthaste::queue::State::Dead, 0, 100).await?;
     for message in &dead {
-        let why = message.rest.history.last().map_or("", |(_, why)| why);
+        let why = message.history.last().map_or("", |(_, why)| why);
         println!("message {} is dead after {} deliveries: {why}", message.id, message.rest.deliveries);
     }
     // What is worked on is finished, and what was promised is on the disk.
