@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use posthaste_backend_embedded::{Clock, Config, EmbeddedStore};
@@ -63,6 +64,9 @@ struct Scene {
     synced: (usize, usize),
 }
 
+/// How long what is open may take to be given out.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn listen(queues: &Arc<dyn Queues>) -> Arc<Mutex<Vec<Delivery>>> {
     let given = Arc::<Mutex<Vec<Delivery>>>::default();
     let hears = given.clone();
@@ -111,7 +115,7 @@ impl Scene {
         let now = Arc::new(AtomicU64::new(1_700_000_000_000));
         let told = now.clone();
         let config = Config {
-            sync_interval: std::time::Duration::from_secs(3_600),
+            sync_interval: Duration::from_secs(3_600),
             reserved_bytes: 0,
             checkpoint_groups: 7,
             boot: Some("boot 0".into()),
@@ -335,8 +339,15 @@ impl Scene {
             };
             assert_eq!(does(Command::Consume(consume)), Ok(Outcome::Done));
         }
+        let begin = Instant::now();
         while done.len() < open {
             assert!(matches!(does(Command::Orphans), Ok(Outcome::Consumers(_))));
+            if begin.elapsed() > PATIENCE {
+                let undone = found.messages.keys().filter(|id| !done.contains(*id)).map(|id| does(Command::Get(*id)));
+                let (undone, now) = (undone.collect::<Vec<_>>(), self.now.load(Ordering::SeqCst));
+                let depths = does(Command::List { after: name(""), max: 100 });
+                panic!("at {now} {} of {open} are given, but not {undone:#?}, of {depths:#?}", done.len());
+            }
             let now_given = std::mem::take(&mut *given.lock().expect("not poisoned"));
             for Delivery { id, token, .. } in now_given {
                 assert!(!self.tokens.contains(&token), "token {token} was given before");
