@@ -280,7 +280,14 @@ impl Scene {
     /// What a cut leaves now is what was seen at some time since the last sync.
     fn is_cut(&mut self, random: &mut Random, full: Option<&View>) -> usize {
         self.boot += 1;
-        let config = Config { boot: Some(format!("boot {}", self.boot)), ..self.config.clone() };
+        // A clock of its own: the store that was copied runs on, and an hour would pass there as well.
+        let now = Arc::new(AtomicU64::new(self.now.load(Ordering::SeqCst)));
+        let told = now.clone();
+        let config = Config {
+            boot: Some(format!("boot {}", self.boot)),
+            clock: Clock::Told(Arc::new(move || Timestamp(told.load(Ordering::SeqCst)))),
+            ..self.config.clone()
+        };
         let synced = self.synced.1;
         let (_folder, _, store) =
             reopened_with(&config, |bytes| cut(&mut bytes[synced..], &mut || random.below(1 << 31) as u64));
@@ -288,19 +295,19 @@ impl Scene {
         let queues = store.queues().expect("queues");
         let given = listen(&queues);
         let last = self.last_id + 40;
-        let found = view(&queues, &self.now, last);
+        let found = view(&queues, &now, last);
         let allowed = self.views[self.synced.0..].iter().chain(full);
         let at = allowed.clone().position(|view| *view == found);
         let at = at.unwrap_or_else(|| {
             panic!("after a cut: {found:#?}\nallowed: {:#?}", allowed.collect::<Vec<_>>());
         });
-        self.goes_on(&queues, &given, &found);
+        self.goes_on(&queues, &given, &found, &now);
         at
     }
 
     /// Whoever works on with what a cut left finds each message once, under tokens that nobody has had.
-    fn goes_on(&self, queues: &Arc<dyn Queues>, given: &Mutex<Vec<Delivery>>, found: &View) {
-        let does = |command| ask(queues, &self.now, command).expect("the store works");
+    fn goes_on(&self, queues: &Arc<dyn Queues>, given: &Mutex<Vec<Delivery>>, found: &View, now: &AtomicU64) {
+        let does = |command| ask(queues, now, command).expect("the store works");
         let Ok(Outcome::Consumers(orphans)) = does(Command::Orphans) else { panic!("consumers") };
         for orphan in orphans {
             assert_eq!(does(Command::Stop(orphan, Stop::Return)), Ok(Outcome::Done));
@@ -323,7 +330,7 @@ impl Scene {
             Ok(Outcome::Put(receipts)) => assert!(receipts[0].id > self.last_id, "{receipts:?} after {}", self.last_id),
             other => panic!("a receipt, not {other:?}"),
         }
-        self.now.fetch_add(HOUR_MS, Ordering::SeqCst);
+        now.fetch_add(HOUR_MS, Ordering::SeqCst);
         let open = found.messages.values().filter(|seen| matches!(seen, Seen::Open { .. })).count() + 1;
         let mut done = BTreeSet::new();
         for (number, queue) in found.queues.keys().enumerate() {
@@ -344,7 +351,7 @@ impl Scene {
             assert!(matches!(does(Command::Orphans), Ok(Outcome::Consumers(_))));
             if begin.elapsed() > PATIENCE {
                 let undone = found.messages.keys().filter(|id| !done.contains(*id)).map(|id| does(Command::Get(*id)));
-                let (undone, now) = (undone.collect::<Vec<_>>(), self.now.load(Ordering::SeqCst));
+                let (undone, now) = (undone.collect::<Vec<_>>(), now.load(Ordering::SeqCst));
                 let depths = does(Command::List { after: name(""), max: 100 });
                 panic!("at {now} {} of {open} are given, but not {undone:#?}, of {depths:#?}", done.len());
             }
@@ -359,7 +366,6 @@ impl Scene {
                 assert_eq!(again, Ok(Outcome::Settled(vec![Err(Refusal::StaleLease(id))])));
             }
         }
-        self.now.fetch_sub(HOUR_MS, Ordering::SeqCst);
         assert_eq!(done.len(), open);
     }
 
