@@ -7,37 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use posthaste_history::store::{Durability, StoreError, Timestamp};
+use posthaste_history::store::{Durability, Timestamp};
 use posthaste_queue::*;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
+#[path = "../tests/site/nothing.rs"]
+mod nothing;
+
+use nothing::Nothing;
+
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// A store that is asked for nothing here.
-struct Nothing;
-
-impl Source for Nothing {
-    fn delayed(&self, _: (Timestamp, MessageId), _: usize) -> Result<Vec<(StoredPut, u64)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn delayed_of(&self, _: u32, _: MessageId, _: usize) -> Result<Vec<Later>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn message(&self, _: MessageId) -> Result<Option<StoredPut>, StoreError> {
-        Ok(None)
-    }
-
-    fn reasons(&self, _: MessageId) -> Result<Vec<(Timestamp, Arc<str>)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, Bytes)>, StoreError> {
-        Ok(None)
-    }
-}
 
 /// A machine whose groups are durable at once.
 struct Bench {

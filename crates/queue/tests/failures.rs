@@ -2,8 +2,9 @@
 
 mod site;
 
-use posthaste_history::store::{StoreError, Timestamp};
+use posthaste_history::store::Timestamp;
 use posthaste_queue::*;
+use site::nothing::Nothing;
 use site::*;
 
 #[test]
@@ -133,31 +134,6 @@ fn a_machine_does_not_hold_the_reasons_of_failures() {
     assert_eq!(depth.dead, 1);
     drop(effects);
     assert_eq!(std::sync::Arc::strong_count(&why), 1, "only the failures are counted");
-}
-
-/// A store that has nothing to tell.
-struct Nothing;
-
-impl Source for Nothing {
-    fn delayed(&self, _: (Timestamp, MessageId), _: usize) -> Result<Vec<(StoredPut, u64)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn delayed_of(&self, _: u32, _: MessageId, _: usize) -> Result<Vec<Later>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn message(&self, _: MessageId) -> Result<Option<StoredPut>, StoreError> {
-        Ok(None)
-    }
-
-    fn reasons(&self, _: MessageId) -> Result<Vec<(Timestamp, std::sync::Arc<str>)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn result(&self, _: Timestamp, _: MessageId) -> Result<Option<(u32, bytes::Bytes)>, StoreError> {
-        Ok(None)
-    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses what it needs")]
 #![allow(clippy::unwrap_used, reason = "tests: a failed expectation is the point")]
 
+pub(crate) mod nothing;
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
