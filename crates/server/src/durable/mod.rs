@@ -37,7 +37,7 @@ pub use history::{History, HistoryPage, HistoryReservation, HistoryStart, Stored
 pub(crate) use inbox::has_inbox;
 pub use inbox::{Inbox, InboxMode, UserOperator};
 pub(crate) use keeper::{BUSY, Keeper, everybody, inbox_of, now, offset_key, room_of, stream_of};
-pub(crate) use pages::{NoPart, PAGE, PART_BYTES};
+pub(crate) use pages::{NoPart, PAGE, PART_BYTES, Pages};
 use posthaste_history::Budget;
 use posthaste_history::store::{Durability, Store};
 pub(crate) use questions::{FIRST_ID, decode as decode_question, questions_of};

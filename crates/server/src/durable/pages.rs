@@ -129,23 +129,27 @@ impl Pages {
         Replaying(self)
     }
 
-    /// What comes first of these ranges, no more than a worker should do at once; `until` is where they end. `offset` writes what is
-    /// behind an event's arguments.
+    /// Those of the ranges that have something. Nothing is read of the many that have nothing new.
+    pub(crate) fn news(shard: &dyn Shard, ranges: Vec<Range>) -> Result<Vec<Range>, NoPart> {
+        let mut news = Vec::new();
+        for range in ranges {
+            let info = shard.look_up(&range.stream).map_err(NoPart::Unread)?;
+            if info.is_some_and(|info| info.head > range.after) {
+                news.push(range);
+            }
+        }
+        Ok(news)
+    }
+
+    /// What comes first of these ranges, each of which [has something](Pages::news), no more than a worker should do at once; `until` is
+    /// where they end. `offset` writes what is behind an event's arguments.
     pub(crate) async fn part<T: AsRef<str>>(
         &self,
         shard: &dyn Shard,
-        ranges: &[Range],
+        news: Vec<Range>,
         until: u64,
         offset: impl Fn(u64) -> T,
     ) -> Result<Part, NoPart> {
-        let mut news = Vec::new();
-        for range in ranges {
-            // Nothing is read of the many that have nothing new.
-            let info = shard.look_up(&range.stream).map_err(NoPart::Unread)?;
-            if info.is_some_and(|info| info.head > range.after) {
-                news.push(range.clone());
-            }
-        }
         let mut part = Part { through: until, ..Part::default() };
         if news.len() > MOST_STREAMS {
             let (page, floors) = read(shard, news.clone(), &offset).await.map_err(NoPart::Unread)?;
@@ -324,7 +328,7 @@ mod tests {
 
     fn part(pages: &Pages, shard: &dyn Shard, ranges: &[Range], until: u64) -> Result<Part, NoPart> {
         let left = ranges.iter().filter(|range| range.after < range.until).cloned().collect::<Vec<_>>();
-        wait(pages.part(shard, &left, until, |pos| pos.to_string()))
+        wait(pages.part(shard, Pages::news(shard, left)?, until, |pos| pos.to_string()))
     }
 
     /// Everything of these ranges, part by part.

@@ -17,7 +17,7 @@ use posthaste_history::{Gap, NotRecovered, gaps, recover};
 use super::Local;
 use super::comeback::{Afresh, Comeback, Comer};
 use super::stored::StoredTrail;
-use crate::durable::{Keeper, NoPart, PAGE, PART_BYTES, Whose, now, room_of};
+use crate::durable::{Keeper, NoPart, PAGE, PART_BYTES, Pages, Whose, now, room_of};
 use crate::how::How;
 use crate::namespace::Namespace;
 use crate::recovery::Place;
@@ -103,14 +103,19 @@ impl Local {
                 return Ok(());
             }
             while through < goal {
+                let not_read = |why| match why {
+                    // Overtaken by forgetting, after a part was sent: that it is not all must not look like recovery.
+                    NoPart::Forgotten => self.not_recovered(NotRecovered::Trimmed),
+                    NoPart::Unread(error) => unread(error),
+                };
+                let news = Pages::news(&**keeper.shard(), stored.owed(keeper, through, goal)).map_err(not_read)?;
+                if news.is_empty() {
+                    // Whoever missed nothing waits for nothing.
+                    through = goal;
+                    break;
+                }
                 let reserved = self.may_read(id, keeper, whose.clone(), PART_BYTES).await.ok_or(Afresh::Gone)?;
-                let ranges = stored.owed(keeper, through, goal);
-                let part =
-                    keeper.pages().part(&**keeper.shard(), &ranges, goal, offset).await.map_err(|why| match why {
-                        // Overtaken by forgetting, after a part was sent: that it is not all must not look like recovery.
-                        NoPart::Forgotten => self.not_recovered(NotRecovered::Trimmed),
-                        NoPart::Unread(error) => unread(error),
-                    })?;
+                let part = keeper.pages().part(&**keeper.shard(), news, goal, offset).await.map_err(not_read)?;
                 sent += part.events().len();
                 if sent > keeper.settings().max_replay {
                     return Err(self.not_recovered(NotRecovered::TooMuch));

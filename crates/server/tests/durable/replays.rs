@@ -288,3 +288,25 @@ async fn what_has_to_wait_is_read_afterwards() {
     assert!(other.client.text().await.starts_with(r#"31[{"ok":true"#));
     assert_eq!(counting.reads() - before, 1, "nothing was read for those that wait");
 }
+
+#[tokio::test]
+async fn who_missed_nothing_waits_for_nothing_however_much_others_of_the_same_identity_were_sent() {
+    let remains = Remains::new();
+    let named = |io: &Server| {
+        io.middleware(async |socket: Socket| {
+            socket.identify("ada");
+            Ok::<_, ConnectError>(())
+        });
+    };
+    let replay_budget = ReplayBudget { burst_bytes: 1_000, bytes_per_second: 1 };
+    let change = |durable| Durable { replay_budget, ..durable };
+    let (running, _) = remains.serve_with(Retention::ROOM, change, named);
+    let nothing = Peer::join_with(running.addr, json!({})).await;
+    let much = entered(&running, json!({})).await;
+    let (next, _) = remains.serve_with(Retention::ROOM, change, named);
+    emit(&next.io, 30_000).await;
+    assert_eq!(much.memory.back(next.addr).await.missed.len(), 10);
+    // What comes now would come hours later.
+    let back = nothing.memory.back(next.addr).await;
+    assert_eq!((back.recovered, back.missed.len()), (true, 0));
+}
