@@ -23,7 +23,8 @@ pub(crate) fn with_packet<R>(
     write: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Bytes>, EncodeError>,
     send: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, EncodeError> {
-    let mut buffer = SCRATCH.take();
+    // A thread that ends may drop what sends.
+    let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
     buffer.clear();
     // The header is written when its length is known, right before the text.
     buffer.extend_from_slice(&[0; HEADER_ROOM]);
@@ -36,7 +37,7 @@ pub(crate) fn with_packet<R>(
         send(&buffer[start..])
     });
     if buffer.capacity() <= KEEP {
-        SCRATCH.set(buffer);
+        let _ = SCRATCH.try_with(|scratch| scratch.set(buffer));
     }
     sent
 }

@@ -11,19 +11,18 @@ use bytes::Bytes;
 use posthaste_engine_proto::{CloseReason, Sid, Transport};
 use tokio::sync::watch;
 
-use super::{CURRENT, ConnectionId, Deferred, Deflated, Frames, Local, Staged, Worker, WorkerHandle};
+use super::{ConnectionId, Deferred, Deflated, Frames, Local, Staged, Worker, WorkerHandle, current};
 
 impl Worker {
     /// The worker whose thread this is.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.with_borrow(Clone::clone)
+        current(Clone::clone)
     }
 
     /// The worker of `handle`, if this is its thread.
     pub(crate) fn current_of(handle: &WorkerHandle) -> Option<Self> {
-        CURRENT
-            .with_borrow(|current| current.as_ref().filter(|worker| Arc::ptr_eq(&worker.0.mailbox, &handle.0)).cloned())
+        current(|current| current.as_ref().filter(|worker| Arc::ptr_eq(&worker.0.mailbox, &handle.0)).cloned())
     }
 
     /// This worker, for other threads.

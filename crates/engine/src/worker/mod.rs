@@ -169,6 +169,11 @@ thread_local! {
     static CURRENT: RefCell<Option<Worker>> = const { RefCell::new(None) };
 }
 
+/// What `ask` finds of this thread's worker; nothing on a thread that ends, which may drop what asks.
+fn current<T>(ask: impl FnOnce(&Option<Worker>) -> Option<T>) -> Option<T> {
+    CURRENT.try_with(|current| ask(&current.borrow())).ok().flatten()
+}
+
 impl Local {
     fn new(mailbox: Arc<Mailbox>, registry: mio::Registry) -> Self {
         let now = Instant::now();

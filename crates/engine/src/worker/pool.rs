@@ -9,7 +9,7 @@ use posthaste_engine_proto::session::deadline_after;
 
 use super::handle::{WorkerGone, WorkerHandle};
 use super::mailbox::Mailbox;
-use super::{AppEntry, AppIndex, CURRENT, Worker, driver, files, pulse};
+use super::{AppEntry, AppIndex, Worker, current, driver, files, pulse};
 use crate::application::Application;
 use crate::config::EngineConfig;
 use crate::gate::Gate;
@@ -90,7 +90,7 @@ impl Workers {
     /// The worker whose thread this is, else the one with the fewest connections.
     #[must_use]
     pub fn nearest(&self) -> &WorkerHandle {
-        let here = CURRENT.with_borrow(|current| {
+        let here = current(|current| {
             let current = current.as_ref()?;
             self.0.handles.iter().find(|handle| Arc::ptr_eq(&handle.0, &current.0.mailbox))
         });

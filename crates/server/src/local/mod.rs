@@ -152,13 +152,20 @@ pub(crate) struct LocalNamespace {
 }
 
 thread_local! {
-    /// This thread's halves, one for each server that runs on its worker.
-    static LOCALS: RefCell<Vec<Rc<Local>>> = const { RefCell::new(Vec::new()) };
+    /// This thread's halves, one for each server that runs on its worker. The worker owns them: what they own ends with it, and not
+    /// when the thread has begun to let go of what is local to it.
+    static LOCALS: RefCell<Vec<(Weak<Inner>, RcWeak<Local>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// This thread's half of a server.
 pub(crate) fn of(server: &Weak<Inner>) -> Option<Rc<Local>> {
-    LOCALS.with_borrow(|locals| locals.iter().find(|local| Weak::ptr_eq(&local.server, server)).cloned())
+    // A thread that ends may drop what asks this.
+    let found = LOCALS.try_with(|locals| {
+        let locals = locals.borrow();
+        let (_, local) = locals.iter().find(|(of, _)| Weak::ptr_eq(of, server))?;
+        local.upgrade()
+    });
+    found.ok().flatten()
 }
 
 /// This thread's half of a socket's server, if this thread's worker owns the socket.
@@ -198,8 +205,8 @@ impl Application for App {
         });
         LOCALS.with_borrow_mut(|locals| {
             // Servers that were dropped leave their halves behind.
-            locals.retain(|local| local.server.strong_count() > 0);
-            locals.push(local.clone());
+            locals.retain(|(server, _)| server.strong_count() > 0);
+            locals.push((self.0.clone(), Rc::downgrade(&local)));
         });
         tokio::task::spawn_local(Local::keep_time(Rc::downgrade(&local)));
         if worker.index() == 0 {

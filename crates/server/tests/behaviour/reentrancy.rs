@@ -176,6 +176,35 @@ impl<'de> serde::Deserialize<'de> for Listens {
     }
 }
 
+/// Says so when it is dropped.
+struct Farewell(Server);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.emit("farewell", &()).now().unwrap();
+    }
+}
+
+thread_local! {
+    static KEPT: std::cell::RefCell<(Option<Farewell>, Option<Server>)> = const { std::cell::RefCell::new((None, None)) };
+}
+
+/// What is local to a thread goes in the opposite order of its first use: the server's own is gone when this is.
+#[tokio::test]
+async fn a_thread_that_ends_may_emit_and_drop_the_last_handle_of_a_server() {
+    let running = serve(Server::builder().workers(1), |_| {});
+    let mut client = Client::websocket(running.addr).await;
+    let io = running.io.clone();
+    std::thread::spawn(move || {
+        KEPT.set((Some(Farewell(io.clone())), Some(Server::builder().workers(1).build().unwrap())));
+        io.emit("hello", &()).now().unwrap();
+    })
+    .join()
+    .unwrap();
+    client.expect(r#"2["hello"]"#).await;
+    client.expect(r#"2["farewell"]"#).await;
+}
+
 #[tokio::test]
 async fn values_may_use_the_server_while_they_are_written_and_read() {
     let running = serve(Server::builder().workers(1), |io| {
