@@ -15,13 +15,12 @@ use posthaste_adapter::{Packet, RawEvent, Room};
 use posthaste_history::store::{Message, Page, Range, StreamName};
 use posthaste_history::{Budget, PidText};
 use posthaste_socket_proto::Args;
-use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::{Handle, Local};
 use crate::durable::{Form, Keeper, Whose, everybody, stream_of};
 use crate::how::How;
+use crate::recovery::field;
 use crate::socket::Socket;
 
 /// How names begin that are the server's.
@@ -209,14 +208,7 @@ fn stream_or_everybody(room: Option<&Room>) -> StreamName {
 
 /// Whether a client's auth says that it has a helper.
 fn has_helper(auth: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Fields<'a> {
-        #[serde(borrow)]
-        sio: Option<&'a RawValue>,
-    }
-    // Most have none.
-    auth.contains("\"sio\"")
-        && serde_json::from_str::<Fields<'_>>(auth).is_ok_and(|fields| fields.sio.is_some_and(|sio| sio.get() == "1"))
+    field(auth, "sio").is_some_and(|sio| sio.get() == "1")
 }
 
 #[cfg(test)]

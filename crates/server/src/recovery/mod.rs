@@ -24,7 +24,7 @@ pub(crate) use attempts::{Attempt, Earlier};
 pub(crate) use away::Away;
 pub(crate) use journal::{Claimed, Journal, Journals, Kept, Published, random};
 pub(crate) use place::{OffsetText, Place};
-pub(crate) use wish::{Wish, refuses_offsets, text};
+pub(crate) use wish::{Wish, field, refuses_offsets, text};
 
 /// How clients that lose their connection are recovered: [`Builder::recovery`](crate::Builder::recovery).
 ///

@@ -1,6 +1,7 @@
 //! What a client says when it wants its session back.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use posthaste_history::Pid;
 use serde::Deserialize;
@@ -38,15 +39,16 @@ impl Wish {
 
 /// Whether a client's auth says that it has no place for offsets behind the arguments of events: `offsets` is `"off"`.
 pub(crate) fn refuses_offsets(auth: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Fields<'a> {
-        #[serde(borrow)]
-        offsets: Option<&'a RawValue>,
-    }
+    field(auth, "offsets").and_then(text).is_some_and(|said| said == "off")
+}
+
+/// One field of auth.
+pub(crate) fn field<'a>(auth: &'a str, name: &str) -> Option<&'a RawValue> {
     // Most say nothing of it.
-    auth.contains("\"offsets\"")
-        && serde_json::from_str::<Fields<'_>>(auth)
-            .is_ok_and(|fields| fields.offsets.and_then(text).is_some_and(|said| said == "off"))
+    if !auth.contains(&format!("\"{name}\"")) {
+        return None;
+    }
+    serde_json::from_str::<HashMap<Cow<'a, str>, &'a RawValue>>(auth).ok()?.remove(name)
 }
 
 /// What a value of auth says, if it is a text.
