@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use posthaste::{OutboxLimits, Recovery, Server, Socket};
-use posthaste_testkit::eventually;
+use posthaste_testkit::{Client, Engine, Wire, eventually};
 
 use crate::peer::{Peer, recovering};
 
@@ -60,7 +60,8 @@ async fn a_replay_leaves_the_worker_to_others_between_its_pages() {
     for number in 0..5_000 {
         running.io.except("other").emit("missed", &(number, "x".repeat(3_000))).await.unwrap();
     }
-    let mut returning = posthaste_testkit::Client::open(running.addr, posthaste_testkit::Transport::WebSocket).await;
+    let wire = Wire::connect_narrow(running.addr).await;
+    let mut returning = Client::new(Engine::open_on(wire, running.addr, "/socket.io/").await);
     returning.send(&memory.wish()).await;
     let first = returning.text().await;
     assert!(first.starts_with(r#"2["missed",0,"#));
