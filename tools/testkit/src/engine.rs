@@ -292,15 +292,21 @@ impl Engine {
         Ok(())
     }
 
-    /// As [`Engine::begin_poll`], and returns when the GET waits at the server: a pong that nobody asked for is posted behind it
-    /// and answered. That is proof for a server of one worker, which takes requests in the order of their arrival.
+    /// As [`Engine::begin_poll`], and returns when the GET waits at the server of one worker: pongs that nobody asked for are posted
+    /// behind it and answered. One is no proof: a server that is about to read of its connection anyway finds it there before it is told
+    /// of the GET. That it comes so to each of several, a round trip apart, is not to be expected.
     ///
     /// # Errors
     /// As [`Engine::send_all`].
     pub async fn park(&mut self) -> io::Result<()> {
         self.begin_poll().await?;
         match self.link {
-            Link::Polling(_) => self.send_all(&[Packet::Text("3".to_owned())]).await,
+            Link::Polling(_) => {
+                for _ in 0..3 {
+                    self.send_all(&[Packet::Text("3".to_owned())]).await?;
+                }
+                Ok(())
+            }
             Link::WebSocket(_) => Ok(()),
         }
     }
