@@ -179,12 +179,14 @@ pub(crate) struct Checkpoint {
     pub(crate) head: u64,
     /// The first group that is kept.
     pub(crate) from: u64,
+    /// Of streams that were dropped: how far they had come. The number of the next stream.
+    pub(crate) dropped: (u64, u64),
 }
 
 impl Checkpoint {
     pub(crate) fn encode(self, key: &[u8]) -> Vec<u8> {
-        let mut value = Vec::with_capacity(32);
-        for number in [self.group, self.head, self.from] {
+        let mut value = Vec::with_capacity(48);
+        for number in [self.group, self.head, self.from, self.dropped.0, self.dropped.1] {
             value.put_u64(number);
         }
         seal(key, value)
@@ -193,7 +195,10 @@ impl Checkpoint {
     pub(crate) fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
         let mut value = unseal(key, value)?;
         let mut number = || value.try_get_u64().ok();
-        Some(Self { group: number()?, head: number()?, from: number()? })
+        let (group, head, from) = (number()?, number()?, number()?);
+        // Before streams could be dropped, it ended here.
+        let dropped = (number().unwrap_or(0), number().unwrap_or(0));
+        Some(Self { group, head, from, dropped })
     }
 }
 

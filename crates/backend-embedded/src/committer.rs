@@ -23,6 +23,18 @@ pub(crate) enum Request {
     Commit(Timestamp, Vec<Write>, Reply<Vec<Receipt>>),
     Retain(Retain),
     Checkpoint(Reply<()>),
+    DropIdle(DropIdle),
+}
+
+/// Forgets streams, in several steps.
+pub(crate) struct DropIdle {
+    /// Nothing was put in since.
+    pub(crate) through: u64,
+    /// The numbers of those that were seen to be idle.
+    pub(crate) idle: Vec<u64>,
+    /// How many are dropped by now.
+    pub(crate) count: u64,
+    pub(crate) reply: Reply<u64>,
 }
 
 /// Forgets what is too old, in several steps: what waits is committed in between.
@@ -37,6 +49,8 @@ pub(crate) struct Retain {
 
 /// So many streams, and sessions, are looked after in one step.
 const RETAIN_STEP: usize = 256;
+/// No more than so many messages are taken off the disk with their stream: that has to be known of each, and compaction does it by the way.
+const DROPPED_MESSAGES: usize = 64;
 
 /// One write to the disk has at most so much.
 const GROUP_BYTES: usize = 8 << 20;
@@ -137,6 +151,10 @@ impl Committer {
                     self.commit(std::mem::take(&mut commits));
                     let answer = self.guarded(Self::write_checkpoint);
                     reply.answer(answer);
+                }
+                Request::DropIdle(idle) => {
+                    self.commit(std::mem::take(&mut commits));
+                    self.drop_idle(idle);
                 }
             }
         }
@@ -404,6 +422,61 @@ impl Committer {
         Ok(due.len() < RETAIN_STEP && retain.expired.is_empty())
     }
 
+    /// One step; the rest comes behind what waits by then.
+    fn drop_idle(&mut self, mut all: DropIdle) {
+        let step = all.idle.split_off(all.idle.len().saturating_sub(RETAIN_STEP));
+        match self.guarded(|committer| committer.drop_some(all.through, &step)) {
+            Ok(count) => all.count += count,
+            Err(error) => return all.reply.answer(Err(error)),
+        }
+        if all.idle.is_empty() {
+            all.reply.answer(Ok(all.count));
+        } else if let Err((Request::DropIdle(all), error)) = self.shard.queue.push(Request::DropIdle(all), 0) {
+            all.reply.answer(Err(error));
+        }
+    }
+
+    /// Forgets those of these streams that are still idle. Those that the checkpoint does not have as they are may be dropped another time:
+    /// what is kept behind it names them.
+    fn drop_some(&mut self, through: u64, step: &[u64]) -> Result<u64, StoreError> {
+        let shard = self.shard.clone();
+        let (content, number) = (&shard.content, shard.number);
+        let mut batch = content.engine.batch();
+        let mut dropped = Vec::new();
+        for id in step {
+            let Some((name, head)) = content.head(number, *id)? else { continue };
+            if self.dirty.contains(&name) || !head.is_idle(through) || content.has_cursors(number, *id)? {
+                continue;
+            }
+            // What compaction has not dropped by now. Where that is much, it will.
+            let rest = content.message_keys(number, *id, DROPPED_MESSAGES + 1)?;
+            if rest.len() > DROPPED_MESSAGES {
+                continue;
+            }
+            rest.into_iter().for_each(|key| batch.remove(&content.messages, key));
+            batch.remove(&content.heads, name_key(number, &name));
+            batch.remove(&content.heads, head_key(number, *id));
+            dropped.push((name, head.head));
+        }
+        if dropped.is_empty() {
+            return Ok(0);
+        }
+        {
+            let mut heads = shard.lock_heads();
+            dropped.iter().for_each(|(_, end)| heads.raise_dropped(*end));
+            self.checkpoint.dropped = heads.dropped();
+        }
+        let key = checkpoint_key(number);
+        batch.insert(&content.heads, &key[..], self.checkpoint.encode(&key));
+        let unsynced = content.floors_unsynced();
+        content.write(|| batch.commit()).map_err(|error| write_failed(&error))?;
+        self.sync()?;
+        drop(unsynced);
+        let mut heads = shard.lock_heads();
+        dropped.iter().for_each(|(name, _)| heads.drop_stream(name));
+        Ok(dropped.len() as u64)
+    }
+
     fn is_checkpoint_due(&self) -> bool {
         self.written - self.checkpoint.group >= CHECKPOINT_GROUPS || self.dirty.len() >= self.shard.config.hot_streams
     }
@@ -426,7 +499,7 @@ impl Committer {
             from = group + 1;
             self.groups.pop_front();
         }
-        self.checkpoint = Checkpoint { group: heads.group(), head: heads.head().pos, from };
+        self.checkpoint = Checkpoint { group: heads.group(), head: heads.head().pos, from, dropped: heads.dropped() };
         drop(heads);
         let key = checkpoint_key(number);
         batch.insert(&content.heads, &key[..], self.checkpoint.encode(&key));

@@ -134,6 +134,18 @@ impl Content {
         Ok(self.head(shard, stream)?.map(|(_, head)| head))
     }
 
+    /// Whether a device has a cursor in a stream.
+    pub(crate) fn has_cursors(&self, shard: u32, stream: u64) -> Result<bool, StoreError> {
+        let found = self.cursors.prefix(group_key(shard, stream)).next().map(fjall::Guard::key);
+        Ok(found.transpose().map_err(read_failed)?.is_some())
+    }
+
+    /// The keys of the first messages of a stream, forgotten or not.
+    pub(crate) fn message_keys(&self, shard: u32, stream: u64, max: usize) -> Result<Vec<fjall::Slice>, StoreError> {
+        let keys = self.messages.range(stream_key(shard, stream, 0)..=stream_key(shard, stream, u64::MAX)).take(max);
+        keys.map(|entry| entry.key().map_err(read_failed)).collect()
+    }
+
     pub(crate) fn all(&self) -> [&Keyspace; 7] {
         [&self.heads, &self.messages, &self.groups, &self.cursors, &self.sessions, &self.jobs, &self.queues]
     }

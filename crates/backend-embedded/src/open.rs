@@ -120,6 +120,8 @@ pub(crate) fn load(content: &Content, config: &Config, name: &str) -> Result<Fou
         }
     }
     heads.restore(head, last.max(checkpoint.group));
+    let (dropped, next_stream) = checkpoint.dropped;
+    heads.restore_dropped(dropped, next_stream);
     let mut touched = behind.iter().flat_map(GroupRecord::touched).collect::<HashSet<u64>>();
     let mut streams: HashMap<u64, (StreamName, StreamHead)> = HashMap::new();
     for entry in content.heads.prefix(heads_prefix(number)) {
@@ -134,7 +136,7 @@ pub(crate) fn load(content: &Content, config: &Config, name: &str) -> Result<Fou
     }
     let mut trims = HashMap::new();
     for group in behind {
-        apply(group, &mut streams, &mut trims)?;
+        apply(group, dropped, &mut streams, &mut trims)?;
     }
     keys.into_iter().for_each(|key| heads.remember(key));
     let source = Part { content, shard: number };
@@ -156,9 +158,10 @@ pub(crate) fn load(content: &Content, config: &Config, name: &str) -> Result<Fou
     Ok(Found { number, heads, checkpoint, dirty, groups })
 }
 
-/// What a group did to the heads.
+/// What a group did to the heads. Streams that are new begin behind those that were `dropped` before.
 fn apply(
     group: GroupRecord,
+    dropped: u64,
     streams: &mut HashMap<u64, (StreamName, StreamHead)>,
     trims: &mut HashMap<u64, u64>,
 ) -> Result<(), StoreError> {
@@ -167,7 +170,7 @@ fn apply(
     for touched in group.streams {
         let id = touched.stream;
         if let Some(name) = touched.name {
-            streams.insert(id, (name, StreamHead::new(id)));
+            streams.insert(id, (name, StreamHead::new(id, dropped)));
         }
         let (_, head) = streams.get_mut(&id).ok_or_else(|| unknown(id))?;
         if touched.n > 0 {

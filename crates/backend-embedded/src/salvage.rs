@@ -1,6 +1,6 @@
 //! Going on without what is lost, and saying what that is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fjall::PersistMode;
 use posthaste_history::store::{Put, StreamHead, StreamName};
@@ -35,20 +35,22 @@ pub(crate) fn shard(content: &Content, name: &str, number: u32) -> Result<Vec<St
             None => losses.push(format!("shard {name:?}: the name of a stream")),
         }
     }
-    let (mut last_group, mut head) = (0, 0);
+    let (mut last_group, mut head, mut dropped) = (0, 0, (0, 0));
     let checkpoint = content.heads.get(checkpoint_key(number)).map_err(failed)?;
     if let Some(checkpoint) = checkpoint.and_then(|value| Checkpoint::decode(&checkpoint_key(number), &value)) {
-        (last_group, head) = (checkpoint.group, checkpoint.head);
+        (last_group, head, dropped) = (checkpoint.group, checkpoint.head, checkpoint.dropped);
     }
+    // A group that is kept for its keys may name a stream that was dropped since, and is there again under another number.
+    let named: HashSet<StreamName> = known.values().map(|(name, _)| name.clone()).collect();
     let mut groups = Vec::new();
     for entry in content.groups.prefix(number.to_be_bytes()) {
         let (key, value) = entry.into_inner().map_err(failed)?;
         if let Some(group) = GroupRecord::decode(&value) {
             (last_group, head) = (last_group.max(group.number), head.max(group.head));
             for touched in group.streams {
-                let Some(name) = touched.name else { continue };
+                let Some(name) = touched.name.filter(|name| !named.contains(name)) else { continue };
                 let id = touched.stream;
-                known.entry(id).or_insert((name, StreamHead::new(id)));
+                known.entry(id).or_insert((name, StreamHead::new(id, dropped.0)));
             }
             for (id, retention) in group.retentions {
                 known.entry(id).and_modify(|(_, head)| head.retention = Some(retention));
@@ -123,7 +125,7 @@ pub(crate) fn shard(content: &Content, name: &str, number: u32) -> Result<Vec<St
     renew_epoch(content, &mut batch, name, number)
         .map_err(|error| OpenError::Damaged { path: name.into(), detail: error.to_string() })?;
     let key = checkpoint_key(number);
-    let checkpoint = Checkpoint { group: last_group, head, from: last_group + 1 };
+    let checkpoint = Checkpoint { group: last_group, head, from: last_group + 1, dropped };
     batch.insert(&content.heads, &key[..], checkpoint.encode(&key));
     let written = content.write(|| batch.commit());
     written.and_then(|()| content.engine.persist(PersistMode::SyncAll)).map_err(failed)?;

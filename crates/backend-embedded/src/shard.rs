@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use posthaste_history::store::{
     Answer, Around, Capabilities, Cursors, Durability, Follower, Heads, Page, Range, Receipt, SessionRecord, Shard,
-    Stats, StoreError, StreamHead, StreamInfo, StreamName, Timestamp, Totals, Write, merge, reply,
+    Stats, StoreError, StreamHead, StreamInfo, StreamName, Timestamp, Totals, Write, merge, reply, wait,
 };
 use posthaste_history::{Budget, Pid, Position};
 
-use crate::codec::{session_key, unseal};
-use crate::committer::{Request, Retain};
+use crate::codec::{decode_head, heads_prefix, session_key, unseal};
+use crate::committer::{DropIdle, Request, Retain};
 use crate::config::Config;
 use crate::content::{Content, Part};
 use crate::error::read_failed;
@@ -130,6 +130,21 @@ impl Inner {
         Ok(expired)
     }
 
+    /// Streams that are idle as the last checkpoint has them.
+    fn idle(&self, through: u64) -> Result<Vec<u64>, StoreError> {
+        let mut idle = Vec::new();
+        for entry in self.content.heads.prefix(heads_prefix(self.number)) {
+            let (key, value) = entry.into_inner().map_err(read_failed)?;
+            let Some((_, head)) = decode_head(&key, &value) else {
+                return Err(StoreError::Damaged("a stream's head is not what was written".into()));
+            };
+            if head.is_idle(through) && !self.content.has_cursors(self.number, head.id)? {
+                idle.push(head.id);
+            }
+        }
+        Ok(idle)
+    }
+
     /// A session as it is stored.
     pub(crate) fn session(&self, pid: Pid) -> Result<Option<SessionRecord>, StoreError> {
         let key = session_key(self.number, pid.to_text().as_str());
@@ -164,7 +179,8 @@ impl Inner {
         let pos = self.visible.load(Ordering::Acquire);
         let heads: Vec<Option<StreamHead>> =
             ranges.iter().map(|range| self.stream(&range.stream)).collect::<Result<_, _>>()?;
-        let floor = |head: &Option<StreamHead>| head.as_ref().map_or(0, |head| head.floor);
+        let unknown = || self.lock_heads().unknown().floor;
+        let floor = |head: &Option<StreamHead>| head.as_ref().map_or_else(unknown, |head| head.floor);
         let parts = ranges.iter().zip(&heads).filter_map(|(range, head)| {
             let (after, until) = (range.after.max(floor(head)), range.until.min(pos));
             (after < until).then_some(())?;
@@ -281,13 +297,34 @@ impl Shard for EmbeddedShard {
         }
     }
 
+    fn drop_idle(&self, through: u64) -> Answer<u64> {
+        // It is looked for on the disk, where heads are as of the last checkpoint: there is one now.
+        let checkpoint = self.ask(0, Request::Checkpoint);
+        let (reply, answer) = reply();
+        let inner = self.0.clone();
+        let look: Read = Box::new(move || match wait(checkpoint).and_then(|()| inner.idle(through)) {
+            Ok(idle) => {
+                let request = Request::DropIdle(DropIdle { through, idle, count: 0, reply });
+                if let Err((Request::DropIdle(all), error)) = inner.queue.push(request, 0) {
+                    all.reply.answer(Err(error));
+                }
+            }
+            Err(error) => reply.answer(Err(error)),
+        });
+        match self.0.chores.push(look, READ_BYTES) {
+            Ok(()) => answer,
+            Err((_, error)) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
     fn head(&self) -> Position {
         let epoch = self.0.lock_heads().head().epoch;
         Position { epoch, pos: self.0.visible.load(Ordering::Acquire) }
     }
 
     fn look_up(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
-        Ok(self.0.stream(stream)?.map(|head| head.info()))
+        let found = self.0.stream(stream)?.or_else(|| self.0.lock_heads().unknown().once_dropped());
+        Ok(found.map(|head| head.info()))
     }
 
     fn stats(&self) -> Stats {

@@ -44,6 +44,9 @@ pub enum Fault {
     TellsNobody,
     StaysOpen,
     CountsWrong,
+    DropsNothing,
+    DropsTooMuch,
+    ForgetsThatItDropped,
 }
 
 /// Where [`MemoryStore`]s are made, perhaps with a fault.
@@ -182,6 +185,7 @@ impl Shard for BrokenShard {
             Fault::IgnoresTheBudget => max = Budget::UNLIMITED,
             _ => {}
         }
+        let asked = ranges.clone();
         let page = wait(self.shard.read(ranges, max));
         ready(page.map(|mut page| {
             match self.fault {
@@ -189,6 +193,11 @@ impl Shard for BrokenShard {
                 Fault::SwapsTwoOfAPage if page.messages.len() > 1 => page.messages.swap(0, 1),
                 Fault::EndsAfterOnePage => (page.complete, page.through) = (true, page.head.pos),
                 Fault::HidesFloors => page.floors.fill(0),
+                Fault::ForgetsThatItDropped if page.messages.is_empty() => {
+                    let unknown = |range: &Range| self.shard.stream(&range.stream).is_none_or(|it| it.n == 0);
+                    let floors = page.floors.iter_mut().zip(&asked);
+                    floors.filter(|(_, range)| unknown(range)).for_each(|(floor, _)| *floor = 0);
+                }
                 Fault::RaisesFloors => page.floors.iter_mut().for_each(|floor| *floor += 1),
                 Fault::ForgetsPrev => page.messages.iter_mut().for_each(|message| message.prev = 0),
                 _ => {}
@@ -208,6 +217,11 @@ impl Shard for BrokenShard {
 
     fn retain(&self, now: Timestamp) -> Answer<u64> {
         if self.fault == Fault::NeverForgetsOldOnes { ready(Ok(0)) } else { self.shard.retain(now) }
+    }
+
+    fn drop_idle(&self, through: u64) -> Answer<u64> {
+        let through = if self.fault == Fault::DropsTooMuch { u64::MAX } else { through };
+        if self.fault == Fault::DropsNothing { ready(Ok(0)) } else { self.shard.drop_idle(through) }
     }
 
     fn head(&self) -> Position {

@@ -15,6 +15,8 @@ pub(super) struct Model {
     pub(super) streams: BTreeMap<StreamName, ModelStream>,
     pub(super) cursors: BTreeMap<(StreamName, Arc<str>), u64>,
     pub(super) sessions: Vec<(Pid, SessionRecord)>,
+    /// The furthest that a stream had come that was dropped.
+    dropped: u64,
     default: Retention,
     window: WindowLimits,
     /// All keys ever, in order.
@@ -23,6 +25,8 @@ pub(super) struct Model {
 
 #[derive(Default)]
 pub(super) struct ModelStream {
+    /// Where those had come that were dropped before it was there.
+    begin: u64,
     /// All messages ever.
     all: Vec<Message>,
     forgotten: usize,
@@ -39,12 +43,12 @@ impl ModelStream {
     }
 
     pub(super) fn floor(&self) -> u64 {
-        self.forgotten.checked_sub(1).map_or(0, |last| self.all[last].pos)
+        self.forgotten.checked_sub(1).map_or(self.begin, |last| self.all[last].pos)
     }
 
     pub(super) fn info(&self) -> StreamInfo {
         StreamInfo {
-            head: self.all.last().map_or(0, |last| last.pos),
+            head: self.all.last().map_or(self.begin, |last| last.pos),
             n: self.all.len() as u64,
             floor: self.floor(),
             messages: self.kept().len() as u64,
@@ -64,7 +68,7 @@ pub(super) struct Expected {
 impl Model {
     pub(super) fn new(epoch: Epoch, default: Retention, window: WindowLimits) -> Self {
         let (streams, cursors) = (BTreeMap::new(), BTreeMap::new());
-        Self { epoch, head: 0, streams, cursors, sessions: Vec::new(), default, window, keys: Vec::new() }
+        Self { epoch, head: 0, streams, cursors, sessions: Vec::new(), dropped: 0, default, window, keys: Vec::new() }
     }
 
     /// A commit that keeps to the rules. Returns what its messages get, and the messages that are new.
@@ -103,7 +107,31 @@ impl Model {
     }
 
     fn stream(&mut self, name: &StreamName) -> &mut ModelStream {
-        self.streams.entry(name.clone()).or_default()
+        let begin = self.dropped;
+        self.streams.entry(name.clone()).or_insert_with(|| ModelStream { begin, ..ModelStream::default() })
+    }
+
+    /// What a stream is, also one that is not there.
+    pub(super) fn info(&self, name: &StreamName) -> StreamInfo {
+        let unknown = StreamInfo { head: self.dropped, floor: self.dropped, ..StreamInfo::default() };
+        self.streams.get(name).map_or(unknown, ModelStream::info)
+    }
+
+    /// Drops what is empty and has come no further. Returns how many.
+    pub(super) fn drop_idle(&mut self, through: u64) -> u64 {
+        let Self { streams, cursors, keys, dropped, .. } = self;
+        let before = streams.len();
+        streams.retain(|name, stream| {
+            let info = stream.info();
+            let has_cursors = cursors.keys().any(|(of, _)| of == name);
+            if info.messages > 0 || info.head > through || has_cursors {
+                return true;
+            }
+            *dropped = (*dropped).max(info.head);
+            keys.iter_mut().filter(|(_, of, ..)| of == name).for_each(|(_, of, ..)| *of = "".into());
+            false
+        });
+        (before - streams.len()) as u64
     }
 
     fn put(&mut self, now: Timestamp, put: &Put, new: &mut Vec<Message>) -> Expected {

@@ -75,6 +75,9 @@ fn every_fault_is_noticed() {
         (TellsNobody, "a follower hears"),
         (StaysOpen, "a store is closed"),
         (CountsWrong, "statistics are those"),
+        (DropsNothing, "streams of which nothing is kept are forgotten"),
+        (DropsTooMuch, "streams of which nothing is kept are forgotten"),
+        (ForgetsThatItDropped, "what is forgotten is known"),
     ];
     let judge = |(fault, rule): (Fault, &str)| match check(&InMemory(Some(fault))) {
         Err(violation) if violation.rule.contains(rule) => None,

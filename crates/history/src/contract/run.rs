@@ -166,6 +166,16 @@ impl Run {
                     wait(self.shard.retain(self.now)).map_err(|error| violation(rule, error.to_string()))?;
                 ensure(rule, forgotten == expected, || format!("{forgotten} instead of {expected}"))
             }
+            Step::DropIdle(by) => {
+                let through = self.back(*by);
+                let expected = self.model.drop_idle(through);
+                let rule = "streams of which nothing is kept are forgotten, and no others";
+                let dropped =
+                    wait(self.shard.drop_idle(through)).map_err(|error| violation(rule, error.to_string()))?;
+                ensure(rule, dropped == expected, || format!("{dropped} instead of {expected}"))?;
+                let there = self.shard.stats().streams;
+                ensure(rule, there == self.model.streams.len() as u64, || format!("{there} are there"))
+            }
             Step::Read(ranges, max_events, max_bytes) => {
                 let ranges = ranges.iter().map(|(stream, by)| Range::after(&name(*stream), self.back(*by))).collect();
                 self.read(ranges, Budget { max_bytes: *max_bytes, max_events: *max_events })
@@ -274,10 +284,7 @@ impl Run {
     /// Reads to the end, as pages of this size.
     fn read(&self, mut ranges: Vec<Range>, max: Budget) -> Result<(), Violation> {
         let expected = self.expected_page(&ranges);
-        let floors: Vec<u64> = ranges
-            .iter()
-            .map(|range| self.model.streams.get(&range.stream).map_or(0, |stream| stream.floor()))
-            .collect();
+        let floors: Vec<u64> = ranges.iter().map(|range| self.model.info(&range.stream).floor).collect();
         let mut seen: Vec<Message> = Vec::new();
         let rule = "a range is read whole, by position, once";
         for _ in 0..=expected.len() {
@@ -343,7 +350,7 @@ impl Run {
         // Everything that ever was, whether or not it is kept.
         let mut missing: Vec<u64> = Vec::new();
         for range in &ranges {
-            let all = self.model.streams.get(&range.stream).map_or(0, |stream| stream.floor());
+            let all = self.model.info(&range.stream).floor;
             if all > range.after {
                 missing.push(all);
             }
@@ -371,17 +378,13 @@ impl Run {
                 let expected = self.model.cursors.get(&(name.clone(), device)).copied();
                 ensure(rule, found == expected, || format!("{found:?} instead of {expected:?}"))?;
             }
-            let (info, expected) = (self.shard.stream(&name), self.model.streams.get(&name));
-            let expected_info = expected.map(|stream| stream.info());
-            let rule = match (info, expected_info) {
-                (Some(info), Some(expected)) if info.n == expected.n && info.head == expected.head => {
-                    "retention keeps what it should, and no more"
-                }
-                _ => "a stream's numbers are those of its messages",
+            let (info, expected) = (self.shard.stream(&name).unwrap_or_default(), self.model.info(&name));
+            let rule = if info.n == expected.n && info.head == expected.head {
+                "retention keeps what it should, and no more"
+            } else {
+                "a stream's numbers are those of its messages"
             };
-            ensure(rule, info.unwrap_or_default() == expected_info.unwrap_or_default(), || {
-                format!("{name}: {info:?} instead of {expected_info:?}")
-            })?;
+            ensure(rule, info == expected, || format!("{name}: {info:?} instead of {expected:?}"))?;
             self.read(vec![Range::after(&name, 0)], Budget::UNLIMITED)?;
         }
         let all = (0..STREAMS).map(|stream| Range::after(&name(stream), 0)).collect();

@@ -119,6 +119,28 @@ fn scripts() -> Vec<Vec<Step>> {
             Step::Trim(0, 0),
         ],
     ];
+    // Streams are dropped: those that are empty, idle for long enough and nobody's inbox; they come again, and their keys with them.
+    let dropping = vec![
+        several(),
+        Step::Put(vec![one(3, 8, Some(1)), one(4, 8, None)], Disk),
+        Step::Session(0, 10_000),
+        Step::Trim(3, 0),
+        Step::Trim(4, 1),
+        Step::Trim(1, 0),
+        Step::Cursor(1, 0, 3),
+        Step::DropIdle(4),
+        Step::DropIdle(1),
+        Step::Recover(0, Offered::Before(0)),
+        Step::Put(vec![one(3, 8, Some(1))], Disk),
+        Step::Trim(3, 0),
+        Step::DropIdle(0),
+        Step::Recover(0, Offered::Before(1)),
+        Step::Retain(3, limits(5, 9_999, false)),
+        Step::ForgetCursor(1, 0),
+        Step::DropIdle(0),
+    ];
+    scripts.push(dropping.clone());
+    scripts.extend(restarts(dropping));
     use Mistake::*;
     for mistake in [NoStream, LongPayload, LongName, CursorAhead, TooDurable] {
         scripts.push(vec![several(), Step::PutWithMistake(vec![0, 4], mistake), several()]);

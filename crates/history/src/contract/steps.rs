@@ -26,6 +26,8 @@ pub enum Step {
     Wait(u64),
     /// What is too old is forgotten.
     RetainAll,
+    /// Streams are forgotten that nothing was put in since so many positions before the end.
+    DropIdle(u64),
     /// Ranges are read to their end, page by page: streams with how far before the end they begin, and the size of a page.
     Read(Vec<(u8, u64)>, usize, usize),
     /// A session comes back with an offset.
@@ -105,6 +107,7 @@ pub(super) fn parse(tape: &[u8]) -> Vec<Step> {
             12 => Step::Session(byte() % 3, u64::from(byte()) * 10),
             13 if byte() % 4 == 0 => Step::ForgetSession(byte() % 3),
             13 | 14 => Step::Wait(u64::from(byte()) * 4),
+            15 if byte() % 3 == 0 => Step::DropIdle((byte() % 16).into()),
             15 => Step::RetainAll,
             16 => {
                 let ranges = (0..byte() % 4).map(|_| (byte() % STREAMS, u64::from(byte() % 32))).collect();

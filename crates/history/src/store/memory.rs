@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::pid::Pid;
 use crate::position::{Epoch, Position};
 use crate::recovery::Budget;
-use crate::store::heads::{Heads, Kept, Source, Totals};
+use crate::store::heads::{Heads, Kept, Source, StreamHead, Totals};
 use crate::store::merge::merge;
 use crate::store::port::{
     Answer, Capabilities, Cursors, Durability, Follower, Message, Page, Put, Range, Receipt, Retention, Shard, Stats,
@@ -185,7 +185,8 @@ impl Shard for MemoryShard {
         self.now(|state| {
             let State { heads, content, .. } = state;
             let heads_of = |range: &Range| heads.stream(&range.stream);
-            let floors = ranges.iter().map(|range| heads_of(range).map_or(0, |head| head.floor)).collect();
+            let floors =
+                ranges.iter().map(|range| heads_of(range).map_or(heads.unknown().floor, |head| head.floor)).collect();
             let parts = ranges.iter().filter(|range| range.after < range.until).filter_map(|range| {
                 let id = heads_of(range)?.id;
                 let kept = content.messages.range((id, range.after + 1)..=(id, range.until));
@@ -225,12 +226,30 @@ impl Shard for MemoryShard {
         })
     }
 
+    fn drop_idle(&self, through: u64) -> Answer<u64> {
+        self.now(|state| {
+            let State { heads, content, .. } = state;
+            let is_idle = |head: &StreamHead| head.is_idle(through) && content.of_stream(head.id).next().is_none();
+            let idle: Vec<(StreamName, u64)> = heads
+                .streams()
+                .filter(|(_, head)| is_idle(head))
+                .map(|(name, head)| (name.clone(), head.head))
+                .collect();
+            for (name, end) in &idle {
+                heads.raise_dropped(*end);
+                heads.drop_stream(name);
+            }
+            Ok(idle.len() as u64)
+        })
+    }
+
     fn head(&self) -> Position {
         lock(&self.0).heads.head()
     }
 
     fn look_up(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
-        Ok(lock(&self.0).heads.stream(stream).map(|head| head.info()))
+        let heads = &lock(&self.0).heads;
+        Ok(heads.stream(stream).or(heads.unknown().once_dropped().as_ref()).map(StreamHead::info))
     }
 
     fn stats(&self) -> Stats {

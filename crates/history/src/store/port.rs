@@ -193,7 +193,7 @@ pub struct Message {
     pub stream: StreamName,
     /// Its position in the shard.
     pub pos: u64,
-    /// The position of the message before it in this stream; 0 if it is the first.
+    /// The position of the message before it in this stream. Of the first, 0, or up to where [there was none](Shard::drop_idle) that is known.
     pub prev: u64,
     /// Its number in this stream, without holes from 1.
     pub n: u64,
@@ -401,10 +401,23 @@ pub trait Shard: Send + Sync + 'static {
     /// [`StoreError`] when that could not be written.
     fn retain(&self, now: Timestamp) -> Answer<u64>;
 
+    /// Forgets that streams were there of which nothing is kept, that have no cursors, and that nothing was put in since the position
+    /// `through`; with them, the keys of their messages. Answers how many.
+    ///
+    /// From then on a stream that is not known, or is new, counts as forgotten up to where the furthest of them had come: whoever asks for
+    /// what came after an earlier position is told of a gap. A store that does not forget streams answers 0.
+    ///
+    /// # Errors (of the future)
+    /// [`StoreError`] when that could not be read, or written.
+    fn drop_idle(&self, _through: u64) -> Answer<u64> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
     /// The last position that is visible.
     fn head(&self) -> Position;
 
-    /// What is known of a stream; `None` if it was never written to. A store that keeps idle streams on a disk looks one up there: once,
+    /// What is known of a stream; `None` if it was never written to, and where [some were dropped](Shard::drop_idle), one that ends where
+    /// they did. A store that keeps idle streams on a disk looks one up there: once,
     /// by name.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Group, Heads, Record, Source, StreamHead};
+use super::{Group, Heads, Record, Source};
 use crate::position::Position;
 use crate::store::port::{Capabilities, Durability, Message, Put, Receipt, StoreError, StreamName, Timestamp, Write};
 use crate::store::window::Remembered;
@@ -166,11 +166,12 @@ impl Heads {
                 hot.head.id
             }
             None => {
-                let id = self.next_stream;
+                // It begins here: what others did before is not its past.
+                let head = self.unknown();
+                let id = head.id;
                 self.next_stream += 1;
                 self.totals.streams += 1;
-                // It begins here: what others did before is not its past.
-                self.admit(name, StreamHead::new(id));
+                self.admit(name, head);
                 group.created.push((name.clone(), id));
                 id
             }

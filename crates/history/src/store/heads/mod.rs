@@ -57,6 +57,8 @@ pub struct Heads {
     /// The last group begun.
     group: u64,
     next_stream: u64,
+    /// The furthest that a stream had come that was dropped.
+    dropped: u64,
     totals: Totals,
     streams: HashMap<StreamName, Hot>,
     /// The names of those in memory, by number.
@@ -80,6 +82,7 @@ impl Heads {
             head: 0,
             group: 0,
             next_stream: 1,
+            dropped: 0,
             totals: Totals::default(),
             streams: HashMap::new(),
             names: HashMap::new(),
@@ -95,6 +98,12 @@ impl Heads {
     /// Takes up what was stored: the last position and group. Each stream that was stored is [counted](Heads::count).
     pub fn restore(&mut self, head: u64, group: u64) {
         (self.head, self.group) = (head, group);
+    }
+
+    /// Takes up what was stored of streams that were dropped: how far they had come, and the number of the next stream.
+    pub fn restore_dropped(&mut self, dropped: u64, next_stream: u64) {
+        self.dropped = dropped;
+        self.next_stream = self.next_stream.max(next_stream);
     }
 
     /// Takes up a stream that was stored, without having it in memory.
@@ -154,6 +163,35 @@ impl Heads {
                 self.names.shrink_to(max);
             }
         }
+    }
+
+    /// Before streams are dropped: from now on, what is not known may have been one of them, up to this position.
+    pub fn raise_dropped(&mut self, through: u64) {
+        self.dropped = self.dropped.max(through);
+    }
+
+    /// Forgets that a stream was there, in memory or not, that [is idle](StreamHead::is_idle) and has no cursors. How far it had come
+    /// [was said before](Heads::raise_dropped). Keys of its messages mean nothing any more.
+    pub fn drop_stream(&mut self, name: &StreamName) {
+        if let Some(mut hot) = self.streams.remove(name) {
+            list(&mut self.dues, &mut hot, u64::MAX);
+            self.names.remove(&hot.head.id);
+            self.ahead.remove(&hot.head.id);
+        }
+        self.totals.streams -= 1;
+        self.evictions += 1;
+    }
+
+    /// What a stream is that is not there: it may have been, and was dropped. A new one begins like this.
+    #[must_use]
+    pub const fn unknown(&self) -> StreamHead {
+        StreamHead::new(self.next_stream, self.dropped)
+    }
+
+    /// How far streams had come that were dropped, and the number of the next stream: to be [restored](Heads::restore_dropped).
+    #[must_use]
+    pub const fn dropped(&self) -> (u64, u64) {
+        (self.dropped, self.next_stream)
     }
 
     /// How often something was evicted: what was stored of a stream that is not in memory, and was not in between, holds as long as

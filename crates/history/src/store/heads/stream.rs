@@ -24,10 +24,22 @@ pub struct StreamHead {
 }
 
 impl StreamHead {
-    /// A stream that nothing was put in.
+    /// A stream that nothing was put in. What there may have been up to `floor` is forgotten: [`Heads::unknown`](super::Heads::unknown).
     #[must_use]
-    pub const fn new(id: u64) -> Self {
-        Self { id, head: 0, n: 0, floor: 0, floor_n: 0, bytes: 0, oldest: None, retention: None }
+    pub const fn new(id: u64, floor: u64) -> Self {
+        Self { id, head: floor, n: 0, floor, floor_n: 0, bytes: 0, oldest: None, retention: None }
+    }
+
+    /// Whether nothing is kept of it, and nothing came since this position.
+    #[must_use]
+    pub const fn is_idle(&self, through: u64) -> bool {
+        self.n == self.floor_n && self.head <= through
+    }
+
+    /// What is [not known](super::Heads::unknown), if streams were dropped.
+    #[must_use]
+    pub fn once_dropped(self) -> Option<Self> {
+        Some(self).filter(|head| head.floor > 0)
     }
 
     /// From when on something of it may have to be forgotten; [`u64::MAX`] if nothing ever has to be.
