@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fjall::PersistMode;
-use posthaste_history::Pid;
 use posthaste_history::store::{Durability, Group, Message, Receipt, Reply, StoreError, StreamName, Timestamp, Write};
 
 use crate::codec::{
@@ -18,6 +17,12 @@ use crate::error::write_failed;
 use crate::queue::News;
 use crate::shard::Inner;
 
+mod idle;
+mod retain;
+
+pub(crate) use idle::DropIdle;
+pub(crate) use retain::Retain;
+
 /// What is asked of the committer.
 pub(crate) enum Request {
     Commit(Timestamp, Vec<Write>, Reply<Vec<Receipt>>),
@@ -26,32 +31,8 @@ pub(crate) enum Request {
     DropIdle(DropIdle),
 }
 
-/// Forgets streams, in several steps.
-pub(crate) struct DropIdle {
-    /// Nothing was put in since.
-    pub(crate) through: u64,
-    /// The numbers of those that were seen to be idle.
-    pub(crate) idle: Vec<u64>,
-    /// How many are dropped by now.
-    pub(crate) count: u64,
-    pub(crate) reply: Reply<u64>,
-}
-
-/// Forgets what is too old, in several steps: what waits is committed in between.
-pub(crate) struct Retain {
-    pub(crate) now: Timestamp,
-    /// Sessions that were seen to have expired.
-    pub(crate) expired: Vec<Pid>,
-    /// What is forgotten by now.
-    pub(crate) count: u64,
-    pub(crate) reply: Reply<u64>,
-}
-
 /// So many streams, and sessions, are looked after in one step.
 const RETAIN_STEP: usize = 256;
-/// No more than so many messages are taken off the disk with their stream: that has to be known of each, and compaction does it by the way.
-const DROPPED_MESSAGES: usize = 64;
-
 /// One write to the disk has at most so much.
 const GROUP_BYTES: usize = 8 << 20;
 const GROUP_COMMITS: usize = 4_096;
@@ -352,129 +333,6 @@ impl Committer {
             self.is_marked = true;
         }
         Ok(())
-    }
-
-    /// One step; the rest comes behind what waits by then.
-    fn retain(&mut self, mut retain: Retain) {
-        match self.guarded(|committer| committer.retain_some(&mut retain)) {
-            Ok(false) => {
-                if let Err((Request::Retain(retain), error)) = self.shard.queue.push(Request::Retain(retain), 0) {
-                    retain.reply.answer(Err(error));
-                }
-            }
-            Ok(true) => {
-                self.shard.retained.store(true, Ordering::Relaxed);
-                retain.reply.answer(Ok(retain.count));
-            }
-            Err(error) => retain.reply.answer(Err(error)),
-        }
-    }
-
-    /// Returns whether that was all.
-    fn retain_some(&mut self, retain: &mut Retain) -> Result<bool, StoreError> {
-        let (shard, now) = (self.shard.clone(), retain.now);
-        let source = Part { content: &shard.content, shard: shard.number };
-        let due = shard.lock_heads().due(now, RETAIN_STEP);
-        for id in &due {
-            if shard.lock_heads().name(*id).is_none() {
-                let (name, head) = shard.content.head(shard.number, *id)?.ok_or_else(|| {
-                    StoreError::Damaged(format!("the head of stream {id}, of which something is too old, is missing"))
-                })?;
-                shard.lock_heads().admit(&name, head);
-            }
-        }
-        let expired = retain.expired.split_off(retain.expired.len().saturating_sub(RETAIN_STEP));
-        // They may have been stored anew since they were looked for.
-        let mut gone = Vec::new();
-        for pid in expired {
-            if shard.session(pid)?.is_some_and(|record| record.expires <= now) {
-                gone.push(pid);
-            }
-        }
-        let mut heads = shard.lock_heads();
-        heads.forget_keys(now);
-        let mut group = heads.begin();
-        let mut forgotten = 0;
-        for id in &due {
-            let count = heads.look_after(*id, now, &source)?;
-            forgotten += count;
-            let Some(name) = heads.name(*id).cloned() else { continue };
-            if count > 0 {
-                group.trims.extend(heads.stream(&name).map(|head| (*id, head.floor)));
-            }
-            self.dirty.insert(name);
-        }
-        retain.count += forgotten + gone.len() as u64;
-        group.sessions.extend(gone.into_iter().map(|pid| (pid, None)));
-        if group.is_empty() {
-            heads.cancel(&group);
-        }
-        drop(heads);
-        shard.forgotten.fetch_add(forgotten, Ordering::Relaxed);
-        if !group.is_empty() {
-            group.durability = Durability::Disk;
-            self.write(&group)?;
-            self.show(group)?;
-        }
-        if self.is_checkpoint_due() {
-            self.write_checkpoint()?;
-        }
-        Ok(due.len() < RETAIN_STEP && retain.expired.is_empty())
-    }
-
-    /// One step; the rest comes behind what waits by then.
-    fn drop_idle(&mut self, mut all: DropIdle) {
-        let step = all.idle.split_off(all.idle.len().saturating_sub(RETAIN_STEP));
-        match self.guarded(|committer| committer.drop_some(all.through, &step)) {
-            Ok(count) => all.count += count,
-            Err(error) => return all.reply.answer(Err(error)),
-        }
-        if all.idle.is_empty() {
-            all.reply.answer(Ok(all.count));
-        } else if let Err((Request::DropIdle(all), error)) = self.shard.queue.push(Request::DropIdle(all), 0) {
-            all.reply.answer(Err(error));
-        }
-    }
-
-    /// Forgets those of these streams that are still idle. Those that the checkpoint does not have as they are may be dropped another time:
-    /// what is kept behind it names them.
-    fn drop_some(&mut self, through: u64, step: &[u64]) -> Result<u64, StoreError> {
-        let shard = self.shard.clone();
-        let (content, number) = (&shard.content, shard.number);
-        let mut batch = content.engine.batch();
-        let mut dropped = Vec::new();
-        for id in step {
-            let Some((name, head)) = content.head(number, *id)? else { continue };
-            if self.dirty.contains(&name) || !head.is_idle(through) || content.has_cursors(number, *id)? {
-                continue;
-            }
-            // What compaction has not dropped by now. Where that is much, it will.
-            let rest = content.message_keys(number, *id, DROPPED_MESSAGES + 1)?;
-            if rest.len() > DROPPED_MESSAGES {
-                continue;
-            }
-            rest.into_iter().for_each(|key| batch.remove(&content.messages, key));
-            batch.remove(&content.heads, name_key(number, &name));
-            batch.remove(&content.heads, head_key(number, *id));
-            dropped.push((name, head.head));
-        }
-        if dropped.is_empty() {
-            return Ok(0);
-        }
-        {
-            let mut heads = shard.lock_heads();
-            dropped.iter().for_each(|(_, end)| heads.raise_dropped(*end));
-            self.checkpoint.dropped = heads.dropped();
-        }
-        let key = checkpoint_key(number);
-        batch.insert(&content.heads, &key[..], self.checkpoint.encode(&key));
-        let unsynced = content.floors_unsynced();
-        content.write(|| batch.commit()).map_err(|error| write_failed(&error))?;
-        self.sync()?;
-        drop(unsynced);
-        let mut heads = shard.lock_heads();
-        dropped.iter().for_each(|(name, _)| heads.drop_stream(name));
-        Ok(dropped.len() as u64)
     }
 
     fn is_checkpoint_due(&self) -> bool {

@@ -140,6 +140,9 @@ impl Inner {
             };
             if head.is_idle(through) && !self.content.has_cursors(self.number, head.id)? {
                 idle.push(head.id);
+                if idle.len() >= IDLE_AT_ONCE {
+                    break;
+                }
             }
         }
         Ok(idle)
@@ -245,6 +248,8 @@ impl EmbeddedShard {
     }
 }
 
+/// So many streams are dropped at once; the rest are, when that is asked for again.
+const IDLE_AT_ONCE: usize = 1 << 20;
 /// What a read counts for while it waits.
 const READ_BYTES: usize = 1_024;
 

@@ -192,6 +192,11 @@ impl Keeper {
         *rules = all.into();
         drop(rules);
         // A stream may have to keep something else now.
+        self.tell_anew();
+    }
+
+    /// Has every stream told how much to keep when something next comes in.
+    pub(super) fn tell_anew(&self) {
         lock(&self.told).clear();
     }
 

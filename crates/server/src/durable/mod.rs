@@ -17,6 +17,7 @@ mod asked;
 mod emit;
 mod form;
 mod history;
+mod idle;
 mod inbox;
 mod keeper;
 mod pages;
@@ -59,6 +60,10 @@ pub struct Durable {
     /// How long a client may stay away and still be who it was; 24 hours by default. In the memory of this process it is kept for
     /// [`Recovery::max_disconnection`](crate::Recovery::max_disconnection), and with it what is not durable.
     pub max_away: Duration,
+    /// Of a room, or of what a client was asked, of which nothing is kept, and that nothing came in for so long, it is forgotten that it was
+    /// there; 7 days by default, [`Duration::MAX`] for never, and no less than two `max_away`. Whoever asks for what came in such a room
+    /// after an earlier position is told of a gap, whether or not there was something.
+    pub forget_after: Duration,
     /// The most events that one client is sent when it comes back; 200,000 by default. Who missed more starts afresh.
     pub max_replay: usize,
     /// How much may be sent again to one identity in a time; 64 MiB and 8 MiB a second by default.
@@ -78,6 +83,7 @@ impl Durable {
             store,
             durability,
             max_away: Duration::from_secs(24 * 3600),
+            forget_after: Duration::from_secs(7 * 24 * 3600),
             max_replay: 200_000,
             replay_budget: ReplayBudget::default(),
             max_unanswered: Budget { max_bytes: 1 << 20, max_events: 256 },
@@ -88,10 +94,12 @@ impl Durable {
 
 impl std::fmt::Debug for Durable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { store: _, durability, max_away, max_replay, replay_budget, max_unanswered, inbox } = self;
+        let Self { store: _, durability, max_away, forget_after, max_replay, replay_budget, max_unanswered, inbox } =
+            self;
         f.debug_struct("Durable")
             .field("durability", durability)
             .field("max_away", max_away)
+            .field("forget_after", forget_after)
             .field("max_replay", max_replay)
             .field("replay_budget", replay_budget)
             .field("max_unanswered", max_unanswered)

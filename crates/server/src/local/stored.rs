@@ -113,6 +113,7 @@ pub(super) fn retain(server: &Arc<Inner>, journals: &Journals, refreshed: &mut I
     for keeper in journals.keepers() {
         // Whether it could is in the store's own log; it is asked again.
         drop(keeper.shard().retain(now()));
+        tokio::task::spawn_local(forget_idle(keeper));
     }
     if refreshed.elapsed() < settings.max_away / 4 {
         return;
@@ -126,6 +127,14 @@ pub(super) fn retain(server: &Arc<Inner>, journals: &Journals, refreshed: &mut I
                 local.refresh_sessions();
             }
         });
+    }
+}
+
+async fn forget_idle(keeper: Arc<Keeper>) {
+    match keeper.forget_idle().await {
+        Ok(0) => {}
+        Ok(count) => tracing::debug!(count, "streams of which nothing is kept were forgotten"),
+        Err(error) => tracing::debug!(%error, "streams of which nothing is kept were not forgotten; trying again"),
     }
 }
 

@@ -13,6 +13,7 @@ mod emits;
 mod gaps;
 mod helper;
 mod identity;
+mod idle;
 mod inbox;
 mod inbox_model;
 mod inbox_offset;

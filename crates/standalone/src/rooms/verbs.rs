@@ -21,7 +21,7 @@ const MAX_ROOMS: usize = 256;
 const MAX_INFO_BYTES: usize = 1024;
 /// The most rooms that something is kept of: clients name them.
 const MAX_FILLED: u64 = 100_000;
-/// The most that something was ever kept of: of those that are empty now the store keeps where they ended, on the disk.
+/// The most that something was kept of: of those that are empty now the store keeps where they ended, on the disk, until it forgets them.
 const MAX_STREAMS: u64 = 10_000_000;
 
 /// The rooms of a namespace.
