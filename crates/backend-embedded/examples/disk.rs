@@ -1,9 +1,10 @@
-//! What does the store take: of the disk under retention, of time to open after a kill, of memory for idle inboxes?
+//! What does the store take: of the disk under retention, of time to open after a kill, of memory for idle inboxes, of the disk for names?
 //!
 //! ```text
 //! cargo run --release -p posthaste-backend-embedded --example disk retention [MiB written [MiB kept [streams]]]
 //! cargo run --release -p posthaste-backend-embedded --example disk reopen [MiB kept]
 //! cargo run --release -p posthaste-backend-embedded --example disk inboxes [number]
+//! cargo run --release -p posthaste-backend-embedded --example disk names [number]
 //! cargo run --release -p posthaste-backend-embedded --example disk sync [seconds]
 //! ```
 //!
@@ -273,6 +274,46 @@ fn look(path: &Path, count: u64) -> Result<()> {
     Ok(store.close()?)
 }
 
+/// Names that were used once, and are dropped.
+fn names(count: u64) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let store = EmbeddedStore::open(config(&folder.path().join("data")))?;
+    let shard = store.shard("/")?;
+    for first in (0..count).step_by(1_000) {
+        let numbers = first..(first + 1_000).min(count);
+        let put = |number| Write::Put(Put::new(&stream(number), Bytes::from_static(&[b'x'; 128]), Durability::Os));
+        wait(shard.commit(now(), numbers.clone().map(put).collect()))?;
+        let through = shard.head().pos;
+        wait(shard.commit(now(), numbers.map(|number| Write::Trim { stream: stream(number), through }).collect()))?;
+    }
+    let says = |what: &str| -> Result<()> {
+        store.compact()?;
+        let tables = store.disk_use()?.tables_bytes;
+        println!("{what}: {} streams, {:.1} MiB of tables", shard.stats().streams, tables as f64 / MIB as f64);
+        Ok(())
+    };
+    says("used once")?;
+    let (begin, done) = (Instant::now(), shard.drop_idle(shard.head().pos));
+    let mut waits = Vec::new();
+    let other = stream(count);
+    std::thread::scope(|scope| {
+        let drops = scope.spawn(|| wait(done));
+        while !drops.is_finished() {
+            let at = Instant::now();
+            wait(shard.commit(now(), vec![Write::Put(Put::new(&other, Bytes::from_static(b"x"), Durability::Disk))]))?;
+            waits.push(at.elapsed());
+        }
+        let dropped = drops.join().map_err(|_| "the drop panicked")??;
+        println!("{dropped} dropped in {:.1?}", begin.elapsed());
+        Ok::<_, Box<dyn std::error::Error>>(())
+    })?;
+    waits.sort_unstable();
+    let at = |part: usize| waits.get(waits.len() * part / 1_000).copied().unwrap_or_default();
+    println!("commits meanwhile: {}, p50 {:.1?}, p99 {:.1?}, at most {:.1?}", waits.len(), at(500), at(990), at(999));
+    says("then")?;
+    Ok(store.close()?)
+}
+
 /// How long a small write and its sync take.
 fn sync(time: Duration) -> Result<()> {
     let mut file = tempfile::tempfile()?;
@@ -304,6 +345,7 @@ fn main() -> Result<()> {
         Some("look") => look(Path::new(&arguments[1]), number(2, 0)?),
         Some("sync") => sync(Duration::from_secs(number(1, 5)?)),
         Some("inboxes") => inboxes(number(1, 1_000_000)?),
+        Some("names") => names(number(1, 1_000_000)?),
         Some("fill") => {
             let store = EmbeddedStore::open(config(Path::new(&arguments[1])))?;
             write(&*store.shard("/")?, number(2, 0)? * MIB, 100)?;
@@ -313,6 +355,6 @@ fn main() -> Result<()> {
             let _shard = fill_inboxes(Path::new(&arguments[1]), number(2, 0)?)?;
             done()
         }
-        _ => Err("retention, reopen, inboxes or sync?".into()),
+        _ => Err("retention, reopen, inboxes, names or sync?".into()),
     }
 }

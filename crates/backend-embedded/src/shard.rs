@@ -148,6 +148,20 @@ impl Inner {
         Ok(idle)
     }
 
+    /// Drops streams that are idle, and gives the disk back what they took, where that was much.
+    fn drop_idle(&self, through: u64) -> Result<u64, StoreError> {
+        let idle = self.idle(through)?;
+        let (reply, answer) = reply();
+        let request = Request::DropIdle(DropIdle { through, idle, count: 0, reply });
+        self.queue.push(request, 0).map_err(|(_, error)| error)?;
+        let count = wait(answer)?;
+        if count >= WORTH_COMPACTING {
+            self.content.heads.rotate_memtable_and_wait().map_err(read_failed)?;
+            self.content.heads.major_compact().map_err(read_failed)?;
+        }
+        Ok(count)
+    }
+
     /// A session as it is stored.
     pub(crate) fn session(&self, pid: Pid) -> Result<Option<SessionRecord>, StoreError> {
         let key = session_key(self.number, pid.to_text().as_str());
@@ -250,6 +264,8 @@ impl EmbeddedShard {
 
 /// So many streams are dropped at once; the rest are, when that is asked for again.
 const IDLE_AT_ONCE: usize = 1 << 20;
+/// After so many were dropped, heads are written anew without them.
+const WORTH_COMPACTING: u64 = 10_000;
 /// What a read counts for while it waits.
 const READ_BYTES: usize = 1_024;
 
@@ -307,15 +323,7 @@ impl Shard for EmbeddedShard {
         let checkpoint = self.ask(0, Request::Checkpoint);
         let (reply, answer) = reply();
         let inner = self.0.clone();
-        let look: Read = Box::new(move || match wait(checkpoint).and_then(|()| inner.idle(through)) {
-            Ok(idle) => {
-                let request = Request::DropIdle(DropIdle { through, idle, count: 0, reply });
-                if let Err((Request::DropIdle(all), error)) = inner.queue.push(request, 0) {
-                    all.reply.answer(Err(error));
-                }
-            }
-            Err(error) => reply.answer(Err(error)),
-        });
+        let look: Read = Box::new(move || reply.answer(wait(checkpoint).and_then(|()| inner.drop_idle(through))));
         match self.0.chores.push(look, READ_BYTES) {
             Ok(()) => answer,
             Err((_, error)) => Box::pin(std::future::ready(Err(error))),

@@ -85,13 +85,14 @@ mod tests {
         for (now, through, is_due) in [
             (900, None, true),
             (1_000, None, false),
-            (1_499, None, false),
-            (2_499, Some(5), false),
+            (1_061, None, false),
+            (1_062, None, true),
+            (1_999, None, true),
+            (2_000, Some(5), false),
             (2_500, Some(5), true),
             (3_000, Some(9), false),
-            (3_061, Some(9), false),
-            (3_063, Some(9), true),
-            (9_000, Some(30), true),
+            (3_999, Some(9), true),
+            (4_000, Some(30), true),
         ] {
             let read = Marks::read(marks.into_iter(), Timestamp(now), 1_000);
             assert_eq!((read.through, read.is_due(Timestamp(now), 1_000)), (through, is_due), "at {now}");
