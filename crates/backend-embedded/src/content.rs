@@ -2,7 +2,7 @@
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
 use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -257,6 +257,19 @@ impl Floors {
     /// Of the stream whose messages have keys that begin like this.
     pub(crate) fn of(&self, stream: [u8; 12]) -> u64 {
         let _synced = self.unsynced.read().unwrap_or_else(PoisonError::into_inner);
+        self.synced(stream)
+    }
+
+    /// The same for the engine's thread, for which whoever writes a checkpoint may be waiting: nothing counts as forgotten then.
+    fn of_at_once(&self, stream: [u8; 12]) -> u64 {
+        match self.unsynced.try_read() {
+            Ok(_synced) => self.synced(stream),
+            Err(TryLockError::Poisoned(_)) => self.synced(stream),
+            Err(TryLockError::WouldBlock) => 0,
+        }
+    }
+
+    fn synced(&self, stream: [u8; 12]) -> u64 {
         let mut key = [b'h'; 13];
         key[1..].copy_from_slice(&stream);
         let head = self.heads.get(key).ok().flatten();
@@ -293,7 +306,7 @@ impl CompactionFilter for BelowNow {
         let floor = match self.last {
             Some((last, floor)) if last == *stream => floor,
             _ => {
-                let floor = floors.of(*stream);
+                let floor = floors.of_at_once(*stream);
                 self.last = Some((*stream, floor));
                 floor
             }

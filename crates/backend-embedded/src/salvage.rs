@@ -1,6 +1,6 @@
 //! Going on without what is lost, and saying what that is.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use fjall::PersistMode;
 use posthaste_history::store::{Put, StreamHead, StreamName};
@@ -40,15 +40,13 @@ pub(crate) fn shard(content: &Content, name: &str, number: u32) -> Result<Vec<St
     if let Some(checkpoint) = checkpoint.and_then(|value| Checkpoint::decode(&checkpoint_key(number), &value)) {
         (last_group, head, dropped) = (checkpoint.group, checkpoint.head, checkpoint.dropped);
     }
-    // A group that is kept for its keys may name a stream that was dropped since, and is there again under another number.
-    let named: HashSet<StreamName> = known.values().map(|(name, _)| name.clone()).collect();
     let mut groups = Vec::new();
     for entry in content.groups.prefix(number.to_be_bytes()) {
         let (key, value) = entry.into_inner().map_err(failed)?;
         if let Some(group) = GroupRecord::decode(&value) {
             (last_group, head) = (last_group.max(group.number), head.max(group.head));
             for touched in group.streams {
-                let Some(name) = touched.name.filter(|name| !named.contains(name)) else { continue };
+                let Some(name) = touched.name else { continue };
                 let id = touched.stream;
                 known.entry(id).or_insert((name, StreamHead::new(id, dropped.0)));
             }
@@ -58,6 +56,9 @@ pub(crate) fn shard(content: &Content, name: &str, number: u32) -> Result<Vec<St
         }
         groups.push(key);
     }
+    // A group that is kept for its keys may name a stream that was dropped, and is there again under another number.
+    let latest: HashMap<StreamName, u64> = known.iter().map(|(id, (name, _))| (name.clone(), *id)).collect();
+    known.retain(|id, (name, _)| latest.get(name) == Some(id));
     let mut streams: HashMap<u64, Read> = HashMap::new();
     let mut unreadable = 0_u64;
     for entry in content.messages.prefix(number.to_be_bytes()) {

@@ -263,7 +263,7 @@ impl EmbeddedShard {
 }
 
 /// So many streams are dropped at once; the rest are, when that is asked for again.
-const IDLE_AT_ONCE: usize = 1 << 20;
+const IDLE_AT_ONCE: usize = 1 << 18;
 /// After so many were dropped, heads are written anew without them.
 const WORTH_COMPACTING: u64 = 10_000;
 /// What a read counts for while it waits.

@@ -12,7 +12,7 @@ use posthaste_history::store::{
 };
 use tempfile::TempDir;
 
-use image::{end_of, journals, reopened_with};
+use image::{end_of, image, journals, reopened_with};
 
 fn config(folder: &TempDir) -> Config {
     Config { retention: Retention::UNLIMITED, ..Config::new(folder.path().join("data")) }
@@ -173,6 +173,57 @@ fn wherever_it_ends_it_opens() {
     assert_eq!(seen.len(), expected.len(), "{seen:?}");
 }
 
+/// What compaction has not taken off the disk goes with its stream, unless it is much: then compaction is first.
+#[test]
+fn what_is_forgotten_and_still_there_goes_with_its_stream() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config(&folder);
+    let (store, shard) = open(&config);
+    let puts = |number, count| (0..count).map(|_| Write::Put(plain(number))).collect();
+    commit(&*shard, puts(1, 64));
+    commit(&*shard, puts(2, 65));
+    empty(&*shard, [1, 2]);
+    assert_eq!(drop_idle(&*shard, u64::MAX), 1);
+    assert_eq!((info(&*shard, 1).n, info(&*shard, 2).n), (0, 65));
+    store.compact().expect("it compacts");
+    assert_eq!(drop_idle(&*shard, u64::MAX), 1);
+    store.close().expect("it closes");
+    drop((store, shard));
+    let (_store, shard) = open(&config);
+    assert_eq!((shard.stats().streams, info(&*shard, 2).n), (0, 0));
+}
+
+fn plain(number: usize) -> Put {
+    Put::new(&name(number), Bytes::from_static(&[b'x'; 200]), Durability::Os)
+}
+
+/// Whoever drops streams may have to wait for the engine's thread, which asks for floors while it compacts.
+#[test]
+fn dropping_and_compacting_do_not_wait_for_each_other() {
+    const STREAMS: usize = 4_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config { memtable_bytes: 32 << 10, ..config(&folder) };
+    let (store, shard) = open(&config);
+    for first in (0..STREAMS).step_by(200) {
+        let all = first..first + 200;
+        commit(&*shard, all.clone().flat_map(|number| (0..10).map(move |_| Write::Put(plain(number)))).collect());
+        empty(&*shard, all);
+    }
+    let (done, is_done) = std::sync::mpsc::channel();
+    let dropping = shard.clone();
+    std::thread::spawn(move || done.send(drop_idle(&*dropping, u64::MAX)));
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let dropped = loop {
+        store.compact().expect("it compacts");
+        match is_done.try_recv() {
+            Ok(dropped) => break dropped,
+            Err(_) => assert!(std::time::Instant::now() < until, "they wait for each other"),
+        }
+    };
+    assert_eq!(dropped, STREAMS as u64);
+    store.close().expect("it closes");
+}
+
 #[test]
 fn salvage_takes_them_neither_for_losses_nor_for_streams() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -191,4 +242,24 @@ fn salvage_takes_them_neither_for_losses_nor_for_streams() {
     assert_eq!(texts(&*shard, 5).len(), 1);
     fill(&*shard, [0, 1], "third");
     assert_eq!((info(&*shard, 0).n, info(&*shard, 1).n), (1, 2));
+}
+
+/// A group that is kept for its keys names a stream that was dropped, and one behind the checkpoint names it anew.
+#[test]
+fn salvage_of_what_was_killed_knows_which_of_two_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config(&folder);
+    let (_store, shard) = open(&config);
+    fill(&*shard, 0..2, "first");
+    empty(&*shard, 0..2);
+    assert_eq!(drop_idle(&*shard, 2), 2);
+    fill(&*shard, [1], "second");
+    let config = Config { path: folder.path().join("image"), ..config.clone() };
+    image(&folder.path().join("data"), &config.path);
+    let (store, losses) = EmbeddedStore::salvage(config).expect("it opens");
+    assert_eq!(losses, Vec::<String>::new());
+    let shard = store.shard("/").expect("a shard");
+    drop_idle(&*shard, u64::MAX);
+    assert_eq!(texts(&*shard, 1), [(1, Bytes::from_static(b"second"))]);
+    assert_eq!(shard.stats().streams, 1);
 }

@@ -44,7 +44,9 @@ impl Committer {
         let mut dropped = Vec::new();
         for id in step {
             let Some((name, head)) = content.head(number, *id)? else { continue };
-            if self.dirty.contains(&name) || !head.is_idle(through) || content.has_cursors(number, *id)? {
+            let is_known = content.head_named(number, &name)?.is_some_and(|named| named.id == *id);
+            let is_idle = head.is_idle(through) && !content.has_cursors(number, *id)?;
+            if self.dirty.contains(&name) || !is_known || !is_idle {
                 continue;
             }
             // What compaction has not dropped by now. Where that is much, it will.
@@ -67,10 +69,9 @@ impl Committer {
         }
         let key = checkpoint_key(number);
         batch.insert(&content.heads, &key[..], self.checkpoint.encode(&key));
-        let unsynced = content.floors_unsynced();
+        // Compaction may see it before the sync: it keeps what has no head.
         content.write(|| batch.commit()).map_err(|error| write_failed(&error))?;
         self.sync()?;
-        drop(unsynced);
         let mut heads = shard.lock_heads();
         dropped.iter().for_each(|(name, _)| heads.drop_stream(name));
         Ok(dropped.len() as u64)

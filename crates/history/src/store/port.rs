@@ -402,7 +402,7 @@ pub trait Shard: Send + Sync + 'static {
     fn retain(&self, now: Timestamp) -> Answer<u64>;
 
     /// Forgets that streams were there of which nothing is kept, that have no cursors, and that nothing was put in since the position
-    /// `through`; with them, the keys of their messages. Answers how many. Of a million and more, a store may leave some for the next time.
+    /// `through`; with them, the keys of their messages. Answers how many. Of very many, a store may leave some for the next time.
     ///
     /// From then on a stream that is not known, or is new, counts as forgotten up to where the furthest of them had come: whoever asks for
     /// what came after an earlier position is told of a gap. A store that does not forget streams answers 0.

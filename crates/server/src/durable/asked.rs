@@ -49,7 +49,20 @@ impl Keeper {
         let Some(Settled { waiter, passed }) = self.questions().answer(from, |pos| self.question_id(pos) == id) else {
             return;
         };
-        let stream = questions_of(from);
+        self.settle(from, passed);
+        tell(waiter, Ok(args.into_owned()));
+    }
+
+    /// A session is over: nobody is asked any more.
+    pub(crate) fn end_questions(self: &Arc<Self>, of: SocketId) {
+        if let Some(passed) = self.questions().end(of) {
+            self.settle(of, passed);
+        }
+    }
+
+    /// Has the store know what was answered, which nobody waits for; again when it is behind.
+    fn settle(self: &Arc<Self>, of: SocketId, passed: Passed) {
+        let stream = questions_of(of);
         let writes = match passed {
             Passed::All { through, marked } => {
                 let forget = |pos: u64| Write::ForgetCursor { stream: stream.clone(), device: mark(pos) };
@@ -59,19 +72,6 @@ impl Keeper {
             }
             Passed::Alone(pos) => vec![Write::Cursor { stream, device: mark(pos), pos }],
         };
-        self.settle(writes);
-        tell(waiter, Ok(args.into_owned()));
-    }
-
-    /// A session is over: nobody is asked any more.
-    pub(crate) fn end_questions(self: &Arc<Self>, of: SocketId) {
-        if let Some(through) = self.questions().end(of) {
-            self.settle(vec![Write::Trim { stream: questions_of(of), through }]);
-        }
-    }
-
-    /// Writes what nobody waits for, again when the store is behind.
-    fn settle(self: &Arc<Self>, writes: Vec<Write>) {
         let mut answer = self.shard().commit(now(), writes.clone());
         match at_once(&mut answer) {
             Some(Err(StoreError::Busy { .. })) => {

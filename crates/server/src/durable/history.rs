@@ -78,7 +78,7 @@ pub struct StoredEvent {
     pub offset: String,
     /// Where the one before it in this room is, or was; `None` if it is the first.
     pub prev: Option<String>,
-    /// Its number in this room, without holes from 1.
+    /// Its number in this room, without holes from 1: again from 1 in one that was [forgotten](super::Durable::forget_after).
     pub n: u64,
     /// When it was committed.
     pub at: Timestamp,
@@ -180,7 +180,7 @@ impl History {
             let form = Form::decode(message.payload)?;
             Some(StoredEvent {
                 offset: offset(message.pos),
-                prev: (message.prev > 0).then(|| offset(message.prev)),
+                prev: (message.n > 1).then(|| offset(message.prev)),
                 n: message.n,
                 at: message.at,
                 event: form.packet.event(),

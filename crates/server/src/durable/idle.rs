@@ -5,20 +5,27 @@
 //! ```text
 //!   k:marks   at 09:00 pos 1,200 · at 19:30 pos 5,100 · …      what ended before a mark that is old enough is dropped
 //! ```
+//!
+//! Sessions that are there when a mark is made are known to be behind it: what is dropped later is not missing to one that comes back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use posthaste_engine_proto::session::deadline_after;
 use posthaste_history::Budget;
 use posthaste_history::store::{Put, Range, Retention, StoreError, StreamName, Timestamp, Write};
 
 use super::Keeper;
-use super::keeper::now;
+use super::keeper::{lock, now};
 
 /// Where it is noted.
-const MARKS: &str = "k:marks";
+pub(super) const MARKS: &str = "k:marks";
 /// A mark is made, and streams are dropped, so many times within the time that they are idle.
 const MARKS_WITHIN: u64 = 16;
+/// Between two looks at the marks there is no more than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// Dropping takes no longer than this.
+const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
 /// What marks say: those of a clock that was set back since say nothing.
 struct Marks {
@@ -47,7 +54,7 @@ impl Marks {
 
 impl Keeper {
     /// Has the store forget the streams of which nothing is kept and that nothing came in for [`Durable::forget_after`](super::Durable), if
-    /// that has not just been done. Answers how many they were.
+    /// that has not just been done, or is being done. Answers how many they were.
     ///
     /// # Errors
     /// Those of the store.
@@ -57,21 +64,45 @@ impl Keeper {
         if idle == Duration::MAX {
             return Ok(0);
         }
-        let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        {
+            let mut next = lock(&self.forgetting);
+            if next.is_some_and(|next| Instant::now() < next) {
+                return Ok(0);
+            }
+            // Until this one is done.
+            *next = Some(deadline_after(Instant::now(), LONGEST));
+        }
+        let forgotten = self.look_for_idle(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)).await;
+        let pause = (idle / MARKS_WITHIN as u32).min(LONGEST_PAUSE);
+        *lock(&self.forgetting) = Some(deadline_after(Instant::now(), pause));
+        forgotten
+    }
+
+    async fn look_for_idle(&self, idle_ms: u64) -> Result<u64, StoreError> {
         let (stream, now) = (StreamName::from(MARKS), now());
         let page = self.shard().read(vec![Range::after(&stream, 0)], Budget::UNLIMITED).await?;
         let marks = Marks::read(page.messages.iter().map(|mark| (mark.at, mark.pos)), now, idle_ms);
         if !marks.is_due(now, idle_ms) {
             return Ok(0);
         }
+        let mut count = 0;
+        if let Some(through) = marks.through {
+            // One that comes again is told anew how much to keep.
+            self.tell_anew();
+            loop {
+                let some = self.shard().drop_idle(through).await?;
+                count += some;
+                if some == 0 {
+                    break;
+                }
+            }
+        }
+        // A disk that is full takes none; what could be dropped is by then.
         let max_messages = 4 * MARKS_WITHIN;
         let retention = Retention { max_age_ms: idle_ms.saturating_mul(2), max_messages, ..Retention::UNLIMITED };
         let mark = Put::new(&stream, Bytes::new(), self.settings().durability);
         self.shard().commit(now, vec![Write::Retain { stream, retention }, Write::Put(mark)]).await?;
-        let Some(through) = marks.through else { return Ok(0) };
-        // One that comes again is told anew how much to keep.
-        self.tell_anew();
-        self.shard().drop_idle(through).await
+        Ok(count)
     }
 }
 

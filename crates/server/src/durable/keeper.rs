@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use posthaste_adapter::{Flags, Packet, Room, Rooms, Target};
@@ -12,6 +12,7 @@ use posthaste_history::store::{
 use posthaste_history::{Budget, Epoch, Offset, OffsetKey, Position};
 use tokio::sync::watch;
 
+use super::idle::MARKS;
 use super::pages::Pages;
 use super::questions::Questions;
 use super::readers::Readers;
@@ -51,6 +52,8 @@ pub(crate) struct Keeper {
     readers: Readers,
     /// What is being replayed.
     pages: Pages,
+    /// When to look next for what may be forgotten.
+    pub(super) forgetting: Mutex<Option<Instant>>,
     /// How much that may be, for each; one for all namespaces.
     allowances: Arc<Allowances>,
     /// What clients have not answered.
@@ -102,6 +105,7 @@ impl Keeper {
             news: watch::Sender::new(head.pos),
             readers: Readers::default(),
             pages: Pages::default(),
+            forgetting: Mutex::default(),
             allowances,
             questions: Questions::new(),
         })
@@ -140,6 +144,9 @@ impl Keeper {
                     }
                     None => tracing::error!(pos, "what was committed is no event"),
                 }
+            }
+            if &*copies[0].stream == MARKS {
+                local::pass_stored(namespace, pos);
             }
             copies.iter().for_each(|copy| self.ask(namespace, copy));
             self.news.send_replace(pos);
@@ -367,6 +374,6 @@ pub(crate) fn everybody() -> StreamName {
     EVERYBODY.into()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

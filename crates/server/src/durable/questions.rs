@@ -185,11 +185,13 @@ impl Questions {
         state.tidy(socket);
     }
 
-    /// A session is over: whoever waits is told. Returns up to where there were questions in the store.
-    pub(crate) fn end(&self, socket: SocketId) -> Option<u64> {
+    /// A session is over: whoever waits is told. Returns what the store has to know: that all of it is passed.
+    pub(crate) fn end(&self, socket: SocketId) -> Option<Passed> {
         let mut asked = self.lock().sessions.remove(&socket)?;
         asked.each().for_each(|question| tell(question.waiter.take(), Err(AckError::Disconnected)));
-        asked.open.back().map(|(pos, _)| *pos)
+        let (through, _) = *asked.open.back()?;
+        let marked = asked.open.iter().filter(|(_, question)| question.is_answered).map(|(pos, _)| *pos).collect();
+        Some(Passed::All { through, marked })
     }
 
     /// A session is back: whether something is open that it has to be asked again.
@@ -372,7 +374,7 @@ mod tests {
     #[test]
     fn whoever_waits_for_a_session_that_is_over_is_told() {
         let (questions, answers) = asked(&[1, 2]);
-        assert_eq!(questions.end(somebody()), Some(2));
+        assert_eq!(questions.end(somebody()), Some(Passed::All { through: 2, marked: Vec::new() }));
         for mut answer in answers {
             assert!(matches!(answer.try_recv(), Ok(Err(AckError::Disconnected))));
         }

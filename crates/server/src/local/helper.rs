@@ -180,7 +180,7 @@ impl Local {
                 text.push(',');
             }
             told = Some(pos);
-            let prev = (prev > 0).then(|| keeper.offset(prev).to_string());
+            let prev = (n > 1).then(|| keeper.offset(prev).to_string());
             let place = json!({ "offset": keeper.offset(pos).as_str(), "prev": prev, "n": n, "at": at.0 }).to_string();
             text.push_str(&place);
             // What was not for it has a place alone: a hole without would look like loss.

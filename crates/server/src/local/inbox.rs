@@ -514,8 +514,8 @@ async fn look_up(
         return Ok(after);
     }
     // What was forgotten before it came is no loss to one that is new. From its first cursor on, nothing is forgotten that it has not.
-    let (floor, is_there) = keeper.shard().stream(inbox).map_or((0, false), |inbox| (inbox.floor, inbox.n > 0));
-    if is_there && floor > 0 {
+    let floor = keeper.shard().stream(inbox).map_or(0, |inbox| inbox.floor);
+    if floor > 0 {
         let device = device.clone();
         keeper.write_cursors(inbox, vec![Write::Cursor { stream: inbox.clone(), device, pos: floor }]).await?;
     }

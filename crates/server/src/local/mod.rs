@@ -69,7 +69,7 @@ pub(crate) use node::{LocalNode, gather};
 pub(crate) use questions::publish_question;
 pub(crate) use queues::{Desk, Holder, post_effects, post_news, serve_queues};
 use recoverable::Tracking;
-pub(crate) use recoverable::{publish_stored, send_recoverable};
+pub(crate) use recoverable::{pass_stored, publish_stored, send_recoverable};
 pub(crate) use stored::StoredTrail;
 
 /// A server's half on one worker.

@@ -247,8 +247,9 @@ impl Tracking {
         });
     }
 
-    fn deliver(&self, published: &Published) {
-        self.applied.set(self.applied.get().max(published.place));
+    /// What concerns this worker's sockets has been delivered up to there.
+    fn reach(&self, place: Place) {
+        self.applied.set(self.applied.get().max(place));
     }
 }
 
@@ -319,6 +320,25 @@ pub(crate) fn publish_stored(namespace: &Arc<NamespaceInner>, stored: u64, targe
             }
         },
     );
+}
+
+/// Has every worker know that the store has come to a position with something that is sent to nobody: whoever is there has heard all before.
+pub(crate) fn pass_stored(namespace: &Arc<NamespaceInner>, stored: u64) {
+    let Some(server) = namespace.server.upgrade() else { return };
+    let Some(journal) = &namespace.journal else { return };
+    journal.pass(stored, |place| {
+        for handle in server.workers.handles() {
+            let held = namespace.clone();
+            // A worker that has ended has nobody.
+            let _ = handle.post(move |_| {
+                let local = super::of(&held.server);
+                let namespace = local.as_ref().and_then(|local| local.namespace(held.number()));
+                if let Some(tracking) = namespace.as_ref().and_then(|namespace| namespace.tracking.as_ref()) {
+                    tracking.reach(place);
+                }
+            });
+        }
+    });
 }
 
 /// Has a worker deliver an event, behind what was posted to it before.
@@ -410,7 +430,7 @@ impl Local {
     fn deliver_published(&self, namespace: u32, published: &Published, target: &Target) {
         let Some(namespace) = self.namespace(namespace) else { return };
         if let Some(tracking) = &namespace.tracking {
-            tracking.deliver(published);
+            tracking.reach(published.place);
         }
         let mut slots = self.slots.take();
         let bare = namespace.select(target, &mut slots);
@@ -431,7 +451,7 @@ impl Local {
         if let Some(namespace) = self.namespace(socket.0.namespace.number())
             && let Some(tracking) = &namespace.tracking
         {
-            tracking.deliver(published);
+            tracking.reach(published.place);
         }
         if socket.phase() != Phase::Gone {
             self.send_with_offset(socket, published.packet.frames(), how);

@@ -227,6 +227,14 @@ impl Journal {
         posted
     }
 
+    /// The store has come so far, with something that is sent to nobody. `post` hands that to the workers, under the lock: in its order
+    /// among events.
+    pub(crate) fn pass(&self, stored: u64, post: impl FnOnce(Place)) {
+        let mut state = self.lock();
+        state.stored = stored;
+        post(state.head());
+    }
+
     /// A socket is live on a connection, under this secret.
     pub(crate) fn open(&self, pid: Pid, connection: ConnectionId) {
         self.with(|state| state.sessions.open(pid, connection).into_iter().collect());
