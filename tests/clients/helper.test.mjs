@@ -250,6 +250,8 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
         await page.evaluate((it) => { recovery.send("room:emit", it, "note", 2); }, name);
         await seen(() => page.evaluate(() => window.recovery?.pending.length === 2), "what the second has to say");
         await back(page, "first");
+        // It takes over what the second has left when that has gone; before, its own alone could be answered.
+        await seen(() => page.evaluate(() => recovery.pending.length === 2), "what both have to say");
         await server.start();
         await seen(() => page.evaluate(() => recovery.pending.length === 0), "all answers");
         assert.deepEqual(await kept(name), [1, 2]);
