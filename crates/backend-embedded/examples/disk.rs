@@ -24,7 +24,7 @@ use bytes::Bytes;
 use posthaste_backend_embedded::{Config, EmbeddedStore};
 use posthaste_history::Budget;
 use posthaste_history::store::{
-    Durability, Put, Range, Retention, Shard, Store as _, StreamName, Timestamp, Write, wait,
+    Durability, Put, Range, Retention, Shard, Store as _, StoreError, StreamName, Timestamp, Write, wait,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -293,11 +293,21 @@ fn names(count: u64) -> Result<()> {
         Ok(())
     };
     says("used once")?;
-    let (begin, done) = (Instant::now(), shard.drop_idle(shard.head().pos));
+    let (begin, through) = (Instant::now(), shard.head().pos);
+    // A store drops so many at once; then others have their turn.
+    let drop_all = || -> std::result::Result<u64, StoreError> {
+        let mut dropped = 0;
+        loop {
+            match wait(shard.drop_idle(through))? {
+                0 => return Ok(dropped),
+                some => dropped += some,
+            }
+        }
+    };
     let mut waits = Vec::new();
     let other = stream(count);
     std::thread::scope(|scope| {
-        let drops = scope.spawn(|| wait(done));
+        let drops = scope.spawn(drop_all);
         while !drops.is_finished() {
             let at = Instant::now();
             wait(shard.commit(now(), vec![Write::Put(Put::new(&other, Bytes::from_static(b"x"), Durability::Disk))]))?;
