@@ -285,6 +285,11 @@ export class StandaloneServer {
     this.#sockets = [];
   }
 
+  /** Starts it if it was killed: what a test that failed left does not fail those behind it. */
+  async mend() {
+    if (this.#process.ended) await this.start();
+  }
+
   kill() {
     return this.#process.kill();
   }

@@ -19,7 +19,7 @@ const SCRIPT = `
   Object.assign(window, { heard: [], sessions: [], answers: [], drops: 0 });
   window.socket = io({ transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 100, auth: { info: "x" } });
   window.recovery = posthasteRecovery(socket, {
-    answerWithin: 5000, saveEvery: 50, confirmEvery: 100,
+    answerWithin: 5000, saveEvery: window.saveEvery ?? 50, confirmEvery: 100,
     onsession: (restored) => sessions.push(restored),
     onanswer: (event, args, answer) => answers.push([event, args, answer]),
   });
@@ -50,6 +50,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       for (const clean of cleanups) clean();
       await Promise.all(contexts.map((context) => context.close()));
       [contexts, cleanups] = [[], []];
+      await server.mend();
     });
     after(async () => {
       await browser?.close();
@@ -61,13 +62,14 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     const address = () => `${server.urls.socketio}/page`;
 
     /** Pages under the server's origin; `offline` has the scripts come from the disk, so that pages load while the server is down. */
-    async function context({ page = CLASSIC, offline = false, keepsPages = false, locks = true } = {}) {
+    async function context({ page = CLASSIC, offline = false, keepsPages = false, locks = true, saveEvery } = {}) {
       if (keepsPages) keeping ??= await launchChromium({ keepsPages });
       // A page that the test gives is from nowhere: Chromium asks before it lets such a one talk to this machine.
       const made = await (keepsPages ? keeping : browser).newContext({ permissions: ["local-network-access"] });
       contexts.push(made);
       // As in pages without TLS.
       if (!locks) await made.addInitScript(() => Object.defineProperty(Navigator.prototype, "locks", { get: () => undefined }));
+      if (saveEvery) await made.addInitScript((ms) => { window.saveEvery = ms; }, saveEvery);
       await made.route("**/page*", (route) => route.fulfill({ contentType: "text/html", body: page }));
       if (offline) {
         const script = (file) => (route) => route.fulfill({ contentType: "text/javascript", body: readFileSync(path.join(assets, file), "utf8") });
@@ -211,15 +213,22 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       assert.deepEqual(await page.evaluate(() => recovery.pending), []);
     });
 
+    /** Goes back to a page that was kept. Nothing is loaded by that, which is what a navigation is waited for. */
+    const back = async (page, mark) => {
+      await page.evaluate(() => { setTimeout(() => history.back(), 0); });
+      await seen(async () => (await page.evaluate(() => window.mark).catch(() => undefined)) === mark, "the page that was kept");
+    };
+    const mark = (page, name) => page.evaluate((it) => { window.mark = it; }, name);
+    /** Has another page hold the lock of this one's session for a while, as soon as this one lets go. */
+    const lockBehind = async (made, page, ms) => {
+      const lock = await page.evaluate(() => `posthaste-recovery:${JSON.parse(sessionStorage.getItem("posthaste-recovery:/")).id}`);
+      const other = await made.newPage();
+      await other.goto(`${address()}?other`);
+      await other.evaluate(([name, time]) => { navigator.locks.request(name, () => new Promise((done) => { setTimeout(done, time); })); }, [lock, ms]);
+    };
+
     for (const locks of [true, false]) {
       const how = locks ? "" : ", where there are no locks";
-      /** Goes back to a page that was kept. Nothing is loaded by that, which is what a navigation is waited for. */
-      const back = async (page, mark) => {
-        await page.evaluate(() => { setTimeout(() => history.back(), 0); });
-        await seen(async () => (await page.evaluate(() => window.mark).catch(() => undefined)) === mark, "the page that was kept");
-      };
-      const mark = (page, name) => page.evaluate((it) => { window.mark = it; }, name);
-
       check(`a page that somebody goes back to hears what was said meanwhile${how}`, async () => {
         const [name, made] = [room(), await context({ keepsPages: true, locks })];
         const page = await visit(made);
@@ -240,28 +249,86 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       });
 
       check(`what a page could not send is sent by the one that somebody goes back to, and once${how}`, async () => {
-        const [name, made] = [room(), await context({ keepsPages: true, offline: true, locks })];
+        // What was heard is to be saved half a second later: the page is left before, and comes back with that still to do, when
+        // what lies there is not its own yet.
+        const [name, made] = [room(), await context({ keepsPages: true, offline: true, locks, saveEvery: 500 })];
         const page = await visit(made);
         await Promise.all([join(page, name), mark(page, "first")]);
+        await (await teller(name))(0);
+        await hears(page, [0]);
         await server.kill();
         await page.evaluate((it) => { recovery.send("room:emit", it, "note", 1); }, name);
         await page.goto(`${address()}?second`);
         await seen(() => page.evaluate(() => window.recovery?.pending.length === 1), "what the first has left");
         await page.evaluate((it) => { recovery.send("room:emit", it, "note", 2); }, name);
         await seen(() => page.evaluate(() => window.recovery?.pending.length === 2), "what the second has to say");
+        if (locks) await lockBehind(made, page, 1000);
         await back(page, "first");
         // It takes over what the second has left when that has gone; before, its own alone could be answered.
         await seen(() => page.evaluate(() => recovery.pending.length === 2), "what both have to say");
         await server.start();
         await seen(() => page.evaluate(() => recovery.pending.length === 0), "all answers");
-        assert.deepEqual(await kept(name), [1, 2]);
+        assert.deepEqual(await kept(name), [0, 1, 2]);
         // Both say all of it, whether the browser kept the second or loads it: each has one effect.
         await page.evaluate(() => { setTimeout(() => history.forward(), 0); });
         const isDone = () => location.search === "?second" && window.sessions.length > 0 && recovery.pending.length === 0;
         await seen(() => page.evaluate(isDone).catch(() => false), "all answers, again");
-        assert.deepEqual(await kept(name), [1, 2]);
+        assert.deepEqual(await kept(name), [0, 1, 2]);
+      });
+
+      check(`a page that somebody goes back to is told that another heard more, and sends nothing that the other was answered${how}`, async () => {
+        const [name, made] = [room(), await context({ keepsPages: true, offline: true, locks })];
+        const page = await visit(made);
+        await Promise.all([join(page, name), mark(page, "first")]);
+        const id = await page.evaluate(() => socket.id);
+        const tell = await teller(name);
+        await tell(1);
+        await hears(page, [1]);
+        await server.kill();
+        await seen(() => page.evaluate(() => !socket.connected), "the end of the connection");
+        await page.evaluate((it) => {
+          window.sent = [];
+          socket.onAnyOutgoing((event) => sent.push(event));
+          window.answer = recovery.send("room:emit", it, "note", 2).then(() => "an answer", (error) => error.code);
+        }, name);
+        await page.goto(`${address()}?second`);
+        await seen(() => page.evaluate(() => window.recovery?.pending.length === 1), "what the first has left");
+        await server.start();
+        await session(page);
+        await seen(() => page.evaluate(() => recovery.pending.length === 0), "the answer");
+        assert.equal(await page.evaluate(() => socket.id), id);
+        await tell(3);
+        await hears(page, [2, 3]);
+        await back(page, "first");
+        await seen(() => page.evaluate(() => sessions.length === 2), "being told");
+        assert.deepEqual(await page.evaluate(async () => [sessions, recovery.pending, await answer, socket.id]), [[false, false], [], "elsewhere", id]);
+        await tell(4);
+        await seen(async () => (await heard(page)).at(-1) === 4, "what comes now");
+        assert.ok(!(await page.evaluate(() => sent)).includes("room:emit"));
+        assert.deepEqual(await kept(name), [1, 2, 3, 4]);
       });
     }
+
+    check("a page that somebody goes back to while another has its session is somebody new, and loses nothing it had to say", async () => {
+      const [name, made] = [room(), await context({ keepsPages: true, offline: true })];
+      const page = await visit(made);
+      await Promise.all([join(page, name), mark(page, "first")]);
+      const id = await page.evaluate(() => socket.id);
+      await server.kill();
+      await seen(() => page.evaluate(() => !socket.connected), "the end of the connection");
+      await page.evaluate((it) => { recovery.send("room:emit", it, "note", 1); }, name);
+      await lockBehind(made, page, 10_000);
+      await page.goto("about:blank");
+      await server.start();
+      await back(page, "first");
+      await seen(() => page.evaluate((it) => socket.connected && socket.id !== it, id), "being somebody new");
+      await seen(() => page.evaluate(() => recovery.pending.length === 0), "the answer");
+      assert.equal(await page.evaluate(() => socket.recovered), false);
+      assert.deepEqual(await kept(name), [1]);
+      await page.reload();
+      await session(page);
+      assert.equal(await page.evaluate(() => recovery.restored), true);
+    });
 
     check("without locks a page is who it was when it is loaded again, and one that it opens is somebody else", async () => {
       const [name, made] = [room(), await context({ locks: false })];

@@ -28,10 +28,20 @@
     const leaves = !locks && Boolean(root.document);
     const [waiting, pauses] = [new Map(), new Map()];
     let state = { id: random(), pid: null, offset: null, outbox: [] };
-    let [bytes, connects, isReady, isAfresh, release, told] = [0, 0, false, false, () => {}, null];
+    let [bytes, connects, calls, isAfresh, release, told] = [0, 0, 0, false, () => {}, null];
+    // Whether what lies there is this page's. It is not from when the page is left to when it has taken over what lies there then.
+    let isOurs = false;
+    // What it had to say when it was left; whether another page heard more in this session; whether it has its session again.
+    let [handed, isBehind, isBack] = [new Set(), false, false];
     const timers = {};
 
-    const write = () => storage.setItem(place, JSON.stringify(state));
+    let written = null;
+    const write = () => {
+      const text = JSON.stringify(state);
+      if (!isOurs && storage.getItem(place) !== written) return;
+      storage.setItem(place, text);
+      written = text;
+    };
     const save = () => {
       if (leaves) return;
       try { write(); } catch (_) { /* Full: what was saved before stays. */ }
@@ -58,27 +68,37 @@
       if (leaves) storage.removeItem(place);
       return kept && Array.isArray(kept.outbox) ? kept : null;
     };
-    const ready = (async () => {
+    const own = () => {
+      bytes = state.outbox.reduce((sum, entry) => sum + JSON.stringify(entry).length, 0);
+      isOurs = true;
+      save();
+    };
+    let ready = (async () => {
       const kept = left();
       if (kept && (!locks || await hold(kept.id))) state = kept;
       else if (locks) await hold(state.id);
-      bytes = state.outbox.reduce((sum, entry) => sum + JSON.stringify(entry).length, 0);
-      isReady = true;
-      save();
+      // The page before may have said more until it let go.
+      const last = locks && left();
+      if (last && last.id === state.id) state = last;
+      own();
     })();
 
-    let own = socket.auth;
-    const auth = (send) => ready.then(() => {
-      // Once connected, the client has both by itself; until then it has none, and what it is given here goes first.
-      const { pid, offset } = connects || !state.pid || isAfresh ? {} : state;
-      const mine = Object.assign({ sio: 1 }, pid && { pid }, pid && offset && { offset }, isAfresh && { pid: undefined, offset: undefined });
-      const give = (theirs) => send(Object.assign({}, theirs, auth, mine));
-      return typeof own === "function" ? own(give) : give(own);
-    });
+    let theirs = socket.auth;
+    const auth = (send) => {
+      const [call, { engine }] = [++calls, socket.io];
+      return ready.then(() => {
+        // Once connected, the client has both by itself; until then it has none, and what it is given here goes first.
+        const { pid, offset } = connects || !state.pid || isAfresh ? {} : state;
+        const mine = Object.assign({ sio: 1 }, pid && { pid }, pid && offset && { offset }, isAfresh && { pid: undefined, offset: undefined });
+        // Not for a connection that is gone: the next one would be sent two.
+        const give = (it) => { if (call === calls && engine === socket.io.engine) send(Object.assign({}, it, auth, mine)); };
+        return typeof theirs === "function" ? theirs(give) : give(theirs);
+      });
+    };
     socket.auth = auth;
 
     const tell = () => {
-      if (!socket.connected || told === state.offset) return;
+      if (!isOurs || !socket.connected || told === state.offset) return;
       // Saved first: what is confirmed is not replayed to a page that has an older offset.
       save();
       told = state.offset;
@@ -95,10 +115,17 @@
       });
     };
     const session = (it) => {
-      const restored = connects === 1 && it.recovered === true;
-      [state.pid, isAfresh, recovery.restored] = [it.pid, false, restored || recovery.restored];
+      const restored = connects === 1 && it.recovered === true && !isBehind;
+      [state.pid, isAfresh, recovery.restored, isBack] = [it.pid, false, restored || recovery.restored, true];
       Promise.resolve().then(save);
-      if (connects === 1 && onsession) onsession(restored);
+      if (connects > 1) return tellBehind();
+      isBehind = false;
+      if (onsession) onsession(restored);
+    };
+    const tellBehind = () => {
+      if (!isBehind || !isBack) return;
+      isBehind = false;
+      if (onsession) onsession(false);
     };
 
     const settle = (entry, answer) => {
@@ -106,7 +133,7 @@
       bytes -= JSON.stringify(entry).length;
       later("save", saveEvery, save);
       const { event, args, key } = entry;
-      if (waiting.has(key)) waiting.get(key)(answer);
+      if (waiting.has(key)) waiting.get(key).resolve(answer);
       else if (onanswer) onanswer(event, args, answer);
       waiting.delete(key);
       pauses.delete(key);
@@ -128,7 +155,7 @@
      * Sends an event until it is answered, over connections and pages; a refusal that passes is no answer. The answer's first value; the
      * server handles it once.
      */
-    const send = (event, ...args) => ready.then(() => new Promise((resolve) => {
+    const send = (event, ...args) => ready.then(() => new Promise((resolve, reject) => {
       const text = JSON.stringify({ key: random(), event, args }, plain);
       if (state.outbox.length >= maxCount || bytes + text.length > maxBytes) {
         throw failure("full", `the outbox is full: ${state.outbox.length} messages of ${bytes} bytes wait for their answer`);
@@ -136,13 +163,13 @@
       const entry = JSON.parse(text);
       state.outbox.push(entry);
       try {
-        if (!leaves) write();
+        if (!leaves || !isOurs) write();
       } catch (error) {
         state.outbox.pop();
         throw failure("full", `the outbox could not be saved: ${error.message}`);
       }
       bytes += text.length;
-      waiting.set(entry.key, resolve);
+      waiting.set(entry.key, { resolve, reject });
       if (socket.connected && connects) emit(entry);
     }));
 
@@ -173,27 +200,44 @@
       [...state.outbox].forEach(emit);
     };
     const hide = () => {
-      try { if (isReady) write(); } catch (_) { /* As above. */ }
+      try { if (isOurs) write(); } catch (_) { /* As above. */ }
+      [isOurs, isBack, handed] = [false, false, new Set(state.outbox.map(({ key }) => key))];
       release();
     };
-    /** Takes over what a page behind this one had to say. That both say what both have does no harm: it has its key. */
+    /** Takes over what lies there, which a page behind this one may have left: what it had to say, and that it was answered. */
     const adopt = () => {
-      const [kept, keys] = [left(), state.outbox.map(({ key }) => key)];
-      for (const entry of kept && kept.id === state.id ? kept.outbox : []) {
-        if (keys.includes(entry.key)) continue;
-        state.outbox.push(entry);
-        bytes += JSON.stringify(entry).length;
-        if (socket.connected && connects) emit(entry);
+      const kept = left();
+      if (!kept || kept.id !== state.id) return;
+      const [mine, lies] = [new Map(state.outbox.map((entry) => [entry.key, entry])), new Set(kept.outbox.map(({ key }) => key))];
+      for (const key of handed) {
+        if (lies.has(key) || !mine.has(key)) continue;
+        state.outbox.splice(state.outbox.indexOf(mine.get(key)), 1);
+        if (waiting.has(key)) waiting.get(key).reject(failure("elsewhere", "another page took it over and was told the answer"));
+        waiting.delete(key);
+        pauses.delete(key);
       }
-      save();
+      handed.clear();
+      const added = kept.outbox.filter(({ key }) => !mine.has(key));
+      state.outbox.push(...added);
+      if (socket.connected && connects) added.forEach(emit);
+      // What that one heard is confirmed, and is not sent again.
+      isBehind = isBehind || (kept.pid === state.pid && kept.offset !== state.offset);
     };
-    const show = async ({ persisted }) => {
-      if (!persisted) return;
-      if (!locks || await hold(state.id)) return adopt();
-      // Another page went on with it meanwhile: this one becomes somebody new.
-      [state, isAfresh, bytes] = [{ id: random(), pid: null, offset: null, outbox: [] }, true, 0];
+    const goOn = async () => {
+      const isHeld = !locks || await hold(state.id);
+      adopt();
+      if (isHeld) {
+        own();
+        return tellBehind();
+      }
+      // Another page went on with the session meanwhile: this one becomes somebody new.
+      [state, isAfresh, isBehind] = [{ id: random(), pid: null, offset: null, outbox: state.outbox }, true, false];
       await hold(state.id);
+      own();
       socket.disconnect().connect();
+    };
+    const show = ({ persisted }) => {
+      if (persisted) ready = ready.then(() => isOurs || goOn());
     };
     socket.onAny(hear);
     socket.on("sio:session", session);
@@ -202,11 +246,18 @@
       root.addEventListener("pagehide", hide);
       root.addEventListener("pageshow", show);
       // Who goes back may be shown before the page behind has left.
-      if (leaves) root.addEventListener("storage", ({ key, newValue }) => { if (key === place && newValue) adopt(); });
+      if (leaves) {
+        root.addEventListener("storage", ({ key, newValue }) => {
+          if (!isOurs || key !== place || !newValue) return;
+          adopt();
+          own();
+          tellBehind();
+        });
+      }
     }
 
     const recovery = {
-      send, fill, ready,
+      send, fill,
       /** Whether the page took up the session of the one before. */
       restored: false,
       /** What was last heard. */
@@ -214,8 +265,9 @@
       /** What was not answered yet: `{ key, event, args }`, oldest first. */
       get pending() { return state.outbox.map((entry) => Object.assign({}, entry)); },
       /** What the application says in its auth, in the place of `socket.auth`. */
-      get auth() { return own; },
-      set auth(value) { own = value; },
+      get auth() { return theirs; },
+      set auth(value) { theirs = value; },
+      get ready() { return ready; },
     };
     return recovery;
   }
