@@ -98,10 +98,9 @@ fn retention(total: u64, kept: u64, streams: u64) -> Result<()> {
         wait(shard.commit(now(), vec![Write::Retain { stream: stream(number), retention: limit }]))?;
     }
     let begin = Instant::now();
-    let mut waits = write(&*shard, total * MIB, streams)?;
+    let waits = write(&*shard, total * MIB, streams)?;
     let took = begin.elapsed();
-    waits.sort_unstable();
-    let at = |part: usize| waits[(waits.len() - 1) * part / 1_000];
+    let at = thousandths(waits);
     println!(
         "{total} MiB through {kept} MiB in {streams} streams: {took:.1?}, {:.0} MiB/s",
         total as f64 / took.as_secs_f64()
@@ -274,6 +273,12 @@ fn look(path: &Path, count: u64) -> Result<()> {
     Ok(store.close()?)
 }
 
+/// How long so many thousandths of the waits took at most: of 1,000, the longest.
+fn thousandths(mut waits: Vec<Duration>) -> impl Fn(usize) -> Duration {
+    waits.sort_unstable();
+    move |part| waits.get(waits.len().saturating_sub(1) * part / 1_000).copied().unwrap_or_default()
+}
+
 /// Names that were used once, and are dropped.
 fn names(count: u64) -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -317,9 +322,8 @@ fn names(count: u64) -> Result<()> {
         println!("{dropped} dropped in {:.1?}", begin.elapsed());
         Ok::<_, Box<dyn std::error::Error>>(())
     })?;
-    waits.sort_unstable();
-    let at = |part: usize| waits.get(waits.len() * part / 1_000).copied().unwrap_or_default();
-    println!("commits meanwhile: {}, p50 {:.1?}, p99 {:.1?}, at most {:.1?}", waits.len(), at(500), at(990), at(999));
+    let (commits, at) = (waits.len(), thousandths(waits));
+    println!("commits meanwhile: {commits}, p50 {:.2?}, p99 {:.1?}, at most {:.1?}", at(500), at(990), at(1_000));
     says("then")?;
     Ok(store.close()?)
 }
@@ -339,8 +343,7 @@ fn sync(time: Duration) -> Result<()> {
             file.sync_data()?;
             waits.push(at.elapsed());
         }
-        waits.sort_unstable();
-        let at = |part: usize| waits.get(waits.len() * part / 1_000).copied().unwrap_or_default();
+        let at = thousandths(waits);
         println!("{says}: p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}", at(500), at(990), at(999));
     }
     Ok(())

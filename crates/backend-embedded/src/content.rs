@@ -126,12 +126,18 @@ impl Content {
 
     /// The same, by name.
     pub(crate) fn head_named(&self, shard: u32, name: &str) -> Result<Option<StreamHead>, StoreError> {
+        let Some(stream) = self.number_named(shard, name)? else { return Ok(None) };
+        Ok(self.head(shard, stream)?.map(|(_, head)| head))
+    }
+
+    /// The number of the stream of this name.
+    pub(crate) fn number_named(&self, shard: u32, name: &str) -> Result<Option<u64>, StoreError> {
         let key = name_key(shard, name);
         let Some(value) = self.heads.get(&key).map_err(read_failed)? else { return Ok(None) };
         let Some(stream) = number_of(&key, &value) else {
             return Err(StoreError::Damaged(format!("the number of stream {name:?} is not what was written")));
         };
-        Ok(self.head(shard, stream)?.map(|(_, head)| head))
+        Ok(Some(stream))
     }
 
     /// Whether a device has a cursor in a stream.

@@ -44,7 +44,7 @@ impl Committer {
         let mut dropped = Vec::new();
         for id in step {
             let Some((name, head)) = content.head(number, *id)? else { continue };
-            let is_known = content.head_named(number, &name)?.is_some_and(|named| named.id == *id);
+            let is_known = content.number_named(number, &name)? == Some(*id);
             let is_idle = head.is_idle(through) && !content.has_cursors(number, *id)?;
             if self.dirty.contains(&name) || !is_known || !is_idle {
                 continue;
