@@ -309,6 +309,92 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       });
     }
 
+    check("what a page says as it is left is said by the next one, and not again by who goes back", async () => {
+      const [name, made] = [room(), await context({ keepsPages: true, offline: true })];
+      const page = await visit(made);
+      await Promise.all([join(page, name), mark(page, "first")]);
+      await page.evaluate((it) => {
+        window.sent = [];
+        socket.onAnyOutgoing((event) => sent.push(event));
+        // Behind pagehide, and the connection is closed by then or cannot be relied on.
+        document.addEventListener("visibilitychange", () => {
+          if (document.visibilityState !== "hidden") return;
+          window.answer = recovery.send("room:emit", it, "note", 1).then(() => "an answer", (error) => error.code);
+        });
+      }, name);
+      await page.goto(`${address()}?second`);
+      await session(page);
+      await seen(async () => (await kept(name)).length === 1, "what the first said as it was left");
+      await seen(() => page.evaluate(() => recovery.pending.length === 0), "its answer");
+      await back(page, "first");
+      assert.equal(await page.evaluate(() => answer), "elsewhere");
+      await seen(() => page.evaluate(() => socket.connected), "its connection");
+      assert.deepEqual(await page.evaluate(() => [recovery.pending, sent.includes("room:emit")]), [[], false]);
+      assert.deepEqual(await kept(name), [1]);
+    });
+
+    check("that another page heard more is told as well to who is loaded again before it could be told", async () => {
+      const [name, made] = [room(), await context({ keepsPages: true, offline: true })];
+      const page = await visit(made);
+      await Promise.all([join(page, name), mark(page, "first")]);
+      const tell = await teller(name);
+      await tell(1);
+      await hears(page, [1]);
+      await page.goto(`${address()}?second`);
+      await session(page);
+      assert.equal(await page.evaluate(() => recovery.restored), true);
+      await tell(2);
+      await hears(page, [2]);
+      await server.kill();
+      await back(page, "first");
+      await page.evaluate(() => recovery.ready);
+      await page.reload();
+      await server.start();
+      await session(page);
+      assert.deepEqual(await page.evaluate(() => [sessions, recovery.restored]), [[false], false]);
+      await page.reload();
+      await session(page);
+      assert.deepEqual(await page.evaluate(() => [sessions, recovery.restored]), [[true], true]);
+    });
+
+    check("a page whose first connection ended before it was told of its session is told over the next", async () => {
+      const [name, made] = [room(), await context()];
+      let cuts = 0;
+      await made.routeWebSocket(/socket\.io/, (way) => {
+        const to = way.connectToServer();
+        to.onMessage((message) => {
+          if (cuts > 0 && String(message).startsWith('42["sio:session"')) {
+            cuts -= 1;
+            return way.close();
+          }
+          way.send(message);
+        });
+      });
+      const page = await visit(made);
+      await join(page, name);
+      const id = await page.evaluate(() => socket.id);
+      cuts = 1;
+      await page.reload();
+      await session(page);
+      assert.deepEqual(await page.evaluate(() => [sessions, recovery.restored, socket.id]), [[true], true, id]);
+      // Another page's is not its own, though it is recovered over the second connection.
+      const other = await made.newPage();
+      cuts = 1;
+      await other.goto(address());
+      await session(other);
+      assert.deepEqual(await other.evaluate(() => [sessions, socket.recovered]), [[false], true]);
+    });
+
+    check("a page that may not store anything has its session as long as it lives", async () => {
+      const [name, made] = [room(), await context()];
+      await made.addInitScript(() => Object.defineProperty(window, "sessionStorage", { get: () => { throw new DOMException("blocked", "SecurityError"); } }));
+      const page = await visit(made);
+      await join(page, name);
+      assert.equal((await page.evaluate((it) => recovery.send("room:emit", it, "note", 1), name)).ok, true);
+      await hears(page, [1]);
+      assert.deepEqual(await page.evaluate(() => [sessions, recovery.pending]), [[false], []]);
+    });
+
     check("a page that somebody goes back to while another has its session is somebody new, and loses nothing it had to say", async () => {
       const [name, made] = [room(), await context({ keepsPages: true, offline: true })];
       const page = await visit(made);
@@ -388,9 +474,12 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
         const other = posthasteRecovery(socket, { name: "other", maxBytes: 1000 });
         await other.send("d", "x".repeat(1000)).catch(code);
         await other.send("e", new Uint8Array(3)).catch(code);
+        await other.send("disconnect").catch(code);
+        await posthasteRecovery(socket, { name: "large", maxPayload: 1000 }).send("f", "\u4e00".repeat(300)).catch(code);
+        try { posthasteRecovery({ nsp: "/", timeout() {} }); } catch (error) { codes.push(error.message); }
         return [codes, small.pending.map(({ event }) => event), other.pending.length];
       });
-      assert.deepEqual(refused, [["full", "full", "TypeError"], ["a", "b"], 0]);
+      assert.deepEqual(refused, [["full", "full", "TypeError", "TypeError", "too_large", "posthaste-recovery.js needs socket.io-client 4.6 or later"], ["a", "b"], 0]);
     });
 
     check("what a page was sent of a room it can read again, without a hole", async () => {

@@ -13,34 +13,51 @@
   const passing = ["busy", "storage_full", "unavailable"];
   const passes = (answer) => Boolean(answer) && answer.ok !== true && (passing.includes(answer.code) || (answer.code && answer.retry_after > 0));
   const longestPause = 60e3;
+  // The client has these for itself, and throws.
+  const reserved = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+  // What the packet has around an event and its arguments.
+  const aroundEvent = 200;
+  /** The storage of this tab, or none where a page may not have one: then nothing outlives it. */
+  const tabStorage = () => {
+    const none = { getItem: () => null, setItem() {}, removeItem() {} };
+    try { return root.sessionStorage || none; } catch (_) { return none; }
+  };
   const failure = (code, message) => Object.assign(new Error(message), { code });
 
   /**
    * Keeps a socket's session over loads of its page, and what it sends until it is answered. To be called before the socket connects.
-   * Options: name, storage, maxCount, maxBytes, answerWithin, saveEvery, confirmEvery (ms), onsession(restored), onanswer(event, args, answer).
+   * Options: name, storage, maxCount, maxBytes, maxPayload, answerWithin, saveEvery, confirmEvery (ms), onsession(restored),
+   * onanswer(event, args, answer).
    */
   function posthasteRecovery(socket, options) {
-    const { name = socket.nsp, storage = root.sessionStorage, maxCount = 1000, maxBytes = 1e6, answerWithin = 10e3, saveEvery = 500,
-      confirmEvery = 5e3, onsession, onanswer } = options || {};
+    const { name = socket.nsp, storage = tabStorage(), maxCount = 1000, maxBytes = 1e6, maxPayload = 1e6, answerWithin = 10e3,
+      saveEvery = 500, confirmEvery = 5e3, onsession, onanswer } = options || {};
+    if (!("recovered" in socket)) throw new Error("posthaste-recovery.js needs socket.io-client 4.6 or later");
     const place = "posthaste-recovery:" + name;
     const locks = root.navigator && root.navigator.locks;
     // Without locks two pages with one copy would never know: then it lies there only while no page has it.
     const leaves = !locks && Boolean(root.document);
     const [waiting, pauses] = [new Map(), new Map()];
-    let state = { id: random(), pid: null, offset: null, outbox: [] };
+    // `after`: whose outbox it began with, where it did not get that one's session. `behind`: the session went on in another page, and this
+    // one was not told yet.
+    let state = { id: random(), after: null, pid: null, offset: null, behind: false, outbox: [] };
     let [bytes, connects, calls, isAfresh, release, told] = [0, 0, 0, false, () => {}, null];
-    // Whether what lies there is this page's. It is not from when the page is left to when it has taken over what lies there then.
-    let isOurs = false;
-    // What it had to say when it was left; whether another page heard more in this session; whether it has its session again.
-    let [handed, isBehind, isBack] = [new Set(), false, false];
+    // Whether what lies in the storage is this page's. It is not from when the page is left to when it has taken over what lies there then.
+    let [isOurs, isLeft] = [false, false];
+    // The page before's session; whether `onsession` was called, and whether this connection has its session.
+    let [before, isTold, isBack] = [null, false, false];
+    // What it has written last, and the keys of what lies there of what it has to say.
+    let [written, handed] = [null, new Set()];
     const timers = {};
 
-    let written = null;
     const write = () => {
       const text = JSON.stringify(state);
       if (!isOurs && storage.getItem(place) !== written) return;
       storage.setItem(place, text);
       written = text;
+      // It fits, and is not to be seen by a copy of this page.
+      if (leaves && !isLeft) return storage.removeItem(place);
+      handed = new Set(state.outbox.map(({ key }) => key));
     };
     const save = () => {
       if (leaves) return;
@@ -50,39 +67,39 @@
       timers[what] = timers[what] || setTimeout(() => { timers[what] = null; act(); }, ms);
       if (timers[what].unref) timers[what].unref();
     };
-    // The state is its page's that holds the lock; whoever has a copy (a tab that was duplicated) starts afresh. It waits: the page before may
-    // still be on its way out, and what that one had to say would be lost.
+    // The session is its page's that holds the lock; whoever has a copy (a tab that was duplicated) starts afresh. It waits: the page before
+    // may still be on its way out.
     const hold = (id) => new Promise((resolve) => {
       const late = new AbortController();
       const timer = setTimeout(() => late.abort(), 3000);
       locks.request("posthaste-recovery:" + id, { signal: late.signal }, () => {
         clearTimeout(timer);
         resolve(true);
-        return new Promise((done) => { release = done; });
+        return isLeft ? undefined : new Promise((done) => { release = done; });
       }).catch(() => resolve(false));
     });
     /** What the page before has left. */
     const left = () => {
       let kept = null;
-      try { kept = JSON.parse(storage.getItem(place)); } catch (_) { /* Somebody else's. */ }
-      if (leaves) storage.removeItem(place);
+      try {
+        kept = JSON.parse(storage.getItem(place));
+        if (leaves) storage.removeItem(place);
+      } catch (_) { /* Somebody else's. */ }
       return kept && Array.isArray(kept.outbox) ? kept : null;
     };
+    /** Somebody with this to say, who has none of the sessions before. */
+    const afresh = async ({ id, outbox }) => {
+      release();
+      state = { id: random(), after: id, pid: null, offset: null, behind: false, outbox };
+      if (locks) await hold(state.id);
+    };
     const own = () => {
+      if (isLeft) return;
       bytes = state.outbox.reduce((sum, entry) => sum + JSON.stringify(entry).length, 0);
       isOurs = true;
       save();
+      flush();
     };
-    let ready = (async () => {
-      const kept = left();
-      if (kept && (!locks || await hold(kept.id))) state = kept;
-      else if (locks) await hold(state.id);
-      // The page before may have said more until it let go.
-      const last = locks && left();
-      if (last && last.id === state.id) state = last;
-      own();
-    })();
-
     let theirs = socket.auth;
     const auth = (send) => {
       const [call, { engine }] = [++calls, socket.io];
@@ -91,7 +108,8 @@
         const { pid, offset } = connects || !state.pid || isAfresh ? {} : state;
         const mine = Object.assign({ sio: 1 }, pid && { pid }, pid && offset && { offset }, isAfresh && { pid: undefined, offset: undefined });
         // Not for a connection that is gone: the next one would be sent two.
-        const give = (it) => { if (call === calls && engine === socket.io.engine) send(Object.assign({}, it, auth, mine)); };
+        const isFor = () => call === calls && engine === socket.io.engine && socket.active;
+        const give = (it) => { if (isFor()) send(Object.assign({}, it, auth, mine)); };
         return typeof theirs === "function" ? theirs(give) : give(theirs);
       });
     };
@@ -115,17 +133,12 @@
       });
     };
     const session = (it) => {
-      const restored = connects === 1 && it.recovered === true && !isBehind;
+      const restored = !isTold && it.recovered === true && it.pid === before && !state.behind;
       [state.pid, isAfresh, recovery.restored, isBack] = [it.pid, false, restored || recovery.restored, true];
       Promise.resolve().then(save);
-      if (connects > 1) return tellBehind();
-      isBehind = false;
+      if (isTold && !state.behind) return;
+      [isTold, state.behind] = [true, false];
       if (onsession) onsession(restored);
-    };
-    const tellBehind = () => {
-      if (!isBehind || !isBack) return;
-      isBehind = false;
-      if (onsession) onsession(false);
     };
 
     const settle = (entry, answer) => {
@@ -139,6 +152,8 @@
       pauses.delete(key);
     };
     const emit = (entry) => {
+      // What lies there may say that it was answered.
+      if (!isOurs) return;
       const connect = connects;
       socket.timeout(answerWithin).emit(entry.event, ...entry.args, { $key: entry.key }, (error, answer) => {
         if (!state.outbox.includes(entry)) return;
@@ -151,19 +166,23 @@
         if (timer.unref) timer.unref();
       });
     };
+    const flush = () => { if (socket.connected && connects) [...state.outbox].forEach(emit); };
     /**
      * Sends an event until it is answered, over connections and pages; a refusal that passes is no answer. The answer's first value; the
      * server handles it once.
      */
     const send = (event, ...args) => ready.then(() => new Promise((resolve, reject) => {
+      if (typeof event !== "string" || reserved.includes(event)) throw new TypeError(`no event can have the name ${String(event)}`);
       const text = JSON.stringify({ key: random(), event, args }, plain);
+      const size = new TextEncoder().encode(text).length + aroundEvent;
+      if (size > maxPayload) throw failure("too_large", `the server takes ${maxPayload} bytes, and this are ${size}`);
       if (state.outbox.length >= maxCount || bytes + text.length > maxBytes) {
         throw failure("full", `the outbox is full: ${state.outbox.length} messages of ${bytes} bytes wait for their answer`);
       }
       const entry = JSON.parse(text);
       state.outbox.push(entry);
       try {
-        if (!leaves || !isOurs) write();
+        write();
       } catch (error) {
         state.outbox.pop();
         throw failure("full", `the outbox could not be saved: ${error.message}`);
@@ -197,19 +216,20 @@
     const connected = () => {
       connects += 1;
       told = null;
-      [...state.outbox].forEach(emit);
+      flush();
     };
     const hide = () => {
+      isLeft = true;
       try { if (isOurs) write(); } catch (_) { /* As above. */ }
-      [isOurs, isBack, handed] = [false, false, new Set(state.outbox.map(({ key }) => key))];
+      [isOurs, isBack] = [false, false];
       release();
     };
-    /** Takes over what lies there, which a page behind this one may have left: what it had to say, and that it was answered. */
+    /** Takes over what lies there, which a page behind this one may have left: what it had to say, and what it was answered. */
     const adopt = () => {
       const kept = left();
-      if (!kept || kept.id !== state.id) return;
+      if (!kept) return;
       const [mine, lies] = [new Map(state.outbox.map((entry) => [entry.key, entry])), new Set(kept.outbox.map(({ key }) => key))];
-      for (const key of handed) {
+      for (const key of kept.id === state.id || kept.after === state.id ? handed : []) {
         if (lies.has(key) || !mine.has(key)) continue;
         state.outbox.splice(state.outbox.indexOf(mine.get(key)), 1);
         if (waiting.has(key)) waiting.get(key).reject(failure("elsewhere", "another page took it over and was told the answer"));
@@ -217,25 +237,38 @@
         pauses.delete(key);
       }
       handed.clear();
-      const added = kept.outbox.filter(({ key }) => !mine.has(key));
-      state.outbox.push(...added);
-      if (socket.connected && connects) added.forEach(emit);
+      state.outbox.push(...kept.outbox.filter(({ key }) => !mine.has(key)));
       // What that one heard is confirmed, and is not sent again.
-      isBehind = isBehind || (kept.pid === state.pid && kept.offset !== state.offset);
+      const isOne = kept.id === state.id && kept.pid === state.pid;
+      state.behind = state.behind || (isOne && (kept.behind || kept.offset !== state.offset));
+    };
+    /** What it has taken over is its own; it is told if it has its session already. */
+    const settleIn = () => {
+      own();
+      if (state.behind && isBack) session({ pid: state.pid, recovered: true });
     };
     const goOn = async () => {
+      isLeft = false;
       const isHeld = !locks || await hold(state.id);
+      if (isLeft) return;
       adopt();
-      if (isHeld) {
-        own();
-        return tellBehind();
-      }
+      if (isHeld) return settleIn();
       // Another page went on with the session meanwhile: this one becomes somebody new.
-      [state, isAfresh, isBehind] = [{ id: random(), pid: null, offset: null, outbox: state.outbox }, true, false];
-      await hold(state.id);
+      await afresh(state);
+      isAfresh = true;
       own();
-      socket.disconnect().connect();
+      if (socket.active) socket.disconnect().connect();
     };
+    let ready = (async () => {
+      const kept = left() || state;
+      const isHeld = !locks || await hold(kept.id);
+      // The page before may have said more until it let go.
+      const last = (locks && left()) || kept;
+      if (isHeld && last.id === kept.id) state = last;
+      else await afresh(last);
+      before = state.pid;
+      own();
+    })();
     const show = ({ persisted }) => {
       if (persisted) ready = ready.then(() => isOurs || goOn());
     };
@@ -250,8 +283,7 @@
         root.addEventListener("storage", ({ key, newValue }) => {
           if (!isOurs || key !== place || !newValue) return;
           adopt();
-          own();
-          tellBehind();
+          settleIn();
         });
       }
     }
