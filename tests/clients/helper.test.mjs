@@ -178,6 +178,30 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       }
     });
 
+    check("a copy of a page that is left meanwhile takes neither its session nor what it still has to say", async () => {
+      const [name, made] = [room(), await context({ offline: true })];
+      const one = await visit(made);
+      await join(one, name);
+      const id = await one.evaluate(() => socket.id);
+      await server.kill();
+      await seen(() => one.evaluate(() => !socket.connected), "the end of the connection");
+      await one.evaluate((it) => { recovery.send("room:emit", it, "note", 1); }, name);
+      await seen(() => one.evaluate(() => recovery.pending.length === 1), "what is to be said");
+      const [two] = await Promise.all([made.waitForEvent("page"), one.evaluate(() => { window.open(location.href); })]);
+      await seen(() => two.evaluate(async () => (await navigator.locks.query()).pending.length === 1), "waiting for the lock");
+      await one.goto("about:blank");
+      await two.evaluate(() => recovery.ready);
+      assert.deepEqual(await two.evaluate(() => recovery.pending), []);
+      await server.start();
+      await session(two);
+      assert.deepEqual(await two.evaluate((it) => [sessions, socket.id === it], id), [[false], false]);
+      await one.goto(address());
+      await session(one);
+      assert.deepEqual(await one.evaluate(() => [sessions, socket.id]), [[true], id]);
+      await seen(() => one.evaluate(() => recovery.pending.length === 0), "its answer");
+      assert.deepEqual(await kept(name), [1]);
+    });
+
     check("what a page sends is kept once each and in order, over a kill and a reload", async () => {
       const [name, made] = [room(), await context({ offline: true })];
       // The first connection's answers are lost, also those that are late: everything is done, and the page cannot know.

@@ -38,9 +38,9 @@
     // Without locks two pages with one copy would never know: then it lies there only while no page has it.
     const leaves = !locks && Boolean(root.document);
     const [waiting, pauses] = [new Map(), new Map()];
-    // `after`: whose outbox it began with, where it did not get that one's session. `behind`: the session went on in another page, and this
-    // one was not told yet.
-    let state = { id: random(), after: null, pid: null, offset: null, behind: false, outbox: [] };
+    // `after`: whose outboxes it took over without their sessions. `behind`: the session went on in another page, and this one was not told
+    // yet. `left`: 1 when its page has been left.
+    let state = { id: random(), after: [], pid: null, offset: null, behind: false, left: 0, outbox: [] };
     let [bytes, connects, calls, isAfresh, release, told] = [0, 0, 0, false, () => {}, null];
     // Whether what lies in the storage is this page's. It is not from when the page is left to when it has taken over what lies there then.
     let [isOurs, isLeft] = [false, false];
@@ -52,11 +52,14 @@
 
     const write = () => {
       const text = JSON.stringify(state);
+      if (leaves && !isLeft) {
+        // Whether it will fit. Where it would lie then, another page's may.
+        storage.setItem(place + ":trial", text);
+        return storage.removeItem(place + ":trial");
+      }
       if (!isOurs && storage.getItem(place) !== written) return;
       storage.setItem(place, text);
       written = text;
-      // It fits, and is not to be seen by a copy of this page.
-      if (leaves && !isLeft) return storage.removeItem(place);
       handed = new Set(state.outbox.map(({ key }) => key));
     };
     const save = () => {
@@ -67,17 +70,21 @@
       timers[what] = timers[what] || setTimeout(() => { timers[what] = null; act(); }, ms);
       if (timers[what].unref) timers[what].unref();
     };
-    // The session is its page's that holds the lock; whoever has a copy (a tab that was duplicated) starts afresh. It waits: the page before
-    // may still be on its way out.
-    const hold = (id) => new Promise((resolve) => {
-      const late = new AbortController();
-      const timer = setTimeout(() => late.abort(), 3000);
-      locks.request("posthaste-recovery:" + id, { signal: late.signal }, () => {
-        clearTimeout(timer);
-        resolve(true);
-        return isLeft ? undefined : new Promise((done) => { release = done; });
+    const take = (id, options) => new Promise((resolve) => {
+      locks.request("posthaste-recovery:" + id, options, (lock) => {
+        resolve(Boolean(lock));
+        return lock && !isLeft ? new Promise((done) => { release = done; }) : undefined;
       }).catch(() => resolve(false));
     });
+    // The session is its page's that holds the lock. It waits for it: the page before may still be on its way out.
+    const hold = async (id) => {
+      if (await take(id, { ifAvailable: true })) return "at once";
+      const late = new AbortController();
+      const timer = setTimeout(() => late.abort(), 3000);
+      const isHeld = await take(id, { signal: late.signal });
+      clearTimeout(timer);
+      return isHeld && "late";
+    };
     /** What the page before has left. */
     const left = () => {
       let kept = null;
@@ -85,18 +92,18 @@
         kept = JSON.parse(storage.getItem(place));
         if (leaves) storage.removeItem(place);
       } catch (_) { /* Somebody else's. */ }
-      return kept && Array.isArray(kept.outbox) ? kept : null;
+      return kept && Array.isArray(kept.outbox) && Array.isArray(kept.after) ? kept : null;
     };
     /** Somebody with this to say, who has none of the sessions before. */
-    const afresh = async ({ id, outbox }) => {
+    const afresh = async (after, outbox) => {
       release();
-      state = { id: random(), after: id, pid: null, offset: null, behind: false, outbox };
+      state = { id: random(), after, pid: null, offset: null, behind: false, left: 0, outbox };
       if (locks) await hold(state.id);
     };
     const own = () => {
       if (isLeft) return;
       bytes = state.outbox.reduce((sum, entry) => sum + JSON.stringify(entry).length, 0);
-      isOurs = true;
+      [isOurs, state.left] = [true, 0];
       save();
       flush();
     };
@@ -219,17 +226,19 @@
       flush();
     };
     const hide = () => {
-      isLeft = true;
+      [isLeft, state.left] = [true, 1];
       try { if (isOurs) write(); } catch (_) { /* As above. */ }
       [isOurs, isBack] = [false, false];
       release();
     };
+    /** Whose outboxes are in this one: its own name, and those it took over. */
+    const lineage = ({ id, after }) => [id, ...after].slice(0, 16);
     /** Takes over what lies there, which a page behind this one may have left: what it had to say, and what it was answered. */
     const adopt = () => {
       const kept = left();
       if (!kept) return;
       const [mine, lies] = [new Map(state.outbox.map((entry) => [entry.key, entry])), new Set(kept.outbox.map(({ key }) => key))];
-      for (const key of kept.id === state.id || kept.after === state.id ? handed : []) {
+      for (const key of lineage(kept).includes(state.id) ? handed : []) {
         if (lies.has(key) || !mine.has(key)) continue;
         state.outbox.splice(state.outbox.indexOf(mine.get(key)), 1);
         if (waiting.has(key)) waiting.get(key).reject(failure("elsewhere", "another page took it over and was told the answer"));
@@ -237,6 +246,7 @@
         pauses.delete(key);
       }
       handed.clear();
+      if (kept.id !== state.id) state.after = [...new Set([...lineage(kept), ...state.after])].slice(0, 16);
       state.outbox.push(...kept.outbox.filter(({ key }) => !mine.has(key)));
       // What that one heard is confirmed, and is not sent again.
       const isOne = kept.id === state.id && kept.pid === state.pid;
@@ -254,18 +264,21 @@
       adopt();
       if (isHeld) return settleIn();
       // Another page went on with the session meanwhile: this one becomes somebody new.
-      await afresh(state);
+      await afresh(lineage(state), state.outbox);
       isAfresh = true;
       own();
       if (socket.active) socket.disconnect().connect();
     };
     let ready = (async () => {
       const kept = left() || state;
-      const isHeld = !locks || await hold(kept.id);
+      const held = !locks || await hold(kept.id);
       // The page before may have said more until it let go.
       const last = (locks && left()) || kept;
-      if (isHeld && last.id === kept.id) state = last;
-      else await afresh(last);
+      // Somebody had it, and did not leave it here: a copy, as in a tab that was duplicated.
+      const isCopy = locks && held !== "at once" && !last.left;
+      if (isCopy) await afresh([], []);
+      else if (held && last.id === kept.id) state = last;
+      else await afresh(lineage(last), last.outbox);
       before = state.pid;
       own();
     })();
