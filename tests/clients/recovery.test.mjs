@@ -50,6 +50,13 @@ eachSubject("recovery", (server) => {
     await until(async () => !(await isThere(observer, id)), "the departure");
   }
 
+  /** Leaves by itself, and waits until the server knows: over another connection it might hear of the coming back before. */
+  async function leave(socket, observer) {
+    const { id } = socket;
+    socket.disconnect();
+    await until(async () => !(await isThere(observer, id)), "leaving");
+  }
+
   async function comeBack(socket, cable) {
     const back = next(socket, "connect");
     cable.open();
@@ -419,7 +426,7 @@ eachSubject("recovery", (server) => {
     await comeBack(socket, cable);
     assert.deepEqual([socket.recovered, socket.id], [true, id]);
     assert.equal((await ask(socket, "whoami")).auth.token, "bad");
-    other.disconnect();
+    await leave(other, observer);
     other.auth = { token: "bad" };
     await assert.rejects(opened(other), /not authorized/);
   });
@@ -435,7 +442,7 @@ eachSubject("recovery", (server) => {
     await lose(socket, cable, observer);
     await comeBack(socket, cable);
     assert.equal(socket.recovered, true);
-    socket.disconnect();
+    await leave(socket, observer);
     socket.auth = { token: "bad" };
     await assert.rejects(opened(socket), /not authorized/);
     socket.auth = { token: "good" };

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::verbs::{Asking, Reply, attempt, done};
-use super::{Consumer, Desk, Stage};
+use super::{Consumer, Desk, Drained, Stage};
 use crate::handler::Running;
 use crate::local::{Local, LocalNamespace};
 use crate::queues::{LONGEST_LEASE, Options, QueueVerb, Refused, Route, text};
@@ -193,13 +193,13 @@ pub(super) fn stop(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
             }
         }));
     }
+    desk.with_consumer(id, |consumer| consumer.stage = Stage::Draining(None));
+    let member = desk.owners.borrow().get(&id).copied().map(Member);
+    let noted = member.and_then(|member| namespace.note_consumers(desk, member));
     let held = desk.with_consumer(id, |consumer| {
-        consumer.stage = Stage::Draining(reply.into_ack());
+        consumer.stage = Stage::Draining(reply.into_ack().map(|ack| Drained { ack, noted }));
         consumer.held
     });
-    let member = desk.owners.borrow().get(&id).copied().map(Member);
-    // Nobody waits for it: until it is done the consumer may come back.
-    drop(member.and_then(|member| namespace.note_consumers(desk, member)));
     let held_back = local.ask_queues(desk, number, Command::Hold(id));
     if held == Some(0) {
         local.consumer_is_idle(desk, number, id);
@@ -250,8 +250,8 @@ impl Local {
         let ended = desk.forget(id);
         self.flush_settled(desk, number);
         let answer = desk.office.hub.stop(id, stop);
-        if let Some(Consumer { stage: Stage::Draining(Some(ack)), .. }) = ended {
-            drop(ack.send(&serde_json::json!({ "ok": true })));
+        if let Some(Consumer { stage: Stage::Draining(Some(drained)), .. }) = ended {
+            tokio::task::spawn_local(drained.answer());
         }
         Some(answer)
     }
