@@ -51,7 +51,7 @@ eachSubject("recovery", (server) => {
   }
 
   /** Leaves by itself, and waits until the server knows: over another connection it might hear of the coming back before. */
-  async function leave(socket, observer) {
+  async function goAway(socket, observer) {
     const { id } = socket;
     socket.disconnect();
     await until(async () => !(await isThere(observer, id)), "leaving");
@@ -426,7 +426,7 @@ eachSubject("recovery", (server) => {
     await comeBack(socket, cable);
     assert.deepEqual([socket.recovered, socket.id], [true, id]);
     assert.equal((await ask(socket, "whoami")).auth.token, "bad");
-    await leave(other, observer);
+    await goAway(other, observer);
     other.auth = { token: "bad" };
     await assert.rejects(opened(other), /not authorized/);
   });
@@ -442,7 +442,7 @@ eachSubject("recovery", (server) => {
     await lose(socket, cable, observer);
     await comeBack(socket, cable);
     assert.equal(socket.recovered, true);
-    await leave(socket, observer);
+    await goAway(socket, observer);
     socket.auth = { token: "bad" };
     await assert.rejects(opened(socket), /not authorized/);
     socket.auth = { token: "good" };
