@@ -32,6 +32,7 @@ pub(crate) fn soak(workspace: &Workspace, arguments: &[String]) -> Result<()> {
 
 /// Builds the binary in release and has it killed again and again under official clients, by a script in `tests/clients`.
 fn killed(workspace: &Workspace, script: &str, arguments: &[String]) -> Result<()> {
+    println!("npm modules: {}", install::modules(workspace)?);
     run(&mut workspace.cargo(["build", "--release", "--locked", "-p", "posthaste-standalone"]))?;
     let program = workspace.target()?.join("release").join(format!("posthaste{}", std::env::consts::EXE_SUFFIX));
     let mut node = workspace.command("node");
