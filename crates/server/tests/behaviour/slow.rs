@@ -133,8 +133,10 @@ async fn volatile_events_pass_by_a_client_that_has_something_waiting() {
     // Far more than the kernel takes, far less than the outbox holds.
     let large = "x".repeat(6 << 20);
     socket.emit("large", &large).await.unwrap();
-    // Until the system has taken what it takes: before, all could leave at once.
+    // Until the system has taken what it takes, which it does while the first of it is read: the worker, which answers when
+    // that is done, comes to what follows with something waiting. Whoever reads on meanwhile makes room for all of it.
     client.engine().websocket().wire().read().await.unwrap();
+    running.io.stats().await;
     for _ in 0..100 {
         socket.volatile().emit("volatile", &()).await.unwrap();
         running.io.volatile().emit("volatile", &()).await.unwrap();
