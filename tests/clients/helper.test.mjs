@@ -91,6 +91,12 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     const hears = (page, numbers) => seen(async () => (await heard(page)).length >= numbers.length, `hearing ${numbers}`)
       .then(async () => assert.deepEqual(await heard(page), numbers));
 
+    /** Kills the server, and waits until the page knows. */
+    async function killUnder(page) {
+      await server.kill();
+      await seen(() => page.evaluate(() => !socket.connected), "the end of the connection");
+    }
+
     /** A client in Node, and a function with which it says notes in a room. */
     async function teller(name) {
       const socket = io(server.urls.socketio, { forceNew: true, transports: ["websocket"], reconnectionDelay: 20, reconnectionDelayMax: 100 });
@@ -183,8 +189,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       const one = await visit(made);
       await join(one, name);
       const id = await one.evaluate(() => socket.id);
-      await server.kill();
-      await seen(() => one.evaluate(() => !socket.connected), "the end of the connection");
+      await killUnder(one);
       await one.evaluate((it) => { recovery.send("room:emit", it, "note", 1); }, name);
       await seen(() => one.evaluate(() => recovery.pending.length === 1), "what is to be said");
       const [two] = await Promise.all([made.waitForEvent("page"), one.evaluate(() => { window.open(location.href); })]);
@@ -237,16 +242,22 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       assert.deepEqual(await page.evaluate(() => recovery.pending), []);
     });
 
-    /** Goes back to a page that was kept. Nothing is loaded by that, which is what a navigation is waited for. */
-    const back = async (page, mark) => {
+    /** A page in a room, in a browser that keeps pages which are left. */
+    async function keptPage(options) {
+      const [name, made] = [room(), await context({ keepsPages: true, ...options })];
+      const page = await visit(made);
+      await Promise.all([join(page, name), page.evaluate(() => { window.isKept = true; })]);
+      return { name, page };
+    }
+    /** Goes back to it. Nothing is loaded by that, which is what a navigation is waited for. */
+    const back = async (page) => {
       await page.evaluate(() => { setTimeout(() => history.back(), 0); });
-      await seen(async () => (await page.evaluate(() => window.mark).catch(() => undefined)) === mark, "the page that was kept");
+      await seen(() => page.evaluate(() => window.isKept).catch(() => false), "the page that was kept");
     };
-    const mark = (page, name) => page.evaluate((it) => { window.mark = it; }, name);
     /** Has another page hold the lock of this one's session for a while, as soon as this one lets go. */
-    const lockBehind = async (made, page, ms) => {
+    const lockBehind = async (page, ms) => {
       const lock = await page.evaluate(() => `posthaste-recovery:${JSON.parse(sessionStorage.getItem("posthaste-recovery:/")).id}`);
-      const other = await made.newPage();
+      const other = await page.context().newPage();
       await other.goto(`${address()}?other`);
       await other.evaluate(([name, time]) => { navigator.locks.request(name, () => new Promise((done) => { setTimeout(done, time); })); }, [lock, ms]);
     };
@@ -254,16 +265,14 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     for (const locks of [true, false]) {
       const how = locks ? "" : ", where there are no locks";
       check(`a page that somebody goes back to hears what was said meanwhile${how}`, async () => {
-        const [name, made] = [room(), await context({ keepsPages: true, locks })];
-        const page = await visit(made);
-        await Promise.all([join(page, name), mark(page, "first")]);
+        const { name, page } = await keptPage({ locks });
         const tell = await teller(name);
         await tell(1);
         await hears(page, [1]);
         const id = await page.evaluate(() => socket.id);
         await page.goto("about:blank");
         await tell(2, 3);
-        await back(page, "first");
+        await back(page);
         await tell(4);
         await hears(page, [1, 2, 3, 4]);
         assert.deepEqual(await page.evaluate(() => [socket.id, sessions]), [id, [false]]);
@@ -275,9 +284,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       check(`what a page could not send is sent by the one that somebody goes back to, and once${how}`, async () => {
         // What was heard is to be saved half a second later: the page is left before, and comes back with that still to do, when
         // what lies there is not its own yet.
-        const [name, made] = [room(), await context({ keepsPages: true, offline: true, locks, saveEvery: 500 })];
-        const page = await visit(made);
-        await Promise.all([join(page, name), mark(page, "first")]);
+        const { name, page } = await keptPage({ offline: true, locks, saveEvery: 500 });
         await (await teller(name))(0);
         await hears(page, [0]);
         await server.kill();
@@ -286,8 +293,8 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
         await seen(() => page.evaluate(() => window.recovery?.pending.length === 1), "what the first has left");
         await page.evaluate((it) => { recovery.send("room:emit", it, "note", 2); }, name);
         await seen(() => page.evaluate(() => window.recovery?.pending.length === 2), "what the second has to say");
-        if (locks) await lockBehind(made, page, 1000);
-        await back(page, "first");
+        if (locks) await lockBehind(page, 1000);
+        await back(page);
         // It takes over what the second has left when that has gone; before, its own alone could be answered.
         await seen(() => page.evaluate(() => recovery.pending.length === 2), "what both have to say");
         await server.start();
@@ -301,15 +308,12 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       });
 
       check(`a page that somebody goes back to is told that another heard more, and sends nothing that the other was answered${how}`, async () => {
-        const [name, made] = [room(), await context({ keepsPages: true, offline: true, locks })];
-        const page = await visit(made);
-        await Promise.all([join(page, name), mark(page, "first")]);
+        const { name, page } = await keptPage({ offline: true, locks });
         const id = await page.evaluate(() => socket.id);
         const tell = await teller(name);
         await tell(1);
         await hears(page, [1]);
-        await server.kill();
-        await seen(() => page.evaluate(() => !socket.connected), "the end of the connection");
+        await killUnder(page);
         await page.evaluate((it) => {
           window.sent = [];
           socket.onAnyOutgoing((event) => sent.push(event));
@@ -323,7 +327,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
         assert.equal(await page.evaluate(() => socket.id), id);
         await tell(3);
         await hears(page, [2, 3]);
-        await back(page, "first");
+        await back(page);
         await seen(() => page.evaluate(() => sessions.length === 2), "being told");
         assert.deepEqual(await page.evaluate(async () => [sessions, recovery.pending, await answer, socket.id]), [[false, false], [], "elsewhere", id]);
         await tell(4);
@@ -334,9 +338,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     }
 
     check("what a page says as it is left is said by the next one, and not again by who goes back", async () => {
-      const [name, made] = [room(), await context({ keepsPages: true, offline: true })];
-      const page = await visit(made);
-      await Promise.all([join(page, name), mark(page, "first")]);
+      const { name, page } = await keptPage({ offline: true });
       await page.evaluate((it) => {
         window.sent = [];
         socket.onAnyOutgoing((event) => sent.push(event));
@@ -350,7 +352,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       await session(page);
       await seen(async () => (await kept(name)).length === 1, "what the first said as it was left");
       await seen(() => page.evaluate(() => recovery.pending.length === 0), "its answer");
-      await back(page, "first");
+      await back(page);
       assert.equal(await page.evaluate(() => answer), "elsewhere");
       await seen(() => page.evaluate(() => socket.connected), "its connection");
       assert.deepEqual(await page.evaluate(() => [recovery.pending, sent.includes("room:emit")]), [[], false]);
@@ -358,9 +360,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     });
 
     check("that another page heard more is told as well to who is loaded again before it could be told", async () => {
-      const [name, made] = [room(), await context({ keepsPages: true, offline: true })];
-      const page = await visit(made);
-      await Promise.all([join(page, name), mark(page, "first")]);
+      const { name, page } = await keptPage({ offline: true });
       const tell = await teller(name);
       await tell(1);
       await hears(page, [1]);
@@ -370,7 +370,7 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
       await tell(2);
       await hears(page, [2]);
       await server.kill();
-      await back(page, "first");
+      await back(page);
       await page.evaluate(() => recovery.ready);
       await page.reload();
       await server.start();
@@ -420,17 +420,14 @@ if (program && (process.env.SUBJECTS?.includes("ours") ?? true)) {
     });
 
     check("a page that somebody goes back to while another has its session is somebody new, and loses nothing it had to say", async () => {
-      const [name, made] = [room(), await context({ keepsPages: true, offline: true })];
-      const page = await visit(made);
-      await Promise.all([join(page, name), mark(page, "first")]);
+      const { name, page } = await keptPage({ offline: true });
       const id = await page.evaluate(() => socket.id);
-      await server.kill();
-      await seen(() => page.evaluate(() => !socket.connected), "the end of the connection");
+      await killUnder(page);
       await page.evaluate((it) => { recovery.send("room:emit", it, "note", 1); }, name);
-      await lockBehind(made, page, 10_000);
+      await lockBehind(page, 10_000);
       await page.goto("about:blank");
       await server.start();
-      await back(page, "first");
+      await back(page);
       await seen(() => page.evaluate((it) => socket.connected && socket.id !== it, id), "being somebody new");
       await seen(() => page.evaluate(() => recovery.pending.length === 0), "the answer");
       assert.equal(await page.evaluate(() => socket.recovered), false);

@@ -37,6 +37,8 @@ eachSubject("recovery", (server) => {
     return (await ask(observer, "util", "fetch", { in: id })).length > 0;
   }
 
+  const departed = (observer, id) => until(async () => !(await isThere(observer, id)), "the departure");
+
   /** Cuts the cable; then the server has noticed, and the client finds nobody until the cable is open again. */
   async function lose(socket, cable, observer) {
     const { id } = socket;
@@ -47,14 +49,14 @@ eachSubject("recovery", (server) => {
     const lost = next(socket, "disconnect");
     cable.cut();
     await lost;
-    await until(async () => !(await isThere(observer, id)), "the departure");
+    await departed(observer, id);
   }
 
   /** Leaves by itself, and waits until the server knows: over another connection it might hear of the coming back before. */
   async function goAway(socket, observer) {
     const { id } = socket;
     socket.disconnect();
-    await until(async () => !(await isThere(observer, id)), "leaving");
+    await departed(observer, id);
   }
 
   async function comeBack(socket, cable) {
@@ -290,7 +292,7 @@ eachSubject("recovery", (server) => {
       const others = rivals.filter((rival, i) => answers[i].sid !== first.sid);
       for (const other of others) assert.deepEqual(other.unread, []);
       for (const rival of rivals) rival.terminate();
-      await until(async () => !(await isThere(observer, first.sid)), "the departure of the last");
+      await departed(observer, first.sid);
     }
   });
 
@@ -307,7 +309,7 @@ eachSubject("recovery", (server) => {
       await session.post([lastWords("one"), lastWords("two"), packet].join(SEPARATOR));
       await until(() => heard.length === 2, "the last words");
       assert.deepEqual(heard.splice(0).map(withoutOffset), [["one"], ["two"]]);
-      await until(async () => !(await isThere(observer, sid)), "the departure");
+      await departed(observer, sid);
       const back = await join({ pid });
       assert.equal(back.sid === sid, recovered, packet);
     }
@@ -378,7 +380,7 @@ eachSubject("recovery", (server) => {
     await publish(observer, first.sid, 0);
     const offset = JSON.parse((await first.raw.next()).slice(2)).at(-1);
     first.raw.send("41");
-    await until(async () => !(await isThere(observer, first.sid)), "the departure");
+    await departed(observer, first.sid);
     const back = await join({ pid: first.pid, offset });
     assert.deepEqual(back.before, []);
     assert.notEqual(back.sid, first.sid);
@@ -401,7 +403,7 @@ eachSubject("recovery", (server) => {
       const left = next(socket, "disconnect");
       end(socket);
       await left;
-      await until(async () => !(await isThere(observer, id)), "the departure");
+      await departed(observer, id);
       await publish(observer, "r1", 1);
       await opened(socket);
       assert.equal(socket.recovered, false);
@@ -464,7 +466,7 @@ eachSubject("recovery", (server) => {
     await until(() => heard.every((list) => list.length === 1), "the events before");
     await lose(main, cable, observers[0]);
     for (const [i, observer] of observers.entries()) {
-      await until(async () => !(await isThere(observer, ids[i])), "the departure");
+      await departed(observer, ids[i]);
       await publish(observer, "r1", names[i]);
     }
     await ask(observers[0], "parent-emit", "news", "to all that were made");
@@ -544,6 +546,6 @@ eachSubject("recovery", (server) => {
   /** Ends a connection without a goodbye, and waits until the server has noticed. */
   async function leave({ raw, sid }, observer) {
     raw.terminate();
-    await until(async () => !(await isThere(observer, sid)), "the departure");
+    await departed(observer, sid);
   }
 });

@@ -148,24 +148,29 @@
       if (onsession) onsession(restored);
     };
 
-    const settle = (entry, answer) => {
+    /** Takes it out of the outbox. Who waits for its answer, if somebody does. */
+    const close = (entry) => {
+      const asker = waiting.get(entry.key);
       state.outbox.splice(state.outbox.indexOf(entry), 1);
       bytes -= JSON.stringify(entry).length;
+      waiting.delete(entry.key);
+      pauses.delete(entry.key);
+      return asker;
+    };
+    const settle = (entry, answer) => {
+      const asker = close(entry);
       later("save", saveEvery, save);
-      const { event, args, key } = entry;
-      if (waiting.has(key)) waiting.get(key).resolve(answer);
-      else if (onanswer) onanswer(event, args, answer);
-      waiting.delete(key);
-      pauses.delete(key);
+      if (asker) asker.resolve(answer);
+      else if (onanswer) onanswer(entry.event, entry.args, answer);
     };
     const emit = (entry) => {
       // What lies there may say that it was answered.
-      if (!isOurs) return;
+      if (!isOurs || !socket.connected || !connects) return;
       const connect = connects;
       socket.timeout(answerWithin).emit(entry.event, ...entry.args, { $key: entry.key }, (error, answer) => {
         if (!state.outbox.includes(entry)) return;
         if (!error && !passes(answer)) return settle(entry, answer);
-        const again = () => { if (state.outbox.includes(entry) && socket.connected && connect === connects) emit(entry); };
+        const again = () => { if (state.outbox.includes(entry) && connect === connects) emit(entry); };
         if (error) return again();
         const pause = Math.min(pauses.get(entry.key) || 1e3, longestPause);
         pauses.set(entry.key, 2 * pause);
@@ -173,7 +178,7 @@
         if (timer.unref) timer.unref();
       });
     };
-    const flush = () => { if (socket.connected && connects) [...state.outbox].forEach(emit); };
+    const flush = () => [...state.outbox].forEach(emit);
     /**
      * Sends an event until it is answered, over connections and pages; a refusal that passes is no answer. The answer's first value; the
      * server handles it once.
@@ -182,7 +187,7 @@
       if (typeof event !== "string" || reserved.includes(event)) throw new TypeError(`no event can have the name ${String(event)}`);
       const text = JSON.stringify({ key: random(), event, args }, plain);
       const size = new TextEncoder().encode(text).length + aroundEvent;
-      if (size > maxPayload) throw failure("too_large", `the server takes ${maxPayload} bytes, and this are ${size}`);
+      if (size > maxPayload) throw failure("too_large", `the server takes ${maxPayload} bytes, and this is ${size}`);
       if (state.outbox.length >= maxCount || bytes + text.length > maxBytes) {
         throw failure("full", `the outbox is full: ${state.outbox.length} messages of ${bytes} bytes wait for their answer`);
       }
@@ -196,7 +201,7 @@
       }
       bytes += text.length;
       waiting.set(entry.key, { resolve, reject });
-      if (socket.connected && connects) emit(entry);
+      emit(entry);
     }));
 
     const ask = (...args) => new Promise((resolve, reject) => {
@@ -231,8 +236,8 @@
       [isOurs, isBack] = [false, false];
       release();
     };
-    /** Whose outboxes are in this one: its own name, and those it took over. */
-    const lineage = ({ id, after }) => [id, ...after].slice(0, 16);
+    /** Whose outboxes are in this one: its own name, and those it took over, the latest first. */
+    const lineage = ({ id, after }, others = []) => [...new Set([id, ...after, ...others])].slice(0, 16);
     /** Takes over what lies there, which a page behind this one may have left: what it had to say, and what it was answered. */
     const adopt = () => {
       const kept = left();
@@ -240,13 +245,11 @@
       const [mine, lies] = [new Map(state.outbox.map((entry) => [entry.key, entry])), new Set(kept.outbox.map(({ key }) => key))];
       for (const key of lineage(kept).includes(state.id) ? handed : []) {
         if (lies.has(key) || !mine.has(key)) continue;
-        state.outbox.splice(state.outbox.indexOf(mine.get(key)), 1);
-        if (waiting.has(key)) waiting.get(key).reject(failure("elsewhere", "another page took it over and was told the answer"));
-        waiting.delete(key);
-        pauses.delete(key);
+        const asker = close(mine.get(key));
+        if (asker) asker.reject(failure("elsewhere", "another page took it over and was told the answer"));
       }
       handed.clear();
-      if (kept.id !== state.id) state.after = [...new Set([...lineage(kept), ...state.after])].slice(0, 16);
+      if (kept.id !== state.id) state.after = lineage(kept, state.after);
       state.outbox.push(...kept.outbox.filter(({ key }) => !mine.has(key)));
       // What that one heard is confirmed, and is not sent again.
       const isOne = kept.id === state.id && kept.pid === state.pid;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::verbs::{Asking, Reply, attempt, done};
-use super::{Consumer, Desk, Drained, Stage};
+use super::{Consumer, Desk, Stage};
 use crate::handler::Running;
 use crate::local::{Local, LocalNamespace};
 use crate::queues::{LONGEST_LEASE, Options, QueueVerb, Refused, Route, text};
@@ -52,12 +52,8 @@ pub(super) fn consume(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
             Err(error) => Err(Refused::from(error)),
         };
         // Where the session outlives the process, this is a part of it when the client hears of it.
-        let noted = namespace.desk().filter(|_| opened.is_ok()).and_then(|desk| namespace.note_consumers(desk, member));
-        if let Some(Err(error)) = match noted {
-            Some(noted) => Some(noted.await),
-            None => None,
-        } {
-            tracing::warn!(%error, "a consumer was not noted: it may not survive the process");
+        if let Some(desk) = namespace.desk().filter(|_| opened.is_ok()) {
+            namespace.note_consumers(desk, Some(member)).settled().await;
         }
         opened_consumer(&local, &namespace, member, id, reply, opened);
     }))
@@ -179,14 +175,12 @@ pub(super) fn stop(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
     let Asking { local, namespace, reply, .. } = asking;
     let Some(desk) = namespace.desk() else { return Ok(done()) };
     let number = namespace.shared.number();
+    let member = desk.owners.borrow().get(&id).copied().map(Member);
     if !drains {
-        let member = desk.owners.borrow().get(&id).copied().map(Member);
         let answer = local.end_consumer(desk, number, id, Stop::Return);
-        let noted = member.and_then(|member| namespace.note_consumers(desk, member));
+        let noting = namespace.note_consumers(desk, member);
         return Ok(Box::pin(async move {
-            if let Some(noted) = noted {
-                let _ = noted.await;
-            }
+            noting.settled().await;
             match answer {
                 Some(answer) => reply.confirm(answer.await.map_err(Refused::from)),
                 None => reply.confirm(Ok(())),
@@ -194,10 +188,9 @@ pub(super) fn stop(asking: Asking<'_>) -> Result<Running, (Reply, Refused)> {
         }));
     }
     desk.with_consumer(id, |consumer| consumer.stage = Stage::Draining(None));
-    let member = desk.owners.borrow().get(&id).copied().map(Member);
-    let noted = member.and_then(|member| namespace.note_consumers(desk, member));
+    let noting = namespace.note_consumers(desk, member);
     let held = desk.with_consumer(id, |consumer| {
-        consumer.stage = Stage::Draining(reply.into_ack().map(|ack| Drained { ack, noted }));
+        consumer.stage = Stage::Draining(Some((reply, noting)));
         consumer.held
     });
     let held_back = local.ask_queues(desk, number, Command::Hold(id));
@@ -250,8 +243,11 @@ impl Local {
         let ended = desk.forget(id);
         self.flush_settled(desk, number);
         let answer = desk.office.hub.stop(id, stop);
-        if let Some(Consumer { stage: Stage::Draining(Some(drained)), .. }) = ended {
-            tokio::task::spawn_local(drained.answer());
+        if let Some(Consumer { stage: Stage::Draining(Some((reply, noting))), .. }) = ended {
+            tokio::task::spawn_local(async move {
+                noting.settled().await;
+                reply.confirm(Ok(()));
+            });
         }
         Some(answer)
     }

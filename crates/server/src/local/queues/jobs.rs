@@ -123,7 +123,7 @@ impl Local {
                 Effect::Finished(consumer) => {
                     let member = desk.owners.borrow().get(&consumer).copied().map(Member);
                     drop(self.end_consumer(desk, number, consumer, Stop::Return));
-                    drop(member.and_then(|member| namespace.note_consumers(desk, member)));
+                    drop(namespace.note_consumers(desk, member));
                 }
                 _ => {}
             }

@@ -31,16 +31,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use posthaste_adapter::Member;
-use posthaste_history::store::{Answer, Receipt};
+use posthaste_history::store::Answer;
 use posthaste_queue::{Command, Consume, ConsumerId, Delivery, MessageId, Outcome, QueueName, Refusal, Settle, Token};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
 
 pub(crate) use self::jobs::{post_effects, post_news};
 pub(crate) use self::noted::NotedConsumers;
+use self::noted::Noting;
+use self::verbs::Reply;
 pub(crate) use self::verbs::serve_queues;
 use super::{Local, LocalNamespace};
-use crate::ack::Ack;
 use crate::queues::Office;
 use crate::recovery::random;
 use crate::socket::Socket;
@@ -113,31 +114,14 @@ enum Stage {
     Opening(Vec<Delivery>),
     /// Its socket is sent jobs.
     Open,
-    /// Nothing more is given to it; the answer is for when it has nothing any more.
-    Draining(Option<Drained>),
+    /// Nothing more is given to it; the answer is for when it has nothing any more, and that is noted.
+    Draining(Option<(Reply, Noting)>),
     /// What comes is collected.
     Pulling(Vec<Delivery>, Arc<Notify>),
     /// What was pulled is its client's.
     Pulled,
     /// Stopped while it was away: asked for anew when it comes back.
     Stopped,
-}
-
-/// Whoever waits for a consumer to have nothing any more.
-struct Drained {
-    ack: Ack,
-    /// That it is none after a restart.
-    noted: Option<Answer<Vec<Receipt>>>,
-}
-
-impl Drained {
-    /// What is answered holds, also if the process is killed behind it.
-    async fn answer(self) {
-        if let Some(noted) = self.noted {
-            let _ = noted.await;
-        }
-        drop(self.ack.send(&serde_json::json!({ "ok": true })));
-    }
 }
 
 /// A message that a session has.

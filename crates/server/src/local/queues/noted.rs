@@ -75,14 +75,30 @@ impl NotedConsumers {
     }
 }
 
+/// A note on its way to the store. Nobody has to wait for it.
+pub(super) struct Noting(Option<Answer<Vec<Receipt>>>);
+
+impl Noting {
+    /// What a client is told behind this holds, also if the process is killed then.
+    pub(super) async fn settled(self) {
+        let Some(answer) = self.0 else { return };
+        if let Err(error) = answer.await {
+            tracing::warn!(%error, "what a session consumes was not noted: after a restart it is as it was before");
+        }
+    }
+}
+
 impl LocalNamespace {
-    /// Has the store know what a socket consumes, if sessions outlive the process. Returns the answer if somebody may wait for it.
-    pub(super) fn note_consumers(&self, desk: &Desk, member: Member) -> Option<Answer<Vec<Receipt>>> {
-        let tracking = self.tracking.as_ref()?;
-        tracking.with_stored(member, |_| ())?;
-        let noted = desk.with(member, |holder| NotedConsumers::of(holder)).flatten();
-        tracking.set_consumers(member, noted);
-        tracking.write(member)
+    /// Has the store know what a socket consumes, if there is one and sessions outlive the process.
+    pub(super) fn note_consumers(&self, desk: &Desk, member: Option<Member>) -> Noting {
+        let noting = member.and_then(|member| {
+            let tracking = self.tracking.as_ref()?;
+            tracking.with_stored(member, |_| ())?;
+            let noted = desk.with(member, |holder| NotedConsumers::of(holder)).flatten();
+            tracking.set_consumers(member, noted);
+            tracking.write(member)
+        });
+        Noting(noting)
     }
 }
 

@@ -101,10 +101,6 @@ impl Reply {
         Self(cx.ack.take().map(|ack: Asked| Ack::new(socket.clone(), Some(ack))))
     }
 
-    pub(super) fn into_ack(self) -> Option<Ack> {
-        self.0
-    }
-
     pub(super) fn send<A: EmitArgs + ?Sized>(self, answer: &A) {
         if let Some(ack) = self.0 {
             // Whoever is gone needs no answer.
