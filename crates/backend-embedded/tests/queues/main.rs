@@ -109,17 +109,23 @@ impl Scene {
 
     /// As a crash leaves it: the folder is copied while the store has it.
     fn crash(self, to: &TempDir, config: &Config) -> Config {
-        let copy = Config { path: to.path().join("data"), ..config.clone() };
-        let status = std::process::Command::new("cp")
-            .args(["-a", "--sparse=always"])
-            .arg(&config.path)
-            .arg(&copy.path)
-            .status()
-            .expect("cp runs");
-        assert!(status.success());
+        let copy = copy(to, config);
         self.store.close().expect("it closes");
         copy
     }
+}
+
+/// Copies the folder of a store that may have it.
+fn copy(to: &TempDir, config: &Config) -> Config {
+    let copy = Config { path: to.path().join("data"), ..config.clone() };
+    let status = std::process::Command::new("cp")
+        .args(["-a", "--sparse=always"])
+        .arg(&config.path)
+        .arg(&copy.path)
+        .status()
+        .expect("cp runs");
+    assert!(status.success());
+    copy
 }
 
 fn now() -> Timestamp {
