@@ -4,7 +4,7 @@ use posthaste_backend_embedded::{Config, EmbeddedStore, OpenError};
 use posthaste_history::store::{Store as _, Timestamp};
 use posthaste_queue::{Command, Depth, Outcome, State, Stop, Verdict};
 
-use crate::disk::count_on_disk;
+use crate::disk::{count_on_disk, engine};
 use crate::{Scene, config, folder, now, work};
 
 #[test]
@@ -17,7 +17,7 @@ fn a_message_that_is_missing_is_an_error_that_names_it() {
     }
     let config = scene.crash(&other, &config);
     // Taken out behind the store's back.
-    let engine = fjall::Database::builder(config.path.join("data")).open().expect("the engine opens");
+    let engine = engine(&config);
     let jobs = engine.keyspace("jobs", fjall::KeyspaceCreateOptions::default).expect("a keyspace");
     jobs.remove(4u64.to_be_bytes()).expect("removed");
     engine.persist(fjall::PersistMode::SyncAll).expect("synced");
@@ -29,7 +29,7 @@ fn a_message_that_is_missing_is_an_error_that_names_it() {
 
 /// Opens the engine of a folder, behind the store's back.
 fn tampered(config: &Config, tamper: impl FnOnce(&dyn Fn(&str) -> fjall::Keyspace)) {
-    let engine = fjall::Database::builder(config.path.join("data")).open().expect("the engine opens");
+    let engine = engine(config);
     tamper(&|name| engine.keyspace(name, fjall::KeyspaceCreateOptions::default).expect("a keyspace"));
     engine.persist(fjall::PersistMode::SyncAll).expect("synced");
 }
