@@ -11,9 +11,15 @@ use posthaste_queue::{
     Command, Dedup, DedupMode, Delivery, Missed, Outcome, Put, Schedule, Scheduled, Select, Settle, State, Verdict,
     When,
 };
+use tempfile::TempDir;
 
 use crate::clock::of_day;
 use crate::{Scene, config, folder, now, work};
+
+/// A store that keeps its journal whole.
+fn whole(folder: &TempDir) -> Config {
+    Config { journal_bytes: 1 << 30, ..config(folder) }
+}
 
 /// Opens the engine of a folder, behind the store's back.
 pub(crate) fn engine(config: &Config) -> fjall::Database {
@@ -32,7 +38,7 @@ pub(crate) fn count_on_disk(config: &Config, kind: u8) -> usize {
 fn reasons_of_failures_are_on_the_disk_alone_until_their_message_ends() {
     const KEPT: usize = 10;
     let (folder, other) = (folder(), folder());
-    let config = config(&folder);
+    let config = whole(&folder);
     let scene = Scene::open(&config);
     let allow = posthaste_queue::Config { attempts: u32::MAX, ..Default::default() };
     assert_eq!(scene.ask(Command::Configure(work(), Box::new(allow))), Ok(Outcome::Done));
@@ -89,7 +95,7 @@ fn reasons_of_failures_are_on_the_disk_alone_until_their_message_ends() {
 fn a_queue_shows_what_is_for_later_behind_that_of_others_also_after_a_restart() {
     const OTHERS: usize = 66_000;
     let (folder, other) = (folder(), folder());
-    let config = config(&folder);
+    let config = whole(&folder);
     let scene = Scene::open(&config);
     let later = now().0 + 3_600_000;
     for _ in 0..OTHERS / 6_000 {
@@ -189,8 +195,7 @@ fn what_is_due_waits_for_room_on_the_disk() {
 fn results_and_keys_whose_time_is_over_leave_the_disk() {
     const MESSAGES: u64 = 3_000;
     let (place, offset) = (folder(), Arc::<AtomicI64>::default());
-    // The journal, of more than 1 MiB, stays whole.
-    let config = Config { clock: of_day(&offset), checkpoint_groups: 16, journal_bytes: 1 << 30, ..config(&place) };
+    let config = Config { clock: of_day(&offset), checkpoint_groups: 16, ..whole(&place) };
     let scene = Scene::open(&config);
     let put = |number: u64| {
         let key = format!("key {number}").into();
