@@ -264,20 +264,29 @@ pub struct DiskUse {
 }
 
 pub(crate) fn disk_use(path: &Path) -> io::Result<DiskUse> {
-    use std::os::unix::fs::MetadataExt as _;
     let mut found = DiskUse::default();
     for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            let inner = disk_use(&entry.path())?;
-            found.tables_bytes += inner.tables_bytes;
-            found.journals_bytes += inner.journals_bytes;
-            continue;
+        match disk_use_of(&entry?) {
+            Ok(inner) => {
+                found.tables_bytes += inner.tables_bytes;
+                found.journals_bytes += inner.journals_bytes;
+            }
+            // The engine removes tables and journals meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        // Journals are made longer than what is in them: what counts is what is on the disk.
-        let bytes = entry.metadata()?.blocks() * 512;
-        let is_journal = entry.path().extension().is_some_and(|extension| extension == "jnl");
-        *(if is_journal { &mut found.journals_bytes } else { &mut found.tables_bytes }) += bytes;
     }
     Ok(found)
+}
+
+fn disk_use_of(entry: &fs::DirEntry) -> io::Result<DiskUse> {
+    use std::os::unix::fs::MetadataExt as _;
+    if entry.file_type()?.is_dir() {
+        return disk_use(&entry.path());
+    }
+    // Journals are made longer than what is in them: what counts is what is on the disk.
+    let bytes = entry.metadata()?.blocks() * 512;
+    let is_journal = entry.path().extension().is_some_and(|extension| extension == "jnl");
+    let none = DiskUse::default();
+    Ok(if is_journal { DiskUse { journals_bytes: bytes, ..none } } else { DiskUse { tables_bytes: bytes, ..none } })
 }

@@ -321,6 +321,28 @@ fn journal_start(config: &Config) -> usize {
 }
 
 #[test]
+fn what_is_removed_while_the_disk_is_looked_at_takes_nothing() {
+    let folder = folder();
+    let config = config(&folder);
+    let (store, _shard) = open(&config);
+    let passing = config.path.join("passing");
+    std::thread::scope(|scope| {
+        let comes_and_goes = scope.spawn(|| {
+            for _ in 0..1_000 {
+                fs::create_dir(&passing).expect("a folder is made");
+                for name in ["1", "2", "3"] {
+                    fs::write(passing.join(name), b"table").expect("a file is made");
+                }
+                fs::remove_dir_all(&passing).expect("it goes again");
+            }
+        });
+        while !comes_and_goes.is_finished() {
+            store.disk_use().expect("it reads");
+        }
+    });
+}
+
+#[test]
 fn damage_at_the_very_beginning_of_what_is_left_of_a_journal_is_loud() {
     let (_folder, config, _store, _shard) = trimmed();
     let (_folder, _, store) = reopened_with(&config, |bytes| {
