@@ -3,7 +3,9 @@
 // Each test binary uses some of it.
 #![allow(dead_code)]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use posthaste_backend_embedded::{Config, EmbeddedStore, OpenError};
@@ -30,20 +32,51 @@ pub(crate) fn end_of(bytes: &[u8]) -> usize {
 }
 
 /// A copy of a folder, as a power cut would have left it had it come now.
+///
+/// # Panics
+/// When the engine makes and removes files all the time.
 pub(crate) fn image(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            image(&entry.path(), &target);
+    // A power cut comes to all of it at once: not while tables come and go.
+    let is_still = (0..1_000).any(|_| {
+        let before = names(from).ok();
+        let is_still = copy(from, to).is_ok() && before.is_some() && names(from).ok() == before;
+        if !is_still {
+            fs::remove_dir_all(to).expect("it is made anew");
+        }
+        is_still
+    });
+    assert!(is_still, "the files of {} change all the time", from.display());
+}
+
+/// Every file below.
+fn names(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.extend(names(&entry.path())?);
         } else {
-            let bytes = fs::read(entry.path()).expect("a file");
-            // Journals are 64 MiB of mostly nothing.
-            let is_journal = target.extension().is_some_and(|it| it == "jnl");
-            fs::write(&target, &bytes[..if is_journal { end_of(&bytes) } else { bytes.len() }]).expect("a copy");
+            found.insert(entry.path());
         }
     }
+    Ok(found)
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            let bytes = fs::read(entry.path())?;
+            // Journals are 64 MiB of mostly nothing.
+            let is_journal = target.extension().is_some_and(|it| it == "jnl");
+            fs::write(&target, &bytes[..if is_journal { end_of(&bytes) } else { bytes.len() }])?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens an image of a running store, its journal changed.

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 mod clock;
 mod damage;
 mod disk;
+#[path = "../image/mod.rs"]
+mod image;
 mod life;
 
 fn folder() -> TempDir {
@@ -118,13 +120,7 @@ impl Scene {
 /// Copies the folder of a store that may have it.
 fn copy(to: &TempDir, config: &Config) -> Config {
     let copy = Config { path: to.path().join("data"), ..config.clone() };
-    let status = std::process::Command::new("cp")
-        .args(["-a", "--sparse=always"])
-        .arg(&config.path)
-        .arg(&copy.path)
-        .status()
-        .expect("cp runs");
-    assert!(status.success());
+    image::image(&config.path, &copy.path);
     copy
 }
 
