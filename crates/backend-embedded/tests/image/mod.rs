@@ -1,4 +1,4 @@
-//! What a power cut leaves of a data folder.
+//! What a power cut leaves of a data folder, and what is in one behind the back of the store.
 
 // Each test binary uses some of it.
 #![allow(dead_code)]
@@ -77,6 +77,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Opens the engine of a folder, behind the store's back.
+///
+/// # Panics
+/// When the journal is not whole any more: [`Config::journal_bytes`] has the store keep it.
+pub(crate) fn engine(config: &Config) -> fjall::Database {
+    let is_whole = !config.path.join("start").exists();
+    assert!(is_whole, "the store gave the beginning of its journal back to the disk, which the engine does not know");
+    fjall::Database::builder(config.path.join("data")).open().expect("the engine opens")
 }
 
 /// Opens an image of a running store, its journal changed.

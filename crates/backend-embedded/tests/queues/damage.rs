@@ -4,7 +4,8 @@ use posthaste_backend_embedded::{Config, EmbeddedStore, OpenError};
 use posthaste_history::store::{Store as _, Timestamp};
 use posthaste_queue::{Command, Depth, Outcome, State, Stop, Verdict};
 
-use crate::disk::{count_on_disk, engine};
+use crate::disk::count_on_disk;
+use crate::image::engine;
 use crate::{Scene, config, folder, now, work};
 
 #[test]

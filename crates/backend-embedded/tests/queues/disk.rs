@@ -14,18 +14,12 @@ use posthaste_queue::{
 use tempfile::TempDir;
 
 use crate::clock::of_day;
+use crate::image::engine;
 use crate::{Scene, config, folder, now, work};
 
 /// A store that keeps its journal whole.
 fn whole(folder: &TempDir) -> Config {
     Config { journal_bytes: 1 << 30, ..config(folder) }
-}
-
-/// Opens the engine of a folder, behind the store's back.
-pub(crate) fn engine(config: &Config) -> fjall::Database {
-    let is_whole = !config.path.join("start").exists();
-    assert!(is_whole, "the store gave the beginning of its journal back to the disk, which the engine does not know");
-    fjall::Database::builder(config.path.join("data")).open().expect("the engine opens")
 }
 
 pub(crate) fn count_on_disk(config: &Config, kind: u8) -> usize {

@@ -82,9 +82,9 @@ impl Local {
             let Some(consumer) = holder.consumers.get_mut(&id) else { continue };
             let unknown = match &mut consumer.stage {
                 Stage::Opening(waiting) | Stage::Pulling(waiting, _) => Some(std::mem::take(waiting)),
-                Stage::Draining(ack) => {
+                Stage::Draining(asker) => {
                     // Whoever waits for it has gone.
-                    *ack = None;
+                    *asker = None;
                     None
                 }
                 _ => None,
